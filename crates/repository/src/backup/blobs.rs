@@ -1,0 +1,125 @@
+//! Which blobs are known, and what becomes of those that are not.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::BackupRequest;
+use crate::index::PackMarks;
+use crate::pack::BlobKind;
+use crate::pack_writer::{PackWriter, Sealer};
+use crate::{Control, Id, Index, Repository, Result, Summary, lock_mutex};
+
+/// New blobs are remembered in so many sets, so that threads seldom meet at one.
+const SHARDS: usize = 64;
+
+/// Figures of the running backup.
+#[derive(Default)]
+pub(super) struct Figures {
+    pub(super) files_new: AtomicU64,
+    pub(super) files_changed: AtomicU64,
+    pub(super) files_unmodified: AtomicU64,
+    pub(super) dirs_new: AtomicU64,
+    pub(super) dirs_changed: AtomicU64,
+    pub(super) dirs_unmodified: AtomicU64,
+    data_blobs: AtomicU64,
+    tree_blobs: AtomicU64,
+    data_added: AtomicU64,
+    data_added_packed: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// Counts one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Stores blobs that are not known yet, and marks the packs of those that are.
+pub(super) struct BlobStore<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) index: &'a Index,
+    pub(super) writer: &'a PackWriter<'a>,
+    pub(super) control: &'a Control,
+    pub(super) figures: Figures,
+    pub(super) force: bool,
+    request: &'a BackupRequest,
+    marks: PackMarks,
+    new: Vec<Mutex<HashSet<(BlobKind, Id)>>>,
+}
+
+impl<'a> BlobStore<'a> {
+    pub(super) fn new(
+        repository: &'a Repository,
+        index: &'a Index,
+        writer: &'a PackWriter<'a>,
+        control: &'a Control,
+        request: &'a BackupRequest,
+    ) -> Self {
+        Self {
+            repository,
+            index,
+            writer,
+            control,
+            figures: Figures::default(),
+            force: request.force,
+            request,
+            marks: PackMarks::new(index),
+            new: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// A sealer for one thread.
+    pub(super) fn sealer(&self) -> Result<Sealer> {
+        Sealer::new(self.request.compression, self.request.verify)
+    }
+
+    /// Is this blob stored already? Then its pack counts as used.
+    pub(super) fn is_known(&self, kind: BlobKind, id: &Id) -> bool {
+        match self.index.usable_place(kind, id) {
+            Some(place) => {
+                self.marks.mark(&place);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Stores a blob unless it is known, or new in this very run.
+    pub(super) fn store(&self, sealer: &mut Sealer, kind: BlobKind, id: Id, plain: &[u8]) -> Result<()> {
+        if self.is_known(kind, &id)
+            || !lock_mutex(&self.new[usize::from(id.0[31]) % SHARDS]).insert((kind, id))
+        {
+            return Ok(());
+        }
+        count(if kind == BlobKind::Tree { &self.figures.tree_blobs } else { &self.figures.data_blobs });
+        self.figures.data_added.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if !self.request.dry_run {
+            let packed = sealer.store(self.writer, kind, id, plain)?;
+            self.figures.data_added_packed.fetch_add(packed, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The packs of known blobs that were used, and the figures.
+    pub(super) fn finish(&self) -> (Vec<Id>, Summary) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let f = &self.figures;
+        let (new, changed, same) = (read(&f.files_new), read(&f.files_changed), read(&f.files_unmodified));
+        let summary = Summary {
+            files_new: new,
+            files_changed: changed,
+            files_unmodified: same,
+            dirs_new: read(&f.dirs_new),
+            dirs_changed: read(&f.dirs_changed),
+            dirs_unmodified: read(&f.dirs_unmodified),
+            data_blobs: read(&f.data_blobs),
+            tree_blobs: read(&f.tree_blobs),
+            data_added: read(&f.data_added),
+            data_added_packed: read(&f.data_added_packed),
+            total_files_processed: new + changed + same,
+            total_bytes_processed: read(&f.bytes),
+            ..Summary::default()
+        };
+        (self.marks.marked(self.index).collect(), summary)
+    }
+}

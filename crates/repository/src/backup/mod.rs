@@ -1,0 +1,240 @@
+//! Backup: from directories to a snapshot.
+//!
+//! ```text
+//! scan (one thread)      lists directories, compares each entry with the parent snapshot
+//!   └ files that changed ─▶ readers      read; small files are hashed and stored at once,
+//!                             └ chunks ─▶ chunk workers   hash, known?, compress, seal, verify
+//!                                           └ packs ─▶ uploaders   store, list in the index
+//! ```
+//! A directory's listing is finished by whoever finishes its last entry, and finishes its parent's in turn. Queues
+//! are bounded and nobody waits for somebody further up, so memory is bounded and there is no deadlock.
+//!
+//! Order of commits: packs are durable before an index lists them, indexes before the snapshot exists.
+
+mod blobs;
+mod content;
+mod directory;
+mod exclude;
+mod scan;
+mod source;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
+use crate::chunk::Chunker;
+use crate::pack_writer::{PackWriter, Written};
+use crate::posix::Names;
+use crate::repository::Opener;
+use crate::{
+    Compression, Control, Error, ErrorKind, Id, Index, Repository, Result, Snapshot, Summary, join, threads,
+};
+use blobs::BlobStore;
+use content::{ChunkJob, FileJob};
+use exclude::Excludes;
+use scan::Scan;
+
+/// Threads that hand packs to the store; more than one so that a sync and a seal overlap.
+const UPLOADERS: usize = 2;
+/// Files that wait for a reader.
+const FILE_QUEUE: usize = 256;
+
+const SCAN_STACK_BYTES: usize = 64 << 20;
+
+/// What to back up and how.
+#[derive(Clone, Debug)]
+pub struct BackupRequest {
+    /// Files and directories. Absolute paths appear in the snapshot with all their directories; a relative one
+    /// with its last component alone, as restic does it.
+    pub paths: Vec<PathBuf>,
+    /// Patterns of what is left out: with a leading `/` from the root, else anywhere. `*`, `?`, `[…]`, `**`.
+    pub excludes: Vec<String>,
+    /// Free words.
+    pub tags: Vec<String>,
+    /// Name of this machine or process.
+    pub hostname: String,
+    /// For people.
+    pub username: String,
+    /// How hard to compress.
+    pub compression: Compression,
+    /// Parent for change detection; `None`: the newest snapshot of the same host and paths.
+    pub parent: Option<Id>,
+    /// Read everything again.
+    pub force: bool,
+    /// Read and hash, but store nothing.
+    pub dry_run: bool,
+    /// Open, decompress and hash what is about to be written.
+    pub verify: bool,
+}
+
+impl BackupRequest {
+    /// The usual: everything below `paths`, verified.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self {
+            paths,
+            excludes: Vec::new(),
+            tags: Vec::new(),
+            hostname: String::new(),
+            username: String::new(),
+            compression: Compression::default(),
+            parent: None,
+            force: false,
+            dry_run: false,
+            verify: true,
+        }
+    }
+}
+
+/// What a backup did.
+#[derive(Clone, Debug)]
+pub struct BackupOutcome {
+    /// The new snapshot; `None` for a dry run.
+    pub snapshot: Option<Id>,
+    /// Its figures.
+    pub summary: Summary,
+    /// Packs written by this run, with their sizes.
+    pub new_packs: Vec<(Id, u64)>,
+    /// Index files written by this run.
+    pub new_indexes: Vec<Id>,
+    /// Every pack that this snapshot needs, new ones too.
+    pub used_packs: HashSet<Id>,
+}
+
+/// Reads, chunks, seals, stores; index and snapshot last. `index` must be fresh. What could not be read is named in
+/// `control`'s warnings and is not in the snapshot; a path that does not exist at all is an error.
+pub fn backup(
+    repository: &Repository,
+    index: &Index,
+    request: &BackupRequest,
+    control: &Arc<Control>,
+) -> Result<BackupOutcome> {
+    let started = crate::time::now_text();
+    let sources = source::Sources::new(&request.paths)?;
+    let excludes = Excludes::new(&request.excludes)?;
+    let parent = find_parent(repository, request, &sources)?;
+    let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
+    if let Some(summary) = parent.as_ref().and_then(|(_, snapshot)| snapshot.summary.as_ref()) {
+        // A first guess, so that progress has an end; it grows if there is more.
+        let progress = &control.progress;
+        progress.files_total.fetch_max(summary.total_files_processed, std::sync::atomic::Ordering::Relaxed);
+        progress.bytes_total.fetch_max(summary.total_bytes_processed, std::sync::atomic::Ordering::Relaxed);
+    }
+    let writer = PackWriter::new(repository, control);
+    let blobs = BlobStore::new(repository, index, &writer, control, request);
+    let tree = run_pipeline(&blobs, &sources, &excludes, parent_tree)?;
+    let (used, mut summary) = blobs.finish();
+    let Written { packs, indexes } = writer.finish()?;
+    control.check()?;
+    summary.backup_start = started;
+    summary.backup_end = crate::time::now_text();
+    let snapshot = if request.dry_run {
+        None
+    } else {
+        let text = snapshot_of(request, &sources, parent.map(|(id, _)| id), tree, summary.clone());
+        Some(repository.save_snapshot(&text)?)
+    };
+    let used_packs = used.into_iter().chain(packs.iter().map(|(id, _)| *id)).collect();
+    Ok(BackupOutcome { snapshot, summary, new_packs: packs, new_indexes: indexes, used_packs })
+}
+
+fn find_parent(
+    repository: &Repository,
+    request: &BackupRequest,
+    sources: &source::Sources,
+) -> Result<Option<(Id, Snapshot)>> {
+    if request.force {
+        return Ok(None);
+    }
+    if let Some(id) = request.parent {
+        return Ok(Some((id, repository.snapshot(id)?)));
+    }
+    let (snapshots, _) = repository.snapshots()?;
+    let fits = |s: &Snapshot| s.hostname == request.hostname && s.paths == sources.names();
+    Ok(snapshots.into_iter().rev().find(|(_, snapshot)| fits(snapshot)))
+}
+
+fn snapshot_of(
+    request: &BackupRequest,
+    sources: &source::Sources,
+    parent: Option<Id>,
+    tree: Id,
+    summary: Summary,
+) -> Snapshot {
+    Snapshot {
+        time: summary.backup_start.clone(),
+        parent,
+        tree,
+        paths: sources.names().to_vec(),
+        hostname: request.hostname.clone(),
+        username: request.username.clone(),
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+        excludes: request.excludes.clone(),
+        tags: request.tags.clone(),
+        original: None,
+        program_version: format!("strongroom {}", env!("CARGO_PKG_VERSION")),
+        summary: Some(summary),
+    }
+}
+
+/// Starts the threads, scans, and waits for the root's listing.
+fn run_pipeline(
+    blobs: &BlobStore<'_>,
+    sources: &source::Sources,
+    excludes: &Excludes,
+    parent_tree: Option<Id>,
+) -> Result<Id> {
+    let workers = threads();
+    let chunker = Chunker::new(&blobs.repository.derive_key("strongroom chunker v1"));
+    let (file_sender, file_receiver) = bounded::<FileJob>(FILE_QUEUE);
+    let (chunk_sender, chunk_receiver) = bounded::<ChunkJob>(workers);
+    let names = Names::load();
+    let root = directory::Root::default();
+    let outcome = std::thread::scope(|scope| {
+        let uploaders: Vec<_> = (0..UPLOADERS).map(|_| scope.spawn(|| blobs.writer.run_uploader())).collect();
+        let mut handles = Vec::new();
+        for _ in 0..workers {
+            let (files, chunks, chunker, names) =
+                (file_receiver.clone(), chunk_sender.clone(), &chunker, &names);
+            handles.push(scope.spawn(move || content::run_reader(blobs, chunker, names, &files, &chunks)));
+            let chunks = chunk_receiver.clone();
+            handles.push(scope.spawn(move || content::run_chunk_worker(blobs, &chunks)));
+        }
+        drop((chunk_sender, file_receiver, chunk_receiver));
+        // Deeply nested directories need a deep stack.
+        let names = &names;
+        let root = &root;
+        let scan = std::thread::Builder::new()
+            .name("scan".to_owned())
+            .stack_size(SCAN_STACK_BYTES)
+            .spawn_scoped(scope, move || {
+                let opener = Opener::new()?;
+                Scan { blobs, excludes, names, files: file_sender, opener }.run(sources, parent_tree, root)
+            });
+        let scanned = match scan {
+            Ok(handle) => join(handle),
+            Err(e) => Err(Error::path("start a thread to scan", "the sources", e)),
+        };
+        if let Err(error) = scanned {
+            blobs.writer.fail(error);
+        }
+        // The scan has dropped its sender: readers end, then chunk workers, and with them the last listing.
+        let worked: Result<Vec<()>> = handles.into_iter().map(join).collect();
+        blobs.writer.close();
+        for uploader in uploaders {
+            let _ = uploader.join();
+        }
+        worked
+    });
+    if let Err(error) = outcome {
+        blobs.writer.fail(error);
+    }
+    match root.tree() {
+        Some(tree) => Ok(tree),
+        None => Err(blobs.writer.take_failure().unwrap_or_else(|| {
+            Error::new(ErrorKind::Io, "the backup ended without a listing of its root; please report this")
+        })),
+    }
+}

@@ -1,0 +1,290 @@
+//! The scan: lists directories, compares each entry with the parent snapshot, and hands on what must be read.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Sender;
+use rustix::fs::{CWD, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::blobs::{BlobStore, count};
+use super::content::FileJob;
+use super::directory::{Directory, End, Root};
+use super::exclude::Excludes;
+use super::source::{Place, Sources};
+use crate::pack::BlobKind;
+use crate::pack_writer::Sealer;
+use crate::posix::{self, Attributed, Names, show};
+use crate::repository::Opener;
+use crate::tree::{Node, NodeKind};
+use crate::{Error, ErrorKind, Id, Result};
+
+/// Directories nested deeper than this are named and left out: each level holds a descriptor.
+const DEPTH_MAX: usize = 800;
+
+/// The scanning thread's tools.
+pub(super) struct Scan<'a, 'b> {
+    pub(super) blobs: &'a BlobStore<'b>,
+    pub(super) excludes: &'a Excludes,
+    pub(super) names: &'a Names,
+    pub(super) files: Sender<FileJob>,
+    pub(super) opener: Opener,
+}
+
+/// An entry on its way through the scan.
+struct Entry<'a> {
+    dir: &'a Arc<OwnedFd>,
+    name: &'a [u8],
+    stat: Stat,
+    before: Option<&'a Node>,
+    into: &'a Arc<Directory>,
+    slot: usize,
+}
+
+impl Scan<'_, '_> {
+    /// Scans all sources into `root`.
+    pub(super) fn run(mut self, sources: &Sources, parent: Option<Id>, root: &Root) -> Result<()> {
+        let mut sealer = self.blobs.sealer()?;
+        let directory = Directory::root(root);
+        let before = self.parent_nodes(parent);
+        directory.expect(sources.roots.len());
+        let mut path = Vec::new();
+        for (slot, (name, (place_of, place))) in sources.roots.iter().enumerate() {
+            let dir = open_root(place_of.as_os_str().as_bytes())?;
+            path.clear();
+            if place_of.as_os_str().len() > 1 {
+                path.extend_from_slice(place_of.as_os_str().as_bytes());
+            }
+            self.source_entry(
+                &Arc::new(dir),
+                name,
+                place,
+                find(&before, name),
+                &directory,
+                slot,
+                &mut path,
+                &mut sealer,
+            )?;
+        }
+        directory.release(&mut End { blobs: self.blobs, sealer: &mut sealer })
+    }
+
+    /// An entry that was asked for, or lies on the way to one: it must exist.
+    #[allow(clippy::too_many_arguments)]
+    fn source_entry(
+        &mut self,
+        dir: &Arc<OwnedFd>,
+        name: &[u8],
+        place: &Place,
+        before: Option<&Node>,
+        into: &Arc<Directory>,
+        slot: usize,
+        path: &mut Vec<u8>,
+        sealer: &mut Sealer,
+    ) -> Result<()> {
+        let length = path.len();
+        path.push(b'/');
+        path.extend_from_slice(name);
+        let stat = posix::stat_at(dir.as_fd(), name).map_err(|e| Error::path("back up", show(path), e))?;
+        match place {
+            Place::Whole => self.entry(&Entry { dir, name, stat, before, into, slot }, path, 0, sealer)?,
+            Place::OnTheWay(below) => {
+                self.on_the_way(&Entry { dir, name, stat, before, into, slot }, below, path, sealer)?;
+            }
+        }
+        path.truncate(length);
+        Ok(())
+    }
+
+    fn on_the_way(
+        &mut self,
+        entry: &Entry<'_>,
+        below: &BTreeMap<Vec<u8>, Place>,
+        path: &mut Vec<u8>,
+        sealer: &mut Sealer,
+    ) -> Result<()> {
+        // A link on the way (like /var/run) is followed, and stands in the snapshot as the directory that it names.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fail = |e: Errno| Error::path("open", show(path), e);
+        let fd = rustix::fs::openat(entry.dir, std::ffi::OsStr::from_bytes(entry.name), flags, Mode::empty());
+        let fd = Arc::new(fd.map_err(fail)?);
+        let stat = rustix::fs::fstat(&fd).map_err(fail)?;
+        let mut node = posix::node(entry.name, &stat, self.names);
+        node.xattrs = self.xattrs(&Attributed::Open(fd.as_fd()), path);
+        let before_tree = entry.before.and_then(|node| node.subtree);
+        let before = self.parent_nodes(before_tree);
+        let directory = Directory::child(entry.into, entry.slot, node, before_tree);
+        directory.expect(below.len());
+        for (slot, (name, place)) in below.iter().enumerate() {
+            self.source_entry(&fd, name, place, find(&before, name), &directory, slot, path, sealer)?;
+        }
+        directory.release(&mut End { blobs: self.blobs, sealer })
+    }
+
+    fn entry(
+        &mut self,
+        entry: &Entry<'_>,
+        path: &mut Vec<u8>,
+        depth: usize,
+        sealer: &mut Sealer,
+    ) -> Result<()> {
+        match posix::kind(&entry.stat) {
+            NodeKind::Dir => self.directory(entry, path, depth, sealer),
+            NodeKind::File => self.file(entry, path, sealer),
+            _ => self.special(entry, path, sealer),
+        }
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry<'_>,
+        path: &mut Vec<u8>,
+        depth: usize,
+        sealer: &mut Sealer,
+    ) -> Result<()> {
+        let opened = if depth < DEPTH_MAX {
+            posix::open_dir(entry.dir.as_fd(), entry.name).map_err(io::Error::from)
+        } else {
+            Err(io::Error::other(format!("directories are nested deeper than {DEPTH_MAX} levels here")))
+        };
+        let listed = opened.and_then(|fd| posix::read_dir(fd.as_fd()).map(|names| (Arc::new(fd), names)));
+        let (fd, mut names) = match listed {
+            Ok(listed) => listed,
+            Err(e) => return self.unreadable(entry, path, &e, sealer),
+        };
+        let mut node = posix::node(entry.name, &entry.stat, self.names);
+        node.xattrs = self.xattrs(&Attributed::Open(fd.as_fd()), path);
+        let before_tree = entry.before.and_then(|node| node.subtree);
+        let before = self.parent_nodes(before_tree);
+        let directory = Directory::child(entry.into, entry.slot, node, before_tree);
+        let length = path.len();
+        names.retain(|name| {
+            path.truncate(length);
+            path.push(b'/');
+            path.extend_from_slice(name);
+            !self.excludes.fits(path)
+        });
+        directory.expect(names.len());
+        // Both lists are sorted by name, so one pass compares them.
+        let mut old = before.iter().peekable();
+        for (slot, name) in names.iter().enumerate() {
+            self.blobs.control.check()?;
+            if self.blobs.writer.has_failed() {
+                return Ok(());
+            }
+            while old.next_if(|node| node.name < *name).is_some() {}
+            let before = old.next_if(|node| node.name == *name);
+            path.truncate(length);
+            path.push(b'/');
+            path.extend_from_slice(name);
+            match posix::stat_at(fd.as_fd(), name) {
+                Ok(stat) => {
+                    let entry = Entry { dir: &fd, name, stat, before, into: &directory, slot };
+                    self.entry(&entry, path, depth + 1, sealer)?;
+                }
+                Err(e) => {
+                    self.warn(path, &e.into());
+                    directory.done(slot, None, &mut End { blobs: self.blobs, sealer })?;
+                }
+            }
+        }
+        path.truncate(length);
+        directory.release(&mut End { blobs: self.blobs, sealer })
+    }
+
+    fn file(&mut self, entry: &Entry<'_>, path: &[u8], sealer: &mut Sealer) -> Result<()> {
+        if let Some(before) = entry.before
+            && self.is_unchanged(&entry.stat, before)
+        {
+            let mut node = posix::node(entry.name, &entry.stat, self.names);
+            node.content = before.content.clone();
+            // A change of attributes would have moved ctime.
+            node.xattrs = before.xattrs.clone();
+            let figures = &self.blobs.figures;
+            count(&figures.files_unmodified);
+            figures.bytes.fetch_add(node.size, Ordering::Relaxed);
+            self.blobs.control.progress.bytes(node.size);
+            self.blobs.control.progress.file_done();
+            return entry.into.done(entry.slot, Some(&node), &mut End { blobs: self.blobs, sealer });
+        }
+        let job = FileJob {
+            dir: entry.dir.clone(),
+            name: entry.name.to_vec(),
+            path: path.to_vec(),
+            changed: entry.before.is_some_and(|node| node.kind == NodeKind::File),
+            into: entry.into.clone(),
+            slot: entry.slot,
+        };
+        self.files.send(job).map_err(|_| {
+            Error::new(ErrorKind::Io, "the threads that read files ended early; please report this")
+        })
+    }
+
+    /// Same kind, size, times and inode, and all content still stored.
+    fn is_unchanged(&self, stat: &Stat, before: &Node) -> bool {
+        !self.blobs.force
+            && before.kind == NodeKind::File
+            && before.size == stat.st_size as u64
+            && before.mtime == posix::mtime(stat)
+            && before.ctime == posix::ctime(stat)
+            && before.inode == stat.st_ino as u64
+            && before.content.iter().all(|id| self.blobs.is_known(BlobKind::Data, id))
+    }
+
+    fn special(&mut self, entry: &Entry<'_>, path: &[u8], sealer: &mut Sealer) -> Result<()> {
+        let mut node = posix::node(entry.name, &entry.stat, self.names);
+        if node.kind == NodeKind::Symlink {
+            match rustix::fs::readlinkat(entry.dir, std::ffi::OsStr::from_bytes(entry.name), Vec::new()) {
+                Ok(target) => node.link_target = Some(target.into_bytes()),
+                Err(e) => return self.unreadable(entry, path, &e.into(), sealer),
+            }
+        }
+        node.xattrs = self.xattrs(&Attributed::At(entry.dir.as_fd(), entry.name), path);
+        count(if entry.before.is_some() {
+            &self.blobs.figures.files_unmodified
+        } else {
+            &self.blobs.figures.files_new
+        });
+        self.blobs.control.progress.file_done();
+        entry.into.done(entry.slot, Some(&node), &mut End { blobs: self.blobs, sealer })
+    }
+
+    fn unreadable(&self, entry: &Entry<'_>, path: &[u8], e: &io::Error, sealer: &mut Sealer) -> Result<()> {
+        self.warn(path, e);
+        entry.into.done(entry.slot, None, &mut End { blobs: self.blobs, sealer })
+    }
+
+    /// Names what cannot be read. What vanished since it was listed was not there to be backed up.
+    fn warn(&self, path: &[u8], e: &io::Error) {
+        if e.kind() != io::ErrorKind::NotFound {
+            self.blobs.control.warn(show(path), format!("cannot be read: {e}"));
+        }
+    }
+
+    fn xattrs(&self, of: &Attributed<'_>, path: &[u8]) -> Vec<(String, Vec<u8>)> {
+        of.read().unwrap_or_else(|e| {
+            self.blobs.control.warn(show(path), format!("its extended attributes cannot be read: {e}"));
+            Vec::new()
+        })
+    }
+
+    /// The listing of a directory in the parent snapshot. One that cannot be read only costs time.
+    fn parent_nodes(&mut self, tree: Option<Id>) -> Vec<Node> {
+        let Some(id) = tree else { return Vec::new() };
+        self.blobs.repository.read_tree(self.blobs.index, id, &mut self.opener).unwrap_or_default()
+    }
+}
+
+fn find<'n>(nodes: &'n [Node], name: &[u8]) -> Option<&'n Node> {
+    nodes.iter().find(|node| node.name == name)
+}
+
+fn open_root(path: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, std::ffi::OsStr::from_bytes(path), flags, Mode::empty())
+        .map_err(|e| Error::path("open", show(path), e))
+}

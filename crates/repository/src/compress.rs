@@ -1,0 +1,83 @@
+//! Compression of blobs and of unpacked files: one zstd frame each.
+
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
+
+/// How hard to compress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Data blobs are stored as they are (trees and metadata are always compressed).
+    Off,
+    /// As fast as zstd can at little loss.
+    Fastest,
+    /// A sensible balance.
+    #[default]
+    Auto,
+    /// As small as sensible, several times slower.
+    Max,
+}
+
+impl Compression {
+    fn level(self) -> i32 {
+        match self {
+            Self::Off | Self::Fastest => 1,
+            Self::Auto => 3,
+            Self::Max => 15,
+        }
+    }
+}
+
+/// A compressor and decompressor of one thread, with their memory reused from blob to blob.
+pub(crate) struct Zstd {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+}
+
+impl Zstd {
+    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
+        let mut compressor = Compressor::new(compression.level())?;
+        compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(false))?;
+        compressor.set_parameter(zstd::zstd_safe::CParameter::ContentSizeFlag(true))?;
+        Ok(Self { compressor, decompressor: Decompressor::new()? })
+    }
+
+    /// Replaces `out` with the frame of `data`.
+    pub(crate) fn compress(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        out.reserve(zstd::zstd_safe::compress_bound(data.len()));
+        self.compressor.compress_to_buffer(data, out)?;
+        Ok(())
+    }
+
+    /// Replaces `out` with the content of `frame`, which must be of exactly `length` bytes.
+    pub(crate) fn decompress(&mut self, frame: &[u8], length: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        out.reserve(length);
+        let written = self.decompressor.decompress_to_buffer(frame, out)?;
+        if written == length {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, format!("it holds {written} bytes, not {length}")))
+    }
+}
+
+/// The frame of a small text.
+pub(crate) fn compress_text(text: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(text, Compression::Auto.level())
+}
+
+/// The content of a frame of unknown length, at most `length_max` bytes.
+pub(crate) fn decompress_text(frame: &[u8], length_max: usize) -> io::Result<Vec<u8>> {
+    use io::Read;
+    let mut text = Vec::new();
+    let limit = length_max as u64 + 1;
+    zstd::stream::read::Decoder::with_buffer(frame)?.single_frame().take(limit).read_to_end(&mut text)?;
+    if text.len() > length_max {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it holds more than {length_max} bytes"),
+        ));
+    }
+    Ok(text)
+}

@@ -1,0 +1,90 @@
+//! The engine: a restic v2 repository, written and read by our own code. Usable as a library on its own.
+//!
+//! A **backup** reads files, cuts them into chunks, hashes each (its id), and stores those that are not known yet:
+//! compressed, sealed, many to a pack. Packs are listed in index files; directories become tree blobs; a snapshot
+//! names the root tree. The order makes every instant safe: packs, then index, then snapshot ([`backup`]).
+//! A **restore** walks the trees, plans by pack, and writes only what opens, decompresses and hashes right
+//! ([`restore`]). [`check`] reads everything back; [`prune`] removes what no snapshot needs.
+//!
+//! The engine is synchronous: threads and bounded queues, memory bounded whatever the size of the data. A
+//! [`Control`] cancels, shows progress and collects what could not be done.
+//!
+//! Format: <https://restic.readthedocs.io/en/stable/100_references.html>.
+#![deny(missing_docs)]
+
+mod backup;
+mod check;
+mod chunk;
+mod compress;
+mod config;
+mod control;
+mod error;
+mod file;
+mod id;
+mod index;
+mod key;
+mod lock;
+mod pack;
+mod pack_writer;
+mod posix;
+mod prune;
+mod quote;
+mod repository;
+mod restore;
+mod seal;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod time;
+mod tree;
+mod walk;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use backup::{BackupOutcome, BackupRequest, backup};
+pub use check::{CheckReport, CheckRequest, Finding, check, check_snapshots};
+pub use compress::Compression;
+pub use control::{Control, Progress, Warning};
+pub use error::{Error, ErrorKind, Result};
+pub use id::Id;
+pub use index::Index;
+pub use key::{Cost, Passcode, derive_from_passcode};
+pub use lock::{Lock, LockKind, LockOwner};
+pub use pack::BlobKind;
+pub use prune::{PruneReport, PruneRequest, prune};
+pub use repository::Repository;
+pub use restore::{RestoreOutcome, RestoreRequest, restore};
+pub use snapshot::{Snapshot, Summary};
+pub use time::Time;
+pub use tree::{Node, NodeKind};
+pub use walk::{TreeSize, measure, needed_packs, walk};
+
+/// The lock of a mutex. A thread that panicked while holding it has already ended the work that it belongs to.
+pub(crate) fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many threads work at once: one a core, at least two so that reading and computing overlap.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
+}
+
+/// Runs `worker` on up to `threads` threads (no more than `jobs`); the first failure is returned.
+pub(crate) fn parallel(threads: usize, jobs: usize, worker: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let count = threads.min(jobs);
+    if count <= 1 {
+        return if jobs == 0 { Ok(()) } else { worker() };
+    }
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..count).map(|_| scope.spawn(&worker)).collect();
+        let results: Vec<_> = handles.into_iter().map(join).collect();
+        results.into_iter().collect()
+    })
+}
+
+/// Waits for a thread of the engine; a panic in it becomes an error of the work.
+pub(crate) fn join<T>(handle: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    handle.join().unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Io, "a thread of the engine failed; please report this"))
+    })
+}

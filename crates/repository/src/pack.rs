@@ -1,0 +1,199 @@
+//! Packs: many sealed blobs, then a sealed list of them, then the length of that list.
+//!
+//! `seal(blob 1) ‖ … ‖ seal(blob n) ‖ seal(header) ‖ u32le(length of the sealed header)`. The header names each
+//! blob in order with its kind, stored length and id; offsets are the running sum.
+
+use serde::{Deserialize, Serialize};
+
+use crate::seal::{OVERHEAD, SealKey};
+use crate::{Error, Id, Result};
+
+/// What a blob holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobKind {
+    /// A chunk of a file.
+    Data,
+    /// A directory listing.
+    Tree,
+}
+
+/// One blob of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedBlob {
+    pub(crate) kind: BlobKind,
+    pub(crate) id: Id,
+    pub(crate) offset: u32,
+    /// Stored length, sealing included.
+    pub(crate) length: u32,
+    /// Length of the plaintext if it was compressed.
+    pub(crate) uncompressed: Option<u32>,
+}
+
+impl PackedBlob {
+    fn entry_length(&self) -> usize {
+        if self.uncompressed.is_some() { 41 } else { 37 }
+    }
+}
+
+/// Longest sealed header that is read.
+pub(crate) const HEADER_BYTES_MAX: u32 = 16 << 20;
+
+/// Size of the file that holds these blobs.
+pub(crate) fn pack_size(blobs: &[PackedBlob]) -> u64 {
+    let stored: u64 = blobs.iter().map(|b| u64::from(b.length) + b.entry_length() as u64).sum();
+    stored + OVERHEAD as u64 + 4
+}
+
+/// The header's plaintext.
+pub(crate) fn encode_header(blobs: &[PackedBlob]) -> Vec<u8> {
+    let mut header = Vec::with_capacity(blobs.len() * 41);
+    for blob in blobs {
+        let kind = match (blob.kind, blob.uncompressed) {
+            (BlobKind::Data, None) => 0,
+            (BlobKind::Tree, None) => 1,
+            (BlobKind::Data, Some(_)) => 2,
+            (BlobKind::Tree, Some(_)) => 3,
+        };
+        header.push(kind);
+        header.extend_from_slice(&blob.length.to_le_bytes());
+        if let Some(length) = blob.uncompressed {
+            header.extend_from_slice(&length.to_le_bytes());
+        }
+        header.extend_from_slice(&blob.id.0);
+    }
+    header
+}
+
+/// The blobs that a header's plaintext names.
+pub(crate) fn decode_header(mut header: &[u8]) -> Result<Vec<PackedBlob>, &'static str> {
+    let (mut blobs, mut offset) = (Vec::new(), 0u32);
+    while let Some((&kind, rest)) = header.split_first() {
+        let (kind, compressed) = match kind {
+            0 => (BlobKind::Data, false),
+            1 => (BlobKind::Tree, false),
+            2 => (BlobKind::Data, true),
+            3 => (BlobKind::Tree, true),
+            _ => return Err("its header names an unknown kind of blob"),
+        };
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or("its header is cut off")?;
+        let (uncompressed, rest) = if compressed {
+            let (length, rest) = rest.split_first_chunk::<4>().ok_or("its header is cut off")?;
+            (Some(u32::from_le_bytes(*length)), rest)
+        } else {
+            (None, rest)
+        };
+        let (id, rest) = rest.split_first_chunk::<32>().ok_or("its header is cut off")?;
+        let length = u32::from_le_bytes(*length);
+        if length < OVERHEAD as u32 {
+            return Err("its header names a blob that is too short");
+        }
+        blobs.push(PackedBlob { kind, id: Id(*id), offset, length, uncompressed });
+        offset = offset.checked_add(length).ok_or("its blobs are longer than a pack can be")?;
+        header = rest;
+    }
+    Ok(blobs)
+}
+
+/// Reads the header of a whole pack in memory and compares its sum with the file's length.
+pub(crate) fn read_header(key: &SealKey, pack: &[u8]) -> Result<Vec<PackedBlob>, String> {
+    let (rest, length) = pack.split_last_chunk::<4>().ok_or("it is shorter than any pack")?;
+    let length = u32::from_le_bytes(*length);
+    if length > HEADER_BYTES_MAX || length as usize > rest.len() {
+        return Err("the length of its header is impossible".to_owned());
+    }
+    let sealed = &rest[rest.len() - length as usize..];
+    let header = key.open(sealed).map_err(|_| "its header does not open")?;
+    let blobs = decode_header(&header)?;
+    if pack_size(&blobs) != pack.len() as u64 {
+        return Err("its header does not fit its length".to_owned());
+    }
+    Ok(blobs)
+}
+
+/// A pack being filled.
+#[derive(Debug, Default)]
+pub(crate) struct PackBuilder {
+    pub(crate) body: Vec<u8>,
+    pub(crate) blobs: Vec<PackedBlob>,
+}
+
+impl PackBuilder {
+    /// Adds a sealed blob.
+    pub(crate) fn add(
+        &mut self,
+        kind: BlobKind,
+        id: Id,
+        sealed: &[u8],
+        uncompressed: Option<u32>,
+    ) -> Result<()> {
+        let too_long = |_| Error::damaged("a pack", "it would grow beyond 4 GiB");
+        let blob = PackedBlob {
+            kind,
+            id,
+            offset: u32::try_from(self.body.len()).map_err(too_long)?,
+            length: u32::try_from(sealed.len()).map_err(too_long)?,
+            uncompressed,
+        };
+        self.body.extend_from_slice(sealed);
+        self.blobs.push(blob);
+        Ok(())
+    }
+
+    /// Adds the header; the body is then the whole file.
+    pub(crate) fn finish(mut self, key: &SealKey) -> FinishedPack {
+        let sealed = key.seal(&encode_header(&self.blobs));
+        self.body.extend_from_slice(&sealed);
+        self.body.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+        FinishedPack { body: self.body, blobs: self.blobs }
+    }
+}
+
+/// A pack that is ready to be stored.
+#[derive(Debug)]
+pub(crate) struct FinishedPack {
+    pub(crate) body: Vec<u8>,
+    pub(crate) blobs: Vec<PackedBlob>,
+}
+
+/// Key of a pack in the repository.
+pub(crate) fn pack_key(id: Id) -> String {
+    let name = id.to_string();
+    format!("data/{}/{name}", &name[..2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_reads_back_what_was_added() {
+        let key = SealKey::random();
+        let mut pack = PackBuilder::default();
+        let (a, b) = (key.seal(b"first"), key.seal(b"second"));
+        pack.add(BlobKind::Data, Id::of(b"first"), &a, None).unwrap();
+        pack.add(BlobKind::Data, Id::of(b"second"), &b, Some(99)).unwrap();
+        let finished = pack.finish(&key);
+        let blobs = read_header(&key, &finished.body).unwrap();
+        assert_eq!(blobs, finished.blobs);
+        assert_eq!(pack_size(&blobs), finished.body.len() as u64);
+        let second = blobs[1];
+        let stored = &finished.body[second.offset as usize..][..second.length as usize];
+        assert_eq!(key.open(stored).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_cut_or_altered_pack_is_refused() {
+        let key = SealKey::random();
+        let mut pack = PackBuilder::default();
+        pack.add(BlobKind::Tree, Id::of(b"x"), &key.seal(b"x"), None).unwrap();
+        let body = pack.finish(&key).body;
+        for length in 0..body.len() {
+            assert!(read_header(&key, &body[..length]).is_err());
+        }
+        let tail = body.len() - 1;
+        let mut bad = body;
+        bad[tail] ^= 1;
+        assert!(read_header(&key, &bad).is_err());
+    }
+}

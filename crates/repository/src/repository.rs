@@ -1,0 +1,321 @@
+//! An open repository: storage, keys and configuration, and the small reads and writes that all verbs share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use storage::{ErrorKind as StorageKind, Shared};
+use zeroize::Zeroizing;
+
+use crate::compress::Zstd;
+use crate::config::{CONFIG, Config};
+use crate::file::{self, Folder};
+use crate::index::Place;
+use crate::lock::{self, Lock, LockKind, LockOwner};
+use crate::pack::{BlobKind, pack_key};
+use crate::seal::{OVERHEAD, SealKey};
+use crate::{
+    Compression, Cost, Error, ErrorKind, Id, Index, Node, Passcode, Result, Snapshot, Warning, key, tree,
+};
+
+/// Key files and config are this long at most.
+const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+/// So many key files are tried with a passcode, as each costs time and memory.
+const KEYS_TRIED_MAX: usize = 20;
+/// A blob may claim so many bytes at most; chunks have up to 8 MiB, listings of huge directories a few hundred.
+const BLOB_BYTES_MAX: u32 = 1 << 30;
+
+struct Inner {
+    storage: Shared,
+    key: SealKey,
+    config: Config,
+}
+
+/// An open repository; cheap to clone.
+#[derive(Clone)]
+pub struct Repository(Arc<Inner>);
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("storage", &self.0.storage).field("id", &self.0.config.id).finish()
+    }
+}
+
+impl Repository {
+    /// Makes a new repository: a key file, then `config`, whose creation is the commit. `Exists` if there is one.
+    pub fn init(storage: Shared, passcode: &Passcode, cost: Cost) -> Result<Self> {
+        let exists = || {
+            let place = storage.location();
+            Error::new(ErrorKind::Exists, format!("there is a repository already at {place}"))
+        };
+        if storage.head(CONFIG)?.is_some() {
+            return Err(exists());
+        }
+        let key = SealKey::random();
+        let key_file = key::make_key_file(&key, passcode, cost)?;
+        storage.create(&Folder::Keys.key(Id::of(&key_file)), &[&key_file])?;
+        let config = Config::new();
+        let text = serde_json::to_vec(&config).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
+        storage.create(CONFIG, &[&key.seal(&text)]).map_err(|e| match e.kind {
+            StorageKind::Exists => exists(),
+            _ => e.into(),
+        })?;
+        Ok(Self(Arc::new(Inner { storage, key, config })))
+    }
+
+    /// Opens a repository. `NoRepository`, `WrongPasscode`, `UnsupportedVersion` or `Damaged`.
+    pub fn open(storage: Shared, passcode: &Passcode) -> Result<Self> {
+        let sealed = storage.get(CONFIG, SMALL_FILE_BYTES_MAX).map_err(|e| match e.kind {
+            StorageKind::NotFound => {
+                let place = storage.location();
+                Error::new(
+                    ErrorKind::NoRepository,
+                    format!("there is no repository at {place}: it has no 'config'"),
+                )
+            }
+            _ => e.into(),
+        })?;
+        let mut failure = Error::damaged("keys/", "there is no key file");
+        let mut tried = 0;
+        for (id, _) in file::list(&storage, Folder::Keys)?.into_iter().take(KEYS_TRIED_MAX) {
+            tried += 1;
+            match Self::open_with_key(&storage, id, &sealed, passcode) {
+                Ok((key, config)) => return Ok(Self(Arc::new(Inner { storage, key, config }))),
+                // A wrong passcode must not hide that another key file, perhaps the right one, is damaged.
+                Err(e) if tried == 1 || e.kind != ErrorKind::WrongPasscode => failure = e,
+                Err(_) => {}
+            }
+        }
+        if failure.kind == ErrorKind::WrongPasscode {
+            failure.message =
+                format!("wrong passcode for {}: it opens none of the {tried} key files", storage.location());
+        }
+        Err(failure)
+    }
+
+    fn open_with_key(
+        storage: &Shared,
+        id: Id,
+        config: &[u8],
+        passcode: &Passcode,
+    ) -> Result<(SealKey, Config)> {
+        let name = Folder::Keys.key(id);
+        let body = file::read_raw(storage, Folder::Keys, id)?;
+        let key = key::open_key_file(&name, &body, passcode)?;
+        let text = key.open(config).map_err(|_| {
+            Error::damaged(CONFIG, format!("its seal does not open with the master key in {name}"))
+        })?;
+        Ok((key, Config::parse(&text)?))
+    }
+
+    /// The repository's id: 64 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.0.config.id
+    }
+
+    /// The format's version, 1 or 2.
+    pub fn version(&self) -> u32 {
+        self.0.config.version
+    }
+
+    /// Where it lies.
+    pub fn storage(&self) -> &Shared {
+        &self.0.storage
+    }
+
+    /// The same repository behind another storage (guarded, faulty).
+    pub fn with_storage(&self, storage: Shared) -> Self {
+        Self(Arc::new(Inner { storage, key: self.0.key.clone(), config: self.0.config.clone() }))
+    }
+
+    pub(crate) fn key(&self) -> &SealKey {
+        &self.0.key
+    }
+
+    /// HMAC-SHA256 of `purpose` under the master key: a key for another use, like the catalogue's MAC.
+    pub fn derive_key(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut secret = Zeroizing::new([0u8; 64]);
+        secret[..32].copy_from_slice(&self.0.key.encrypt);
+        secret[32..48].copy_from_slice(&self.0.key.k);
+        secret[48..].copy_from_slice(&self.0.key.r);
+        let mac = Hmac::<Sha256>::new(&(*secret).into()).chain_update(purpose.as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
+    /// Takes a restic-compatible lock. `Locked` names who holds a conflicting one.
+    pub fn lock(&self, kind: LockKind, owner: &LockOwner) -> Result<Lock> {
+        Lock::acquire(self, kind, owner)
+    }
+
+    /// Removes stale locks, or all of them; returns how many.
+    pub fn unlock(&self, all: bool) -> Result<u64> {
+        lock::remove(self, |lock| all || lock.is_some_and(|(stale, _)| stale))
+    }
+
+    /// Removes the locks that a dead process of this host name left. Only for whoever knows that it is dead.
+    pub fn break_locks_of(&self, hostname: &str) -> Result<u64> {
+        lock::remove(self, |lock| lock.is_some_and(|(_, holder)| holder == hostname))
+    }
+
+    /// All snapshots, oldest first; those that cannot be read are named in the second list.
+    pub fn snapshots(&self) -> Result<(Vec<(Id, Snapshot)>, Vec<Warning>)> {
+        let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+        for (id, _) in file::list(self.storage(), Folder::Snapshots)? {
+            match self.snapshot(id) {
+                Ok(snapshot) => snapshots.push((id, snapshot)),
+                Err(e) if e.kind == ErrorKind::Damaged => {
+                    damaged.push(Warning { item: Folder::Snapshots.key(id), reason: e.message });
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        snapshots.sort_by_key(|(id, snapshot)| (crate::time::Time::parse(&snapshot.time), *id));
+        Ok((snapshots, damaged))
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, id: Id) -> Result<Snapshot> {
+        let text = file::read_text(self.storage(), self.key(), Folder::Snapshots, id)?;
+        serde_json::from_slice(&text).map_err(|e| Error::damaged(Folder::Snapshots.key(id), e))
+    }
+
+    /// A snapshot by id, by a prefix that fits one alone, or `latest`.
+    pub fn find_snapshot(&self, text: &str) -> Result<(Id, Snapshot)> {
+        let none =
+            || Error::new(ErrorKind::NotFound, format!("there is no snapshot '{}'", text.escape_debug()));
+        if text == "latest" {
+            let (mut snapshots, damaged) = self.snapshots()?;
+            let damaged = damaged.into_iter().next().map(|w| Error::new(ErrorKind::Damaged, w.reason));
+            return snapshots.pop().ok_or_else(|| damaged.unwrap_or_else(none));
+        }
+        let ids = file::list(self.storage(), Folder::Snapshots)?;
+        let mut fitting = ids.iter().filter(|(id, _)| !text.is_empty() && id.to_string().starts_with(text));
+        let (id, _) = fitting.next().ok_or_else(none)?;
+        if fitting.next().is_some() {
+            let message = format!("several snapshots start with '{text}'; give more digits");
+            return Err(Error::new(ErrorKind::Ambiguous, message));
+        }
+        Ok((*id, self.snapshot(*id)?))
+    }
+
+    pub(crate) fn save_snapshot(&self, snapshot: &Snapshot) -> Result<Id> {
+        let text = serde_json::to_vec(snapshot).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
+        file::write_text(self.storage(), self.key(), Folder::Snapshots, &text)
+    }
+
+    /// Refuses to remove anything from a repository that is marked append-only (by rustic).
+    pub(crate) fn check_removal(&self) -> Result<()> {
+        if self.0.config.append_only == Some(true) {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                "the repository is marked append-only: nothing may be removed",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Removes a snapshot; its data stays until a prune.
+    pub fn delete_snapshot(&self, id: Id) -> Result<()> {
+        self.check_removal()?;
+        Ok(self.storage().delete(&Folder::Snapshots.key(id))?)
+    }
+
+    /// Reads all index files. Packs that `usable` refuses can be read from, but a new backup does not refer to them.
+    pub fn load_index(&self, usable: &dyn Fn(Id) -> bool) -> Result<Index> {
+        Index::load(self.storage(), self.key(), usable)
+    }
+
+    /// The size of each pack, by listing.
+    pub fn list_packs(&self) -> Result<HashMap<Id, u64>> {
+        let mut packs = HashMap::new();
+        self.storage().list("data/", &mut |entry| {
+            if let Some(Ok(id)) = entry.key.rsplit('/').next().map(str::parse) {
+                packs.insert(id, entry.size);
+            }
+            Ok(())
+        })?;
+        Ok(packs)
+    }
+
+    /// A blob's plaintext, from the first copy that is whole.
+    pub(crate) fn read_blob(
+        &self,
+        index: &Index,
+        kind: BlobKind,
+        id: Id,
+        opener: &mut Opener,
+    ) -> Result<Vec<u8>> {
+        let mut failure = None;
+        for place in index.places(kind, &id) {
+            match self.read_place(index, &place, id, opener) {
+                Ok(plain) => return Ok(plain),
+                Err(e) if matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Forbidden) => return Err(e),
+                Err(e) => failure = Some(e),
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            let word = if kind == BlobKind::Tree { "tree" } else { "data" };
+            Error::damaged(format!("{word} blob {id}"), "no index knows it; it is missing")
+        }))
+    }
+
+    fn read_place(&self, index: &Index, place: &Place, id: Id, opener: &mut Opener) -> Result<Vec<u8>> {
+        let key = pack_key(index.pack_id(place.pack));
+        let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.length);
+        let sealed = self.storage().get_range(&key, range).map_err(|e| match e.kind {
+            StorageKind::NotFound => Error::damaged(&key, "the file is missing"),
+            StorageKind::Short => Error::damaged(&key, "it is shorter than the index says"),
+            _ => e.into(),
+        })?;
+        let mut plain = Vec::new();
+        opener.open(self.key(), &sealed, place.uncompressed, id, &mut plain).map_err(|problem| {
+            Error::damaged(&key, format!("blob {id} at byte {}: {problem}", place.offset))
+        })?;
+        Ok(plain)
+    }
+
+    /// A directory's entries.
+    pub(crate) fn read_tree(&self, index: &Index, id: Id, opener: &mut Opener) -> Result<Vec<Node>> {
+        tree::parse(id, &self.read_blob(index, BlobKind::Tree, id, opener)?)
+    }
+}
+
+/// What one thread needs to open blobs, reused from blob to blob.
+pub(crate) struct Opener {
+    zstd: Zstd,
+    frame: Vec<u8>,
+}
+
+impl Opener {
+    pub(crate) fn new() -> Result<Self> {
+        let zstd = Zstd::new(Compression::Auto)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot prepare decompression: {e}")))?;
+        Ok(Self { zstd, frame: Vec::new() })
+    }
+
+    /// Opens, decompresses and hashes a stored blob; `plain` is right only if this succeeds.
+    pub(crate) fn open(
+        &mut self,
+        key: &SealKey,
+        sealed: &[u8],
+        uncompressed: Option<u32>,
+        id: Id,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let broken = |_| "its seal is broken".to_owned();
+        match uncompressed {
+            None => key.open_into(sealed, plain).map_err(broken)?,
+            Some(length) if length > BLOB_BYTES_MAX || sealed.len() < OVERHEAD => {
+                return Err(format!("its length of {length} bytes is impossible"));
+            }
+            Some(length) => {
+                key.open_into(sealed, &mut self.frame).map_err(broken)?;
+                self.zstd
+                    .decompress(&self.frame, length as usize, plain)
+                    .map_err(|e| format!("it does not decompress: {e}"))?;
+            }
+        }
+        if Id::of(plain) == id { Ok(()) } else { Err("its content does not fit its id".to_owned()) }
+    }
+}

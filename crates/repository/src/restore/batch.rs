@@ -1,0 +1,367 @@
+//! A batch of files: planned by pack, fetched in stretches, written by several threads.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::io::Errno;
+
+use super::Context;
+use super::target::{make_file, os, reopen_file};
+use crate::chunk::is_zero;
+use crate::index::Place;
+use crate::pack::{BlobKind, pack_key};
+use crate::posix::{self, show};
+use crate::repository::Opener;
+use crate::tree::Node;
+use crate::{Error, ErrorKind, Id, Result, lock_mutex, parallel, threads};
+
+/// A batch is run at so many blobs, or files.
+const BLOBS_MAX: usize = 100_000;
+const FILES_MAX: usize = 20_000;
+/// Each directory of a batch holds a descriptor or two; this much of the limit may go to them.
+const DESCRIPTOR_SHARE: u64 = 4;
+/// Blobs so near to each other are fetched in one request.
+const GAP_BYTES_MAX: u32 = 64 << 10;
+/// One request is about so long at most.
+const FETCH_BYTES_MAX: u32 = 8 << 20;
+
+/// A file of the batch.
+struct Target {
+    dir: Arc<OwnedFd>,
+    reuse: Option<Arc<OwnedFd>>,
+    node: Node,
+    path: Vec<u8>,
+    /// Blobs that are not written yet.
+    pending: AtomicUsize,
+    failed: AtomicBool,
+}
+
+/// A blob that a file needs, and where it goes.
+#[derive(Clone, Copy)]
+struct Want {
+    place: Place,
+    id: Id,
+    file: u32,
+    at: u64,
+}
+
+/// Files that are restored together.
+pub(super) struct Batch<'a> {
+    context: &'a Context<'a>,
+    files: Vec<Target>,
+    wants: Vec<Want>,
+    reusable: Vec<u32>,
+    directories: usize,
+    directories_max: usize,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(context: &'a Context<'a>) -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
+        let directories_max = (limit / DESCRIPTOR_SHARE).clamp(64, 4096) as usize;
+        Self {
+            context,
+            files: Vec::new(),
+            wants: Vec::new(),
+            reusable: Vec::new(),
+            directories: 0,
+            directories_max,
+        }
+    }
+
+    pub(super) fn count_directory(&mut self) {
+        self.directories += 1;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.wants.len() >= BLOBS_MAX
+            || self.files.len() >= FILES_MAX
+            || self.directories >= self.directories_max
+    }
+
+    /// Adds a file. An empty one, and one that is missing blobs altogether, is settled at once.
+    pub(super) fn add(
+        &mut self,
+        dir: Arc<OwnedFd>,
+        reuse: Option<Arc<OwnedFd>>,
+        node: Node,
+        path: &[u8],
+    ) -> Result<()> {
+        let mut wants = Vec::with_capacity(node.content.len());
+        let mut at = 0;
+        for id in &node.content {
+            let Some(place) = self.context.index.place(BlobKind::Data, id) else {
+                self.lose(path, &format!("blob {id} is in no index"));
+                return Ok(());
+            };
+            wants.push(Want { place, id: *id, file: self.files.len() as u32, at });
+            at += u64::from(place.plain_length());
+        }
+        let reuse = reuse.filter(|fd| {
+            posix::stat_at(fd.as_fd(), &node.name).is_ok_and(|stat| {
+                posix::kind(&stat) == crate::NodeKind::File && stat.st_size as u64 == at && at > 0
+            })
+        });
+        if reuse.is_some() {
+            self.reusable.push(self.files.len() as u32);
+        }
+        let target = Target {
+            dir,
+            reuse,
+            node,
+            path: path.to_vec(),
+            pending: AtomicUsize::new(wants.len()),
+            failed: AtomicBool::new(false),
+        };
+        if wants.len() != 1 || target.reuse.is_some() {
+            // Several threads will write it: it is made here, as one hole.
+            let fail = |e: Errno| Error::path("write", show(path), e);
+            let fd = make_file(target.dir.as_fd(), &target.node.name).map_err(fail)?;
+            rustix::fs::ftruncate(&fd, at).map_err(fail)?;
+            if wants.is_empty() {
+                self.context
+                    .warn_all(path, posix::apply_open(fd.as_fd(), &target.node, self.context.am_root));
+                self.context.control.progress.file_done();
+                return Ok(());
+            }
+        }
+        self.files.push(target);
+        self.wants.append(&mut wants);
+        Ok(())
+    }
+
+    fn lose(&self, path: &[u8], why: &str) {
+        self.context.damaged.fetch_add(1, Ordering::Relaxed);
+        self.context.control.warn(show(path), format!("not restored, its content is damaged: {why}"));
+    }
+
+    /// Restores all files of the batch and empties it.
+    pub(super) fn run(&mut self) -> Result<()> {
+        let mut wants = std::mem::take(&mut self.wants);
+        if !self.reusable.is_empty() {
+            wants = self.reuse(wants)?;
+        }
+        wants.sort_unstable_by_key(|want| (want.place.pack, want.place.offset));
+        let fetches = plan(&wants);
+        let next = AtomicUsize::new(0);
+        let this = &*self;
+        parallel(threads(), fetches.len(), || {
+            let mut worker = Worker { batch: this, opener: Opener::new()?, plain: Vec::new() };
+            while let Some(range) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                this.context.control.check()?;
+                worker.fetch(&wants[range.clone()])?;
+            }
+            Ok(())
+        })?;
+        self.files.clear();
+        self.reusable.clear();
+        self.directories = 0;
+        Ok(())
+    }
+
+    /// Copies what lies on this machine already; returns what must be fetched after all.
+    fn reuse(&self, wants: Vec<Want>) -> Result<Vec<Want>> {
+        let mut groups: Vec<&[Want]> = Vec::new();
+        let mut rest = Vec::new();
+        for group in wants.chunk_by(|a, b| a.file == b.file) {
+            if self.files[group[0].file as usize].reuse.is_some() {
+                groups.push(group);
+            } else {
+                rest.extend_from_slice(group);
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let missing = Mutex::new(rest);
+        parallel(threads(), groups.len(), || {
+            let mut buffer = Vec::new();
+            while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.context.control.check()?;
+                let wrong = self.reuse_file(group, &mut buffer)?;
+                lock_mutex(&missing).extend(wrong);
+            }
+            Ok(())
+        })?;
+        Ok(missing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn reuse_file(&self, group: &[Want], buffer: &mut Vec<u8>) -> Result<Vec<Want>> {
+        let file = &self.files[group[0].file as usize];
+        let source = file.reuse.as_ref().and_then(|dir| posix::open_file(dir.as_fd(), &file.node.name).ok());
+        let Some(source) = source else { return Ok(group.to_vec()) };
+        let mut wrong = Vec::new();
+        let output = reopen_file(file.dir.as_fd(), &file.node.name).map_err(|e| file.write_error(e))?;
+        for want in group {
+            buffer.resize(want.place.plain_length() as usize, 0);
+            if read_exact_at(&source, buffer, want.at).is_ok() && Id::of(buffer) == want.id {
+                write_part(&output, buffer, want.at).map_err(|e| file.write_error(e))?;
+                self.context.reused.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+                self.done(file, buffer.len(), &output);
+            } else {
+                wrong.push(*want);
+            }
+        }
+        Ok(wrong)
+    }
+
+    /// One blob of a file is written; after the last one the file gets its metadata, or goes if a blob was lost.
+    fn done(&self, file: &Target, bytes: usize, fd: &OwnedFd) {
+        self.context.control.progress.bytes(bytes as u64);
+        if file.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.settle(file, Some(fd));
+        }
+    }
+
+    fn lost(&self, file: &Target, why: &Error) {
+        if !file.failed.swap(true, Ordering::AcqRel) {
+            self.lose(&file.path, &why.message);
+        }
+        if file.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.settle(file, None);
+        }
+    }
+
+    fn settle(&self, file: &Target, fd: Option<&OwnedFd>) {
+        if file.failed.load(Ordering::Acquire) {
+            // Half of a file is worse than none.
+            let _ = rustix::fs::unlinkat(&file.dir, os(&file.node.name), rustix::fs::AtFlags::empty());
+        } else if let Some(fd) = fd {
+            let problems = posix::apply_open(fd.as_fd(), &file.node, self.context.am_root);
+            self.context.warn_all(&file.path, problems);
+        }
+        self.context.control.progress.file_done();
+    }
+}
+
+impl Target {
+    fn write_error(&self, e: Errno) -> Error {
+        Error::path("write", show(&self.path), e)
+    }
+}
+
+/// Stretches of `wants` (sorted by place) that are fetched in one request each.
+fn plan(wants: &[Want]) -> Vec<std::ops::Range<usize>> {
+    let mut fetches = Vec::new();
+    let mut start = 0;
+    for i in 1..=wants.len() {
+        let joined = wants.get(i).is_some_and(|next| {
+            let (first, last) = (&wants[start].place, &wants[i - 1].place);
+            next.place.pack == first.pack
+                && next.place.offset <= last.offset + last.length + GAP_BYTES_MAX
+                && next.place.offset + next.place.length - first.offset <= FETCH_BYTES_MAX
+        });
+        if !joined {
+            fetches.push(start..i);
+            start = i;
+        }
+    }
+    fetches
+}
+
+struct Worker<'a, 'b> {
+    batch: &'a Batch<'b>,
+    opener: Opener,
+    plain: Vec<u8>,
+}
+
+impl Worker<'_, '_> {
+    fn fetch(&mut self, wants: &[Want]) -> Result<()> {
+        let context = self.batch.context;
+        let (first, last) = (&wants[0].place, &wants[wants.len() - 1].place);
+        let range = u64::from(first.offset)..u64::from(last.offset) + u64::from(last.length);
+        let key = pack_key(context.index.pack_id(first.pack));
+        context.control.progress.set_current(&show(&self.batch.files[wants[0].file as usize].path));
+        let stored = context.repository.storage().get_range(&key, range);
+        if let Ok(stored) = &stored {
+            context.control.progress.bytes_stored.fetch_add(stored.len() as u64, Ordering::Relaxed);
+        }
+        let mut in_hand: Option<Id> = None;
+        for want in wants {
+            if in_hand != Some(want.id) {
+                in_hand = None;
+                match self.open(stored.as_deref().ok(), first.offset, want) {
+                    Ok(()) => in_hand = Some(want.id),
+                    Err(e) if matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Forbidden) => return Err(e),
+                    Err(e) => {
+                        self.batch.lost(&self.batch.files[want.file as usize], &e);
+                        continue;
+                    }
+                }
+            }
+            self.write(want)?;
+        }
+        Ok(())
+    }
+
+    /// The plaintext of a blob, from the fetched stretch or, should that be damaged, from another copy.
+    fn open(&mut self, stored: Option<&[u8]>, start: u32, want: &Want) -> Result<()> {
+        let context = self.batch.context;
+        let place = &want.place;
+        let from = (place.offset - start) as usize;
+        let sealed = stored.and_then(|stored| stored.get(from..from + place.length as usize));
+        if let Some(sealed) = sealed {
+            let key = context.repository.key();
+            if self.opener.open(key, sealed, place.uncompressed, want.id, &mut self.plain).is_ok() {
+                return Ok(());
+            }
+        }
+        self.plain =
+            context.repository.read_blob(context.index, BlobKind::Data, want.id, &mut self.opener)?;
+        Ok(())
+    }
+
+    fn write(&self, want: &Want) -> Result<()> {
+        let file = &self.batch.files[want.file as usize];
+        let alone = file.node.content.len() == 1 && file.reuse.is_none();
+        let dir = file.dir.as_fd();
+        let opened = if alone { make_file(dir, &file.node.name) } else { reopen_file(dir, &file.node.name) };
+        let fd = opened.map_err(|e| file.write_error(e))?;
+        let written =
+            if alone { write_whole(&fd, &self.plain) } else { write_part(&fd, &self.plain, want.at) };
+        written.map_err(|e| file.write_error(e))?;
+        self.batch.done(file, self.plain.len(), &fd);
+        Ok(())
+    }
+}
+
+fn read_exact_at(fd: &OwnedFd, mut buffer: &mut [u8], mut at: u64) -> Result<(), Errno> {
+    while !buffer.is_empty() {
+        match rustix::io::pread(fd, &mut *buffer, at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => {
+                buffer = &mut buffer[n..];
+                at += n as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a part of a file that was made as one hole; zeros are there already.
+fn write_part(fd: &OwnedFd, mut data: &[u8], mut at: u64) -> Result<(), Errno> {
+    if is_zero(data) {
+        return Ok(());
+    }
+    while !data.is_empty() {
+        match rustix::io::pwrite(fd, data, at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => {
+                data = &data[n..];
+                at += n as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn write_whole(fd: &OwnedFd, data: &[u8]) -> Result<(), Errno> {
+    if is_zero(data) {
+        return rustix::fs::ftruncate(fd, data.len() as u64);
+    }
+    write_part(fd, data, 0)
+}

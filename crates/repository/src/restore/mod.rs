@@ -1,0 +1,332 @@
+//! Restore: from a snapshot to a directory.
+//!
+//! One thread walks the trees, makes directories, links and devices, and gathers files into batches. A batch is
+//! planned by pack: each needed stretch of a pack is fetched once, its blobs are opened, decompressed and hashed,
+//! and only then written. Files whose content lies on this machine already are copied from there, blob by blob, if
+//! the hash is right. Hard links and the metadata of directories come last, as everything before would move them.
+//!
+//! A blob that is damaged in all its copies loses the files that need it: they are removed and named, and the
+//! restore ends as `Damaged`. No byte is written that does not fit its hash.
+
+mod batch;
+mod target;
+mod verify;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::posix::{self, show};
+use crate::repository::Opener;
+use crate::tree::{Node, NodeKind};
+use crate::walk::{directory_of, find, in_directory};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, measure};
+use batch::Batch;
+use target::{make_dir, make_way};
+
+/// What to restore, and where to.
+#[derive(Clone, Debug)]
+pub struct RestoreRequest {
+    /// The snapshot.
+    pub snapshot: Id,
+    /// Only what lies below this path inside the snapshot, as [`crate::walk`] shows it: that directory's entries and
+    /// own metadata become `target` itself. A path that is no directory appears in `target` under its name.
+    pub subpath: Option<Vec<u8>>,
+    /// Made if missing. What is there already is replaced where names are equal, and otherwise left alone.
+    pub target: PathBuf,
+    /// Content of files that lie at the same path below this directory is copied from there where its hash is right.
+    pub reuse_from: Option<PathBuf>,
+    /// Read everything back afterwards and compare content and metadata.
+    pub verify: bool,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoreOutcome {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Links, devices, FIFOs, sockets.
+    pub other: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Of these, bytes that were copied from `reuse_from`.
+    pub bytes_reused: u64,
+}
+
+/// Restores. What could not be set (an owner, an attribute) is named in `control`'s warnings; a file whose content is
+/// damaged in the repository is named there too, removed, and makes the call fail as `Damaged` at the end.
+pub fn restore(
+    repository: &Repository,
+    index: &Index,
+    request: &RestoreRequest,
+    control: &Arc<Control>,
+) -> Result<RestoreOutcome> {
+    let mut opener = Opener::new()?;
+    let snapshot = repository.snapshot(request.snapshot)?;
+    expect(repository, index, request, snapshot.summary.as_ref(), control)?;
+    let start = match &request.subpath {
+        Some(path) => find(repository, index, snapshot.tree, path, &mut opener)?,
+        None => None,
+    };
+    let (own, nodes) = match start {
+        None => (None, repository.read_tree(index, snapshot.tree, &mut opener)?),
+        Some(node) => match directory_of(&node, b"")? {
+            Some(tree) => (Some(node), repository.read_tree(index, tree, &mut opener)?),
+            None => (None, vec![node]),
+        },
+    };
+    let target = make_target(&request.target)?;
+    let reuse = request.reuse_from.as_ref().and_then(|path| {
+        rustix::fs::open(path, target::DIRECTORY, rustix::fs::Mode::empty()).ok().map(Arc::new)
+    });
+    let am_root = rustix::process::geteuid().is_root();
+    let context = Context {
+        repository,
+        index,
+        control,
+        am_root,
+        damaged: AtomicU64::new(0),
+        reused: AtomicU64::new(0),
+    };
+    let mut walk = Walk {
+        context: &context,
+        opener,
+        links: HashMap::new(),
+        later: Vec::new(),
+        outcome: RestoreOutcome::default(),
+    };
+    walk.entries(&target, reuse, nodes.clone())?;
+    walk.make_links(&target)?;
+    walk.directories(&target, &nodes, own.as_ref())?;
+    let Walk { mut outcome, opener, .. } = walk;
+    outcome.bytes_reused = context.reused.load(Ordering::Relaxed);
+    let damaged = context.damaged.load(Ordering::Relaxed);
+    if damaged > 0 {
+        let message = format!(
+            "{damaged} files could not be restored because their content is damaged in the repository; they are named in the warnings"
+        );
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    if request.verify {
+        verify::verify(&context, opener, &target, nodes)?;
+    }
+    Ok(outcome)
+}
+
+/// Tells the progress how much there is.
+fn expect(
+    repository: &Repository,
+    index: &Index,
+    request: &RestoreRequest,
+    summary: Option<&crate::Summary>,
+    control: &Control,
+) -> Result<()> {
+    let (files, bytes) = match (summary, &request.subpath) {
+        (Some(summary), None) => (summary.total_files_processed, summary.total_bytes_processed),
+        _ => {
+            let size = measure(repository, index, request.snapshot, request.subpath.as_deref())?;
+            (size.files, size.bytes)
+        }
+    };
+    control.progress.files_total.store(files, Ordering::Relaxed);
+    control.progress.bytes_total.store(bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+fn make_target(path: &std::path::Path) -> Result<Arc<OwnedFd>> {
+    std::fs::create_dir_all(path).map_err(|e| Error::path("make", path.display(), e))?;
+    rustix::fs::open(path, target::DIRECTORY, rustix::fs::Mode::empty())
+        .map(Arc::new)
+        .map_err(|e| Error::path("open", path.display(), e))
+}
+
+/// What all parts of one restore share.
+pub(crate) struct Context<'a> {
+    repository: &'a Repository,
+    index: &'a Index,
+    control: &'a Control,
+    am_root: bool,
+    /// Files that could not be restored.
+    damaged: AtomicU64,
+    /// Bytes copied from `reuse_from`.
+    reused: AtomicU64,
+}
+
+impl Context<'_> {
+    fn warn_all(&self, path: &[u8], problems: Vec<String>) {
+        for problem in problems {
+            self.control.warn(show(path), problem);
+        }
+    }
+}
+
+/// A hard link to be made at the end: to the first file of its inode.
+struct Later {
+    first: Vec<u8>,
+    path: Vec<u8>,
+}
+
+struct Walk<'a> {
+    context: &'a Context<'a>,
+    opener: Opener,
+    /// First path of each hard-linked file, by device and inode.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    later: Vec<Later>,
+    outcome: RestoreOutcome,
+}
+
+/// A directory on the way to the current entry.
+struct Level {
+    path_length: usize,
+    dir: Arc<OwnedFd>,
+    reuse: Option<Arc<OwnedFd>>,
+    nodes: std::vec::IntoIter<Node>,
+}
+
+impl Walk<'_> {
+    /// Everything but hard links and the metadata of directories.
+    fn entries(
+        &mut self,
+        target: &Arc<OwnedFd>,
+        reuse: Option<Arc<OwnedFd>>,
+        nodes: Vec<Node>,
+    ) -> Result<()> {
+        let mut batch = Batch::new(self.context);
+        let mut path = Vec::new();
+        let mut stack = vec![Level { path_length: 0, dir: target.clone(), reuse, nodes: nodes.into_iter() }];
+        while let Some(level) = stack.last_mut() {
+            path.truncate(level.path_length);
+            let Some(node) = level.nodes.next() else {
+                stack.pop();
+                continue;
+            };
+            self.context.control.check()?;
+            path.push(b'/');
+            path.extend_from_slice(&node.name);
+            let (dir, reuse) = (level.dir.clone(), level.reuse.clone());
+            if let Some(tree) = directory_of(&node, &path)? {
+                let nodes = self.context.repository.read_tree(self.context.index, tree, &mut self.opener);
+                let nodes = nodes.map_err(|e| in_directory(&path, e))?.into_iter();
+                let reuse = reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
+                let dir =
+                    make_dir(dir.as_fd(), &node.name).map_err(|e| Error::path("make", show(&path), e))?;
+                self.outcome.dirs += 1;
+                batch.count_directory();
+                stack.push(Level { path_length: path.len(), dir: Arc::new(dir), reuse, nodes });
+            } else {
+                self.leaf(&mut batch, dir, reuse, node, &path)?;
+            }
+            if batch.is_full() {
+                batch.run()?;
+            }
+        }
+        batch.run()
+    }
+
+    fn leaf(
+        &mut self,
+        batch: &mut Batch<'_>,
+        dir: Arc<OwnedFd>,
+        reuse: Option<Arc<OwnedFd>>,
+        node: Node,
+        path: &[u8],
+    ) -> Result<()> {
+        if node.links > 1 && node.inode != 0 {
+            let inode = (node.device_id, node.inode);
+            if let Some(first) = self.links.get(&inode) {
+                self.later.push(Later { first: first.clone(), path: path.to_vec() });
+                self.context.control.progress.bytes(node.size);
+                self.context.control.progress.file_done();
+                self.outcome.files += u64::from(node.kind == NodeKind::File);
+                return Ok(());
+            }
+            self.links.insert(inode, path.to_vec());
+        }
+        match node.kind {
+            NodeKind::File => {
+                self.outcome.files += 1;
+                self.outcome.bytes += node.size;
+                batch.add(dir, reuse, node, path)
+            }
+            NodeKind::Irregular => {
+                self.context.control.warn(show(path), "is of a kind that cannot be restored");
+                Ok(())
+            }
+            _ => {
+                self.outcome.other += 1;
+                self.special(dir.as_fd(), &node, path)
+            }
+        }
+    }
+
+    fn special(&self, dir: std::os::fd::BorrowedFd<'_>, node: &Node, path: &[u8]) -> Result<()> {
+        make_way(dir, &node.name).map_err(|e| Error::path("replace", show(path), e))?;
+        match posix::make_special(dir, node) {
+            Ok(()) => self.context.warn_all(path, posix::apply_at(dir, node, self.context.am_root)),
+            // Devices need rights that a user may lack: named, not fatal.
+            Err(e @ (rustix::io::Errno::PERM | rustix::io::Errno::ACCESS)) => {
+                self.context.control.warn(show(path), format!("this {} cannot be made: {e}", node.kind));
+            }
+            Err(e) => return Err(Error::path("make", show(path), e)),
+        }
+        self.context.control.progress.file_done();
+        Ok(())
+    }
+
+    fn make_links(&mut self, target: &OwnedFd) -> Result<()> {
+        for Later { first, path } in std::mem::take(&mut self.later) {
+            let fail = |e| Error::path("link", show(&path), e);
+            let (from, from_name) = target::open_parent(target, &first).map_err(fail)?;
+            let (to, to_name) = target::open_parent(target, &path).map_err(fail)?;
+            make_way(to.as_fd(), to_name).map_err(fail)?;
+            match rustix::fs::linkat(
+                &from,
+                target::os(from_name),
+                &to,
+                target::os(to_name),
+                rustix::fs::AtFlags::empty(),
+            ) {
+                // The first one was damaged and is named already.
+                Err(rustix::io::Errno::NOENT) if self.context.damaged.load(Ordering::Relaxed) > 0 => {}
+                other => other.map_err(fail)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Metadata of directories, the deepest first.
+    fn directories(&mut self, target: &Arc<OwnedFd>, nodes: &[Node], own: Option<&Node>) -> Result<()> {
+        struct Open {
+            fd: OwnedFd,
+            node: Option<Node>,
+            path_length: usize,
+            nodes: std::vec::IntoIter<Node>,
+        }
+        let only_dirs = |nodes: Vec<Node>| {
+            nodes.into_iter().filter(|node| node.kind == NodeKind::Dir).collect::<Vec<_>>().into_iter()
+        };
+        let mut path = Vec::new();
+        let root = target.try_clone().map_err(|e| Error::path("open", "the target", e))?;
+        let mut stack =
+            vec![Open { fd: root, node: own.cloned(), path_length: 0, nodes: only_dirs(nodes.to_vec()) }];
+        while let Some(level) = stack.last_mut() {
+            path.truncate(level.path_length);
+            if let Some(node) = level.nodes.next() {
+                path.push(b'/');
+                path.extend_from_slice(&node.name);
+                let fd = posix::open_dir(level.fd.as_fd(), &node.name)
+                    .map_err(|e| Error::path("open", show(&path), e))?;
+                let Some(tree) = directory_of(&node, &path)? else { continue };
+                let below = self.context.repository.read_tree(self.context.index, tree, &mut self.opener)?;
+                stack.push(Open { fd, node: Some(node), path_length: path.len(), nodes: only_dirs(below) });
+            } else if let Some(Open { fd, node: Some(node), .. }) = stack.pop() {
+                self.context.warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root));
+            }
+        }
+        Ok(())
+    }
+}

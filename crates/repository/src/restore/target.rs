@@ -1,0 +1,71 @@
+//! Places below the target, reached without following any symbolic link.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::{Errno, Result};
+
+use crate::posix;
+
+/// How directories are opened that the caller named: links on the way there are the caller's own.
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Bytes as the system's kind of text.
+pub(super) fn os(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
+}
+
+/// Makes a directory and opens it. One that is there is used; anything else of that name is removed.
+pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    match mkdirat(dir, os(name), Mode::RWXU) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => match posix::open_dir(dir, name) {
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                unlinkat(dir, os(name), AtFlags::empty())?;
+                mkdirat(dir, os(name), Mode::RWXU)?;
+            }
+            other => return other,
+        },
+        Err(e) => return Err(e),
+    }
+    posix::open_dir(dir, name)
+}
+
+/// Removes what stands in the way of a new entry; a directory that is not empty stays and is an error.
+pub(super) fn make_way(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    match unlinkat(dir, os(name), AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => unlinkat(dir, os(name), AtFlags::REMOVEDIR),
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes a new file for writing; what had its name is removed.
+pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(dir, os(name), flags, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::EXIST) => {
+            make_way(dir, name)?;
+            openat(dir, os(name), flags, Mode::RUSR | Mode::WUSR)
+        }
+        other => other,
+    }
+}
+
+/// Opens a file of ours again, to write more of it.
+pub(super) fn reopen_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    openat(dir, os(name), OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Opens the directory of `path` (`/a/b/name`, below `root`) and tells the name in it.
+pub(super) fn open_parent<'p>(root: &OwnedFd, path: &'p [u8]) -> Result<(OwnedFd, &'p [u8])> {
+    let mut parts: Vec<&[u8]> = path.split(|&b| b == b'/').filter(|part| !part.is_empty()).collect();
+    let name = parts.pop().ok_or(Errno::INVAL)?;
+    let mut dir = posix::open_dir(root.as_fd(), b".")?;
+    for part in parts {
+        dir = posix::open_dir(dir.as_fd(), part)?;
+    }
+    Ok((dir, name))
+}

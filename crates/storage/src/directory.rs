@@ -1,0 +1,449 @@
+//! A directory as a store.
+//!
+//! An object appears whole or not at all: it is written under a temporary name in its own directory, synced,
+//! renamed into place without replacing anything, and then the directory is synced, so that it survives loss of
+//! power once the call returns. A sync that failed is never tried again on the same file: the kernel may have
+//! dropped the pages and would report success (the file is discarded instead).
+//!
+//! Temporary names start with a dot and hold `.tmp-`; listings never show them, [`Storage::clean_leftovers`]
+//! removes old ones that a crash left behind.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use sha2::{Digest, Sha256};
+
+use crate::{Entry, Error, ErrorKind, Result, Storage, Version, check_key};
+
+/// What serialises [`Storage::replace`] between processes on one machine.
+const REPLACE_LOCK: &str = ".replace.lock";
+
+/// How a [`Directory`] behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectoryOptions {
+    /// Whether writes are synced to the disk before they return. Off only for scratch data in tests.
+    pub sync: bool,
+}
+
+impl Default for DirectoryOptions {
+    fn default() -> Self {
+        Self { sync: true }
+    }
+}
+
+/// Objects as files below one directory, which must exist.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    root: PathBuf,
+    options: DirectoryOptions,
+}
+
+impl Directory {
+    /// Uses `root`, which must be a directory. It is never created here: a disk that is not mounted must
+    /// not look like an empty store.
+    pub fn open(root: &Path, options: DirectoryOptions) -> Result<Self> {
+        let location = root.display().to_string();
+        let metadata = fs::metadata(root).map_err(|e| Error::io("open", "", &location, e))?;
+        if !metadata.is_dir() {
+            return Err(Error::new(ErrorKind::Invalid, "open", "", &location, "not a directory"));
+        }
+        Ok(Self { root: root.to_owned(), options })
+    }
+
+    /// Makes `root` (and what is missing above it) readable by the owner alone, and uses it.
+    pub fn create_root(root: &Path, options: DirectoryOptions) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .map_err(|e| Error::io("make", "", &root.display().to_string(), e))?;
+        Self::open(root, options)
+    }
+
+    /// The directory's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn error(&self, operation: &'static str, key: &str, source: io::Error) -> Error {
+        let mut error = Error::io(operation, key, &self.location(), source);
+        if error.kind == ErrorKind::NotFound && !self.root.is_dir() {
+            error.reason = "the directory is gone; is its disk mounted?".to_owned();
+        }
+        error
+    }
+
+    fn path(&self, key: &str) -> Result<PathBuf> {
+        check_key(key, &self.location())?;
+        Ok(self.root.join(key))
+    }
+
+    /// Makes the directories between the root and `dir`, syncing each parent that got a new entry.
+    fn make_parents(&self, dir: &Path) -> io::Result<()> {
+        if dir == self.root || dir.is_dir() {
+            return if self.root.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) };
+        }
+        let parent = dir.parent().unwrap_or(&self.root);
+        self.make_parents(parent)?;
+        match DirBuilder::new().mode(0o700).create(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        self.sync_directory(parent)
+    }
+
+    fn sync_directory(&self, dir: &Path) -> io::Result<()> {
+        if self.options.sync { File::open(dir)?.sync_all() } else { Ok(()) }
+    }
+
+    /// Writes `parts` to a synced temporary file beside `path`.
+    fn write_temporary(&self, path: &Path, parts: &[&[u8]]) -> io::Result<Temporary> {
+        let dir = path.parent().unwrap_or(&self.root);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let short: String = name.chars().take(64).collect();
+        let temporary = dir.join(format!(".{short}.tmp-{:016x}", rand::random::<u64>()));
+        let open = || {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)
+        };
+        let mut file = match open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_parents(dir)?;
+                open()?
+            }
+            other => other?,
+        };
+        let guard = Temporary { path: temporary, armed: true };
+        write_all_parts(&mut file, parts)?;
+        if self.options.sync {
+            file.sync_all()?;
+        }
+        Ok(guard)
+    }
+
+    fn visit_dir(&self, dir: &Path, visit: &mut dyn FnMut(&Path, &str, bool) -> Result<()>) -> Result<()> {
+        let fail = |e| self.error("list", &self.key_of(dir), e);
+        let listing = match fs::read_dir(dir) {
+            Ok(listing) => listing,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.root.is_dir() => return Ok(()),
+            Err(e) => return Err(fail(e)),
+        };
+        for item in listing {
+            let item = item.map_err(fail)?;
+            let kind = item.file_type().map_err(fail)?;
+            let Ok(name) = item.file_name().into_string() else { continue };
+            visit(&item.path(), &name, kind.is_dir())?;
+        }
+        Ok(())
+    }
+
+    fn key_of(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
+    }
+}
+
+impl Storage for Directory {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>> {
+        let path = self.path(key)?;
+        let fail = |e| self.error("read", key, e);
+        let mut file = File::open(&path).map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        if size > size_max {
+            let reason = format!("it has {size} bytes, more than the {size_max} that it may have");
+            return Err(Error::new(ErrorKind::TooLarge, "read", key, &self.location(), reason));
+        }
+        let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        Read::by_ref(&mut file).take(size_max).read_to_end(&mut body).map_err(fail)?;
+        Ok(body)
+    }
+
+    fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
+        let body = self.get(key, size_max)?;
+        let version = version_of(&body);
+        Ok((body, version))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let path = self.path(key)?;
+        let file = File::open(&path).map_err(|e| self.error("read", key, e))?;
+        let mut body = vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)];
+        file.read_exact_at(&mut body, range.start).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let reason = format!("it ends before byte {}", range.end);
+                Error::new(ErrorKind::Short, "read", key, &self.location(), reason)
+            }
+            _ => self.error("read", key, e),
+        })?;
+        Ok(body)
+    }
+
+    fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
+        let path = self.path(key)?;
+        let fail = |e| self.error("create", key, e);
+        if path.symlink_metadata().is_ok() {
+            return Err(fail(io::ErrorKind::AlreadyExists.into()));
+        }
+        let temporary = self.write_temporary(&path, parts).map_err(fail)?;
+        temporary.rename_without_replacing(&path).map_err(fail)?;
+        self.sync_directory(path.parent().unwrap_or(&self.root)).map_err(fail)
+    }
+
+    fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
+        let path = self.path(key)?;
+        let fail = |e| self.error("replace", key, e);
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.root.join(REPLACE_LOCK))
+            .map_err(fail)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
+        let current = fs::read(&path).map_err(fail)?;
+        if version_of(&current) != *expected {
+            let reason = "it was changed meanwhile; read it again";
+            return Err(Error::new(ErrorKind::Precondition, "replace", key, &self.location(), reason));
+        }
+        let temporary = self.write_temporary(&path, &[body]).map_err(fail)?;
+        temporary.rename_over(&path).map_err(fail)?;
+        self.sync_directory(path.parent().unwrap_or(&self.root)).map_err(fail)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        let path = self.path(key)?;
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.root.is_dir() => Ok(()),
+            Err(e) => Err(self.error("delete", key, e)),
+            Ok(()) => self
+                .sync_directory(path.parent().unwrap_or(&self.root))
+                .map_err(|e| self.error("delete", key, e)),
+        }
+    }
+
+    fn head(&self, key: &str) -> Result<Option<Entry>> {
+        let path = self.path(key)?;
+        match fs::symlink_metadata(&path) {
+            Ok(m) if m.is_file() => {
+                Ok(Some(Entry { key: key.to_owned(), size: m.len(), modified: m.modified().ok() }))
+            }
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.root.is_dir() => Ok(None),
+            Err(e) => Err(self.error("look at", key, e)),
+        }
+    }
+
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        let start = match prefix.trim_end_matches('/') {
+            "" => self.root.clone(),
+            key => self.path(key)?,
+        };
+        let mut pending = vec![start];
+        while let Some(dir) = pending.pop() {
+            self.visit_dir(&dir, &mut |path, name, is_dir| {
+                if is_dir {
+                    pending.push(path.to_owned());
+                    return Ok(());
+                }
+                if is_hidden(name) {
+                    return Ok(());
+                }
+                match fs::symlink_metadata(path) {
+                    Ok(m) if m.is_file() => {
+                        visit(Entry { key: self.key_of(path), size: m.len(), modified: m.modified().ok() })
+                    }
+                    Ok(_) => Ok(()),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                    Err(e) => Err(self.error("list", &self.key_of(path), e)),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn free_space(&self) -> Result<Option<u64>> {
+        let stat = rustix::fs::statvfs(&self.root).map_err(|e| self.error("measure", "", e.into()))?;
+        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+
+    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
+        let start = match prefix.trim_end_matches('/') {
+            "" => self.root.clone(),
+            key => self.path(key)?,
+        };
+        let (mut pending, mut removed) = (vec![start], 0);
+        while let Some(dir) = pending.pop() {
+            self.visit_dir(&dir, &mut |path, name, is_dir| {
+                if is_dir {
+                    pending.push(path.to_owned());
+                } else if is_temporary(name) && older_than(path, age_min) {
+                    match fs::remove_file(path) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                            return Err(self.error("delete", &self.key_of(path), e));
+                        }
+                        _ => removed += 1,
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(removed)
+    }
+}
+
+/// A temporary file that goes away unless it was renamed.
+struct Temporary {
+    path: PathBuf,
+    armed: bool,
+}
+
+impl Temporary {
+    fn rename_without_replacing(mut self, target: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+            Ok(()) => self.armed = false,
+            // File systems without the flag: a hard link is as good, it refuses an existing name too.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
+                fs::hard_link(&self.path, target)?;
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
+
+    fn rename_over(mut self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.path, target)?;
+        self.armed = false;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.armed {
+            // Best effort: what stays behind is swept later.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.contains(".tmp-")
+}
+
+/// Names that are not objects: our temporaries and the lock file.
+fn is_hidden(name: &str) -> bool {
+    is_temporary(name) || name == REPLACE_LOCK
+}
+
+fn older_than(path: &Path, age: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|m| m.modified());
+    modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|passed| passed >= age))
+}
+
+fn version_of(body: &[u8]) -> Version {
+    Version(hex::encode(Sha256::digest(body)))
+}
+
+fn write_all_parts(file: &mut File, parts: &[&[u8]]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut rest = &mut slices[..];
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut rest, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Directory) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::open(dir.path(), DirectoryOptions::default()).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn an_object_reads_back_whole_and_by_range() {
+        let (_dir, store) = store();
+        store.create("a/b/c", &[b"hel", b"", b"lo"]).unwrap();
+        assert_eq!(store.get("a/b/c", 100).unwrap(), b"hello");
+        assert_eq!(store.get_range("a/b/c", 1..3).unwrap(), b"el");
+        assert_eq!(store.get_range("a/b/c", 3..9).unwrap_err().kind, ErrorKind::Short);
+        assert_eq!(store.get("a/b/c", 4).unwrap_err().kind, ErrorKind::TooLarge);
+        assert_eq!(store.get("a/b", 4).is_err(), true);
+        assert_eq!(store.get("nope", 4).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn create_never_replaces() {
+        let (_dir, store) = store();
+        store.create("k", &[b"one"]).unwrap();
+        assert_eq!(store.create("k", &[b"two"]).unwrap_err().kind, ErrorKind::Exists);
+        assert_eq!(store.get("k", 100).unwrap(), b"one");
+    }
+
+    #[test]
+    fn one_of_many_racing_creators_wins() {
+        let (_dir, store) = store();
+        let wins: usize = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..16)
+                .map(|i: u8| {
+                    let store = &store;
+                    scope.spawn(move || usize::from(store.create("k", &[&[i]]).is_ok()))
+                })
+                .collect();
+            racers.into_iter().map(|r| r.join().unwrap()).sum()
+        });
+        assert_eq!(wins, 1);
+    }
+
+    #[test]
+    fn replace_needs_the_version_that_was_read() {
+        let (_dir, store) = store();
+        store.create("k", &[b"one"]).unwrap();
+        let (_, version) = store.get_versioned("k", 10).unwrap();
+        store.replace("k", b"two", &version).unwrap();
+        assert_eq!(store.replace("k", b"three", &version).unwrap_err().kind, ErrorKind::Precondition);
+        assert_eq!(store.get("k", 10).unwrap(), b"two");
+    }
+
+    #[test]
+    fn listings_show_objects_only_and_deleting_twice_is_fine() {
+        let (dir, store) = store();
+        store.create("x/1", &[b"1"]).unwrap();
+        store.create("x/y/2", &[b"22"]).unwrap();
+        fs::write(dir.path().join("x/.3.tmp-00"), b"torn").unwrap();
+        let keys: Vec<_> = store.list_all("x/").unwrap().into_iter().map(|e| (e.key, e.size)).collect();
+        assert_eq!(keys, [("x/1".to_owned(), 1), ("x/y/2".to_owned(), 2)]);
+        assert!(store.list_all("none/").unwrap().is_empty());
+        store.delete("x/1").unwrap();
+        store.delete("x/1").unwrap();
+        assert_eq!(store.clean_leftovers("", Duration::ZERO).unwrap(), 1);
+        assert_eq!(store.head("x/1").unwrap(), None);
+    }
+
+    #[test]
+    fn a_store_that_vanished_is_an_error_and_never_an_empty_listing() {
+        let (dir, store) = store();
+        store.create("x/1", &[b"1"]).unwrap();
+        fs::remove_dir_all(dir.path()).unwrap();
+        assert_eq!(store.list_all("x/").unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(store.create("x/2", &[b"2"]).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(store.delete("x/1").unwrap_err().kind, ErrorKind::NotFound);
+        assert!(!dir.path().exists());
+    }
+}

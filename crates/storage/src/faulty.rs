@@ -1,0 +1,152 @@
+//! A store that fails on purpose: the nth call answers with an error, before or after its work was done, or the
+//! "process dies" there (that call and all later ones fail). One plan describes one run, so a test can loop
+//! n = 1, 2, 3 … until nothing fires any more.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::{Entry, Error, ErrorKind, Result, Shared, Storage, Version};
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call fails and has done nothing; later calls work.
+    ErrorBefore,
+    /// The call does its work and then reports a failure; later calls work.
+    ErrorAfter,
+    /// The process dies before the call: this and all later calls fail and do nothing.
+    DieBefore,
+    /// The process dies after the call did its work: it and all later calls fail.
+    DieAfter,
+    /// The place is full from this call on: creating and replacing fail with `NoSpace`.
+    Full,
+}
+
+/// When and how to fail. Counts every call; shared between clones.
+#[derive(Clone, Debug)]
+pub struct FaultPlan {
+    at: u64,
+    fault: Fault,
+    writes_only: bool,
+    calls: Arc<AtomicU64>,
+}
+
+impl FaultPlan {
+    /// Fails at call number `at` (from 1). 0 never fails, but counts.
+    pub fn new(at: u64, fault: Fault) -> Self {
+        Self { at, fault, writes_only: false, calls: Arc::default() }
+    }
+
+    /// Counts only calls that change the store.
+    pub fn writes_only(mut self) -> Self {
+        self.writes_only = true;
+        self
+    }
+
+    /// How many calls were counted so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// True once the fault has fired.
+    pub fn fired(&self) -> bool {
+        self.at != 0 && self.calls() >= self.at
+    }
+}
+
+/// `inner`, failing by plan.
+#[derive(Clone, Debug)]
+pub struct Faulty {
+    inner: Shared,
+    plan: FaultPlan,
+}
+
+impl Faulty {
+    /// Puts `plan` in front of `inner`.
+    pub fn new(inner: Shared, plan: FaultPlan) -> Self {
+        Self { inner, plan }
+    }
+
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        write: bool,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if self.plan.writes_only && !write {
+            let dead = matches!(self.plan.fault, Fault::DieBefore | Fault::DieAfter);
+            return if dead && self.plan.fired() { Err(self.injected(operation, key)) } else { work() };
+        }
+        let n = self.plan.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let (here, past) = (n == self.plan.at, self.plan.at != 0 && n > self.plan.at);
+        match self.plan.fault {
+            Fault::ErrorBefore | Fault::DieBefore if here => Err(self.injected(operation, key)),
+            Fault::ErrorAfter | Fault::DieAfter if here => {
+                work()?;
+                Err(self.injected(operation, key))
+            }
+            Fault::DieBefore | Fault::DieAfter if past => Err(self.injected(operation, key)),
+            Fault::Full if (here || past) && matches!(operation, "create" | "replace") => Err(Error::new(
+                ErrorKind::NoSpace,
+                operation,
+                key,
+                &self.inner.location(),
+                "injected: no space left",
+            )),
+            _ => work(),
+        }
+    }
+
+    fn injected(&self, operation: &'static str, key: &str) -> Error {
+        Error::new(ErrorKind::Io, operation, key, &self.inner.location(), "injected fault")
+    }
+}
+
+impl Storage for Faulty {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>> {
+        self.call("read", key, false, || self.inner.get(key, size_max))
+    }
+
+    fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
+        self.call("read", key, false, || self.inner.get_versioned(key, size_max))
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.call("read", key, false, || self.inner.get_range(key, range))
+    }
+
+    fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
+        self.call("create", key, true, || self.inner.create(key, parts))
+    }
+
+    fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
+        self.call("replace", key, true, || self.inner.replace(key, body, expected))
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.call("delete", key, true, || self.inner.delete(key))
+    }
+
+    fn head(&self, key: &str) -> Result<Option<Entry>> {
+        self.call("look at", key, false, || self.inner.head(key))
+    }
+
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        self.call("list", prefix, false, || self.inner.list(prefix, visit))
+    }
+
+    fn free_space(&self) -> Result<Option<u64>> {
+        self.call("measure", "", false, || self.inner.free_space())
+    }
+
+    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
+        self.call("delete", prefix, true, || self.inner.clean_leftovers(prefix, age_min))
+    }
+}

@@ -1,0 +1,93 @@
+//! A store that asks for a permit before each write.
+//!
+//! The permit stands for a lease: as soon as it is withdrawn (another worker took over, the job was cancelled,
+//! the server stops) every further write fails with `Forbidden`, wherever in the engine it comes from.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Entry, Error, ErrorKind, Result, Shared, Storage, Version};
+
+/// Tells whether writing is still allowed; asked before each write.
+pub trait Permit: Send + Sync {
+    /// `Err` with the reason for people once nothing more may be written.
+    fn may_write(&self) -> std::result::Result<(), String>;
+}
+
+/// `inner`, with writes under a permit.
+#[derive(Clone)]
+pub struct Guarded {
+    inner: Shared,
+    permit: Arc<dyn Permit>,
+}
+
+impl Guarded {
+    /// Puts `inner` under `permit`.
+    pub fn new(inner: Shared, permit: Arc<dyn Permit>) -> Self {
+        Self { inner, permit }
+    }
+
+    fn check(&self, operation: &'static str, key: &str) -> Result<()> {
+        self.permit.may_write().map_err(|reason| {
+            Error::new(ErrorKind::Forbidden, operation, key, &self.inner.location(), reason)
+        })
+    }
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guarded").field(&self.inner).finish()
+    }
+}
+
+impl Storage for Guarded {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>> {
+        self.inner.get(key, size_max)
+    }
+
+    fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
+        self.inner.get_versioned(key, size_max)
+    }
+
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.inner.get_range(key, range)
+    }
+
+    fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
+        self.check("create", key)?;
+        self.inner.create(key, parts)
+    }
+
+    fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
+        self.check("replace", key)?;
+        self.inner.replace(key, body, expected)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.check("delete", key)?;
+        self.inner.delete(key)
+    }
+
+    fn head(&self, key: &str) -> Result<Option<Entry>> {
+        self.inner.head(key)
+    }
+
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        self.inner.list(prefix, visit)
+    }
+
+    fn free_space(&self) -> Result<Option<u64>> {
+        self.inner.free_space()
+    }
+
+    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
+        self.check("delete", prefix)?;
+        self.inner.clean_leftovers(prefix, age_min)
+    }
+}

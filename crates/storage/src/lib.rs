@@ -1,0 +1,106 @@
+//! One small trait over every place that keeps bytes: directories today, object stores by the same contract.
+//!
+//! Data moves through it whole: a caller hands over a complete object and gets it back whole or by range.
+//! There is no append, no seek-and-overwrite and no rename, because object stores have none. Two ways to
+//! write exist: [`Storage::create`] (never replaces) and [`Storage::replace`] (only if nobody changed it).
+//!
+//! * [`Directory`] keeps objects as files: temporary file, fsync, link into place, fsync of the directory.
+//! * [`Prefixed`] shows the part of a store below a prefix as a store of its own.
+//! * [`Guarded`] asks a permit before every write, so that a worker that lost its lease writes nothing more.
+//! * `Faulty` (feature `test-support`) fails, or "dies", at the nth call.
+#![deny(missing_docs)]
+
+mod directory;
+mod error;
+#[cfg(feature = "test-support")]
+mod faulty;
+mod guarded;
+mod key;
+mod prefixed;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+pub use directory::{Directory, DirectoryOptions};
+pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "test-support")]
+pub use faulty::{Fault, FaultPlan, Faulty};
+pub use guarded::{Guarded, Permit};
+pub use key::check_key;
+pub use prefixed::Prefixed;
+
+/// A store shared between threads.
+pub type Shared = Arc<dyn Storage>;
+
+/// An object's identity at one time; equal versions mean equal content. Opaque: compare, never parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// What a listing says of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The object's key, relative to the store.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock; a hint, never a ground for safety.
+    pub modified: Option<SystemTime>,
+}
+
+/// A place that keeps immutable objects under keys like `vaults/ab/data/00/00ff…`.
+///
+/// Every call may be repeated. A call that fails has either done its work whole or not at all: no reader ever
+/// sees half an object. Implementations are used from many threads at once.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Where this is, for people: a path or an URL without secrets.
+    fn location(&self) -> String;
+
+    /// Reads a whole object. `NotFound` if there is none; `TooLarge` if it is longer than `size_max` bytes.
+    fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>>;
+
+    /// Reads a whole small object with its version, for a later [`Storage::replace`].
+    fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)>;
+
+    /// Reads the bytes of `range`. Fewer bytes than asked for is an error (`Short`).
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>>;
+
+    /// Writes an object that must not exist yet, durably: once this returns it survives loss of power.
+    /// The body is the concatenation of `parts`. `Exists` if there is one already, which stays as it is.
+    fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()>;
+
+    /// Replaces an object if its version is still `expected`, durably and in one step; else `Precondition`.
+    fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()>;
+
+    /// Removes an object. An object that is not there is no error.
+    fn delete(&self, key: &str) -> Result<()>;
+
+    /// Size and time of one object, or `None` if there is none.
+    fn head(&self, key: &str) -> Result<Option<Entry>>;
+
+    /// Calls `visit` for each object whose key starts with `prefix` (a whole number of path segments: empty, or
+    /// ending in `/`), in no special order. Complete, or an error; a missing prefix is an empty listing.
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()>;
+
+    /// Bytes still free, where the place knows it.
+    fn free_space(&self) -> Result<Option<u64>>;
+
+    /// Removes what crashed writers left below `prefix` and no listing shows, if it is at least `age_min` old.
+    /// Returns how many such things went.
+    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
+        let _ = (prefix, age_min);
+        Ok(0)
+    }
+
+    /// All entries below `prefix`, in order of their keys.
+    fn list_all(&self, prefix: &str) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.list(prefix, &mut |entry| {
+            entries.push(entry);
+            Ok(())
+        })?;
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(entries)
+    }
+}
