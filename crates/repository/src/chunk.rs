@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 /// Smallest chunk but for the last of a file.
 pub(crate) const CHUNK_MIN: usize = 512 << 10;
 /// Largest chunk.
-pub(crate) const CHUNK_MAX: usize = 8 << 20;
+pub(crate) const CHUNK_MAX: usize = 4 << 20;
 /// The size that the masks aim at.
 const CHUNK_WISHED: usize = 1 << 20;
 /// Bytes that the high bits of the hash depend on.

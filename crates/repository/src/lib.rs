@@ -52,7 +52,7 @@ pub use key::{Cost, Passcode, derive_from_passcode};
 pub use lock::{Lock, LockKind, LockOwner};
 pub use pack::BlobKind;
 pub use prune::{PruneReport, PruneRequest, prune};
-pub use repository::Repository;
+pub use repository::{Repository, Snapshots};
 pub use restore::{RestoreOutcome, RestoreRequest, restore};
 pub use snapshot::{Snapshot, Summary};
 pub use time::Time;

@@ -22,8 +22,9 @@ use crate::{Control, Error, ErrorKind, Id, Repository, Result, lock_mutex};
 
 /// A pack is closed at this size, restic's default.
 const PACK_BYTES: usize = 16 << 20;
-/// Packs that wait for an uploader; memory is this plus uploaders plus open packs, times the size of a pack.
-const QUEUE: usize = 2;
+/// Packs that wait for an uploader: none, a full pack is handed over. So the packs in memory are the open ones and
+/// one for each uploader.
+const QUEUE: usize = 0;
 /// An index file is written at least so often, so that little is lost with a killed run.
 const INDEX_EVERY: Duration = Duration::from_secs(10 * 60);
 const DATA_PACKS: usize = 2;
@@ -56,6 +57,9 @@ pub(crate) struct PackWriter<'a> {
     /// Content packs, then the tree pack.
     open: [Mutex<PackBuilder>; DATA_PACKS + 1],
     queue: (Mutex<Option<Sender<PackBuilder>>>, Receiver<PackBuilder>),
+    /// Memory of packs that were stored, for the next ones: allocating it anew each time costs page faults and
+    /// leaves the allocator with holes.
+    spare: Mutex<Vec<Vec<u8>>>,
     index: Mutex<NextIndex>,
     written: Mutex<Written>,
     failure: Mutex<Option<Error>>,
@@ -70,6 +74,7 @@ impl<'a> PackWriter<'a> {
             control,
             open: Default::default(),
             queue: (Mutex::new(Some(sender)), receiver),
+            spare: Mutex::default(),
             index: Mutex::default(),
             written: Mutex::default(),
             failure: Mutex::default(),
@@ -103,7 +108,8 @@ impl<'a> PackWriter<'a> {
         let full = {
             let mut pack = lock_mutex(&self.open[slot]);
             if pack.body.capacity() == 0 {
-                pack.body.reserve(PACK_BYTES + (64 << 10));
+                pack.body = lock_mutex(&self.spare).pop().unwrap_or_default();
+                pack.body.reserve(PACK_BYTES + (1 << 20));
             }
             pack.add(kind, id, sealed, uncompressed)?;
             (pack.body.len() >= PACK_BYTES).then(|| std::mem::take(&mut *pack))
@@ -133,7 +139,7 @@ impl<'a> PackWriter<'a> {
     }
 
     fn store(&self, pack: PackBuilder) -> Result<()> {
-        let FinishedPack { body, blobs } = pack.finish(self.repository.key());
+        let FinishedPack { mut body, blobs } = pack.finish(self.repository.key());
         let id = Id::of(&body);
         match self.repository.storage().create(&pack_key(id), &[&body]) {
             // The name is the content's hash: what is there already is this very pack (a repeated call).
@@ -142,6 +148,8 @@ impl<'a> PackWriter<'a> {
         }
         self.control.progress.bytes_stored.fetch_add(body.len() as u64, Ordering::Relaxed);
         lock_mutex(&self.written).packs.push((id, body.len() as u64));
+        body.clear();
+        lock_mutex(&self.spare).push(body);
         self.list(PackText { id, blobs: blobs.iter().map(BlobText::from).collect() })
     }
 
@@ -201,15 +209,13 @@ pub(crate) struct Sealer {
     opener: Opener,
     frame: Vec<u8>,
     sealed: Vec<u8>,
-    opened: Vec<u8>,
 }
 
 impl Sealer {
     pub(crate) fn new(compression: Compression, verify: bool) -> Result<Self> {
         let zstd = Zstd::new(compression)
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot prepare compression: {e}")))?;
-        let (frame, sealed, opened) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { compression, verify, zstd, opener: Opener::new()?, frame, sealed, opened })
+        Ok(Self { compression, verify, zstd, opener: Opener::new()?, frame: Vec::new(), sealed: Vec::new() })
     }
 
     /// Compresses, seals, verifies and adds one blob; returns its stored length.
@@ -236,8 +242,9 @@ impl Sealer {
         let key = writer.repository.key();
         key.seal_into(payload, &mut self.sealed);
         if self.verify {
-            // Compilers, compressors and memory have been wrong before: read it as a restore would.
-            self.opener.open(key, &self.sealed, uncompressed, id, &mut self.opened).map_err(|problem| {
+            // Compilers, compressors and memory have been wrong before: read it as a restore would. The frame is sealed
+            // by now, its memory takes the plaintext.
+            self.opener.open(key, &self.sealed, uncompressed, id, &mut self.frame).map_err(|problem| {
                 Error::damaged(
                     format!("new blob {id}"),
                     format!("{problem}; is this machine's memory sound?"),

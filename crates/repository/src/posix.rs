@@ -57,12 +57,12 @@ fn table(path: &str) -> HashMap<u32, Arc<str>> {
 
 /// Time of last change of the content.
 pub(crate) fn mtime(stat: &Stat) -> Time {
-    Time { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 }
+    Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 }
 }
 
 /// Time of last change of the metadata.
 pub(crate) fn ctime(stat: &Stat) -> Time {
-    Time { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 }
+    Time { seconds: stat.st_ctime, nanoseconds: stat.st_ctime_nsec as u32 }
 }
 
 /// What kind of entry this is.
@@ -111,16 +111,16 @@ pub(crate) fn node(name: &[u8], stat: &Stat, names: &Names) -> Node {
     node.gid = stat.st_gid;
     node.user = names.users.get(&node.uid).unwrap_or(&names.none).clone();
     node.group = names.groups.get(&node.gid).unwrap_or(&names.none).clone();
-    node.inode = stat.st_ino as u64;
-    node.device_id = stat.st_dev as u64;
+    node.inode = stat.st_ino;
+    node.device_id = stat.st_dev;
     if kind == NodeKind::File {
         node.size = stat.st_size as u64;
     }
     if kind != NodeKind::Dir {
-        node.links = stat.st_nlink as u64;
+        node.links = stat.st_nlink;
     }
     if matches!(kind, NodeKind::Dev | NodeKind::CharDev) {
-        node.device = stat.st_rdev as u64;
+        node.device = stat.st_rdev;
     }
     node
 }

@@ -32,6 +32,9 @@ struct Inner {
     config: Config,
 }
 
+/// Snapshots with their ids.
+pub type Snapshots = Vec<(Id, Snapshot)>;
+
 /// An open repository; cheap to clone.
 #[derive(Clone)]
 pub struct Repository(Arc<Inner>);
@@ -159,7 +162,7 @@ impl Repository {
     }
 
     /// All snapshots, oldest first; those that cannot be read are named in the second list.
-    pub fn snapshots(&self) -> Result<(Vec<(Id, Snapshot)>, Vec<Warning>)> {
+    pub fn snapshots(&self) -> Result<(Snapshots, Vec<Warning>)> {
         let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
         for (id, _) in file::list(self.storage(), Folder::Snapshots)? {
             match self.snapshot(id) {

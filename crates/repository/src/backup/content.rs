@@ -295,7 +295,7 @@ impl Reader<'_, '_> {
                 self.buffer.drain(..used);
                 used = 0;
                 let before = self.buffer.len();
-                let wanted = (before as u64 + (range.end - read_to)).min(2 * CHUNK_MAX as u64);
+                let wanted = (before as u64 + (range.end - read_to)).min((CHUNK_MAX + READ_BYTES) as u64);
                 let ended =
                     self.fill(fd, read_to, usize::try_from(wanted).unwrap_or(CHUNK_MAX), READ_BYTES)?;
                 read_to = if ended { range.end } else { read_to + (self.buffer.len() - before) as u64 };

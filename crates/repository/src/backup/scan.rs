@@ -231,7 +231,7 @@ impl Scan<'_, '_> {
             && before.size == stat.st_size as u64
             && before.mtime == posix::mtime(stat)
             && before.ctime == posix::ctime(stat)
-            && before.inode == stat.st_ino as u64
+            && before.inode == stat.st_ino
             && before.content.iter().all(|id| self.blobs.is_known(BlobKind::Data, id))
     }
 

@@ -1,0 +1,253 @@
+//! Everything that is served under the context: one line an endpoint.
+//!
+//! To add one: a line in [`ENDPOINTS`] and a handler. Route, method, privilege, the read-only rule, the form
+//! page, links between pages and the tests over all endpoints follow from the line.
+
+use crate::dispatch::Call;
+use crate::error::ApiResult;
+use crate::handlers::{backups, disaster_recovery, jobs, login, restore, root, status, stores};
+use crate::pages::forms::{self, Form};
+use crate::reply::Reply;
+use recovery::Role;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// What a handler is doing until it answers.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = ApiResult<Reply>> + Send>>;
+
+/// One line of the table.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Path under the context; `{name}` stands for any one segment.
+    pub path: &'static str,
+    /// What the page is called, and for an operation what it does ("You are not allowed to …").
+    pub title: &'static str,
+    /// Resource, operation or page.
+    pub kind: Kind,
+    /// Least role; `None` is open to everybody.
+    pub role: Option<Role>,
+    /// Whether POST is refused (423) while a restore runs or the deployment is read-only.
+    pub changes: bool,
+    /// Does the work.
+    pub handler: fn(Arc<Call>) -> Answer,
+}
+
+/// How an endpoint is used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Read with GET; POST gives the same.
+    Resource,
+    /// Done with POST; GET shows the form.
+    Operation(&'static Form),
+    /// For browsers alone; the handler takes both methods.
+    Page,
+}
+
+impl Kind {
+    /// The form of an operation.
+    pub fn form(&self) -> Option<&'static Form> {
+        match self {
+            Self::Operation(form) => Some(form),
+            Self::Resource | Self::Page => None,
+        }
+    }
+}
+
+const PUBLIC: Option<Role> = None;
+const VIEWER: Option<Role> = Some(Role::Viewer);
+const OPERATOR: Option<Role> = Some(Role::Operator);
+const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
+
+type Run = fn(Arc<Call>) -> Answer;
+
+const fn resource(path: &'static str, title: &'static str, role: Option<Role>, handler: Run) -> Endpoint {
+    Endpoint { path, title, kind: Kind::Resource, role, changes: false, handler }
+}
+
+/// An operation that works at all times.
+const fn operation(
+    path: &'static str,
+    title: &'static str,
+    role: Option<Role>,
+    form: &'static Form,
+    handler: Run,
+) -> Endpoint {
+    Endpoint { path, title, kind: Kind::Operation(form), role, changes: false, handler }
+}
+
+/// An operation that is refused while a restore runs.
+const fn change(
+    path: &'static str,
+    title: &'static str,
+    role: Option<Role>,
+    form: &'static Form,
+    handler: Run,
+) -> Endpoint {
+    Endpoint { path, title, kind: Kind::Operation(form), role, changes: true, handler }
+}
+
+const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
+    Endpoint { path, title, kind: Kind::Page, role: PUBLIC, changes: false, handler }
+}
+
+/// The table. Where a literal and a name compete for a segment, the literal stands first. A restore is no
+/// `change`: asked for during a restore it shall reach the domain, whose refusal names the running job.
+#[rustfmt::skip]
+pub(crate) static ENDPOINTS: &[Endpoint] = &[
+    page("", "Start", |c| Box::pin(root::start(c))),
+    page("static/style.css", "Style sheet", |c| Box::pin(root::style(c))),
+    page("admin/login", "Sign in", |c| Box::pin(login::sign_in(c))),
+    page("admin/logout", "Sign out", |c| Box::pin(login::sign_out(c))),
+
+    resource("sharing/rest", "Sharing", PUBLIC, |c| Box::pin(root::sharing(c))),
+    resource("sharing/rest/info", "Server information", PUBLIC, |c| Box::pin(root::info(c))),
+    operation("sharing/rest/generateToken", "generate a token", PUBLIC, &forms::TOKEN, |c| Box::pin(login::generate_token(c))),
+    operation("admin/generateToken", "generate a token", PUBLIC, &forms::TOKEN, |c| Box::pin(login::generate_token(c))),
+
+    #[cfg(test)]
+    resource("sharing/rest/failing", "A handler that panics", PUBLIC, |c| Box::pin(crate::tests::failing(c))),
+
+    resource("admin", "Administration", VIEWER, |c| Box::pin(root::admin(c))),
+    resource("admin/jobs", "Jobs", VIEWER, |c| Box::pin(jobs::list(c))),
+    resource("admin/jobs/{job}", "Job", VIEWER, |c| Box::pin(jobs::one(c))),
+    operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, |c| Box::pin(jobs::cancel(c))),
+    resource("admin/system", "System", VIEWER, |c| Box::pin(root::system(c))),
+
+    resource("admin/system/disasterrecovery", "Disaster recovery", VIEWER, |c| Box::pin(disaster_recovery::root(c))),
+    resource("admin/system/disasterrecovery/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
+    resource("admin/system/disasterrecovery/stores", "Backup stores", VIEWER, |c| Box::pin(stores::list(c))),
+    change("admin/system/disasterrecovery/stores/register", "register a backup store", ADMINISTRATOR, &forms::REGISTER_STORE, |c| Box::pin(stores::register(c))),
+    resource("admin/system/disasterrecovery/stores/{store}", "Backup store", VIEWER, |c| Box::pin(stores::one(c))),
+    change("admin/system/disasterrecovery/stores/{store}/update", "update a backup store", ADMINISTRATOR, &forms::UPDATE_STORE, |c| Box::pin(stores::update(c))),
+    operation("admin/system/disasterrecovery/stores/{store}/validate", "validate a backup store", OPERATOR, &forms::VALIDATE_STORE, |c| Box::pin(stores::validate(c))),
+    change("admin/system/disasterrecovery/stores/{store}/unregister", "unregister a backup store", ADMINISTRATOR, &forms::UNREGISTER_STORE, |c| Box::pin(stores::unregister(c))),
+    resource("admin/system/disasterrecovery/stores/{store}/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
+    change("admin/system/disasterrecovery/stores/{store}/backups/create", "create a backup", OPERATOR, &forms::CREATE_BACKUP, |c| Box::pin(backups::create(c))),
+    resource("admin/system/disasterrecovery/stores/{store}/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
+    operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, |c| Box::pin(restore::restore(c))),
+    change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, |c| Box::pin(backups::update(c))),
+    operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, |c| Box::pin(backups::validate(c))),
+    change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, |c| Box::pin(backups::delete(c))),
+
+    resource("admin/system/disasterrecovery/backuprestore", "Backup and restore (10.9)", VIEWER, |c| Box::pin(disaster_recovery::old_root(c))),
+    resource("admin/system/disasterrecovery/backuprestore/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
+    change("admin/system/disasterrecovery/backuprestore/backup", "create a backup", OPERATOR, &forms::CREATE_BACKUP_BY_STORE, |c| Box::pin(backups::create(c))),
+    resource("admin/system/disasterrecovery/backuprestore/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
+    resource("admin/system/disasterrecovery/backuprestore/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
+    operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP_BY_STORE, |c| Box::pin(restore::restore(c))),
+    operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP_BY_STORE, |c| Box::pin(backups::validate(c))),
+    change("admin/system/disasterrecovery/backuprestore/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP_BY_STORE, |c| Box::pin(backups::delete(c))),
+];
+
+/// The names that stand in the path at the places of `{…}`.
+pub(crate) type Names = Vec<(&'static str, String)>;
+
+impl Endpoint {
+    /// The segments of the path's pattern.
+    pub fn pattern(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter(|segment| !segment.is_empty())
+    }
+
+    /// The names in `segments`, if this endpoint is meant.
+    fn matched(&self, segments: &[String]) -> Option<Names> {
+        if self.pattern().count() != segments.len() {
+            return None;
+        }
+        let mut names = Names::new();
+        for (pattern, segment) in self.pattern().zip(segments) {
+            match placeholder(pattern) {
+                Some(name) => names.push((name, segment.clone())),
+                None if pattern == segment => {}
+                None => return None,
+            }
+        }
+        Some(names)
+    }
+
+    /// The last segment of the pattern.
+    pub fn last(&self) -> &'static str {
+        self.pattern().last().unwrap_or_default()
+    }
+
+    /// Endpoints one segment below this one.
+    pub fn children(&self) -> impl Iterator<Item = &'static Endpoint> {
+        let (path, depth) = (self.path, self.pattern().count());
+        ENDPOINTS.iter().filter(move |child| {
+            !matches!(child.kind, Kind::Page)
+                && child.pattern().count() == depth + 1
+                && child.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+}
+
+/// The name in `{name}`.
+pub(crate) fn placeholder(pattern: &'static str) -> Option<&'static str> {
+    pattern.strip_prefix('{')?.strip_suffix('}')
+}
+
+/// The endpoint at these decoded segments under the context.
+pub(crate) fn find(segments: &[String]) -> Option<(&'static Endpoint, Names)> {
+    ENDPOINTS.iter().find_map(|endpoint| Some((endpoint, endpoint.matched(segments)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str) -> Option<(&'static str, Names)> {
+        let (endpoint, names) = find(&crate::path::segments(path)?)?;
+        Some((endpoint.path, names))
+    }
+
+    #[test]
+    fn every_endpoint_is_found_under_its_own_path() {
+        for endpoint in ENDPOINTS {
+            let path = endpoint.path.replace(['{', '}'], "");
+            let (pattern, names) = found(&path).expect(endpoint.path);
+            assert_eq!(pattern, endpoint.path);
+            assert_eq!(names.len(), endpoint.path.matches('{').count());
+        }
+    }
+
+    #[test]
+    fn literals_win_over_names_and_case_counts() {
+        let stores = "admin/system/disasterrecovery/stores";
+        assert_eq!(found(&format!("{stores}/register")).expect("register").0, format!("{stores}/register"));
+        let (path, names) = found(&format!("{stores}/my%20store")).expect("store");
+        assert_eq!(path, format!("{stores}/{{store}}"));
+        assert_eq!(names, [("store", "my store".to_owned())]);
+        assert!(found("admin/System").is_none());
+        assert!(found("Admin").is_none());
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_not_found() {
+        for path in
+            ["admin/nope", "admin/system/disasterrecovery/stores/s/backups/b/export", "rest/services", "x"]
+        {
+            assert!(found(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn operations_that_remove_or_replace_need_an_administrator() {
+        for endpoint in ENDPOINTS {
+            let Kind::Operation(_) = endpoint.kind else { continue };
+            let needed = match endpoint.last() {
+                "generateToken" => None,
+                "create" | "backup" | "validate" | "cancel" => OPERATOR,
+                _ => ADMINISTRATOR,
+            };
+            assert_eq!(endpoint.role, needed, "{}", endpoint.path);
+        }
+    }
+
+    #[test]
+    fn children_are_one_segment_below() {
+        let (backup, _) =
+            find(&["admin", "system", "disasterrecovery", "stores", "s", "backups", "b"].map(String::from))
+                .expect("backup");
+        let names: Vec<_> = backup.children().map(Endpoint::last).collect();
+        assert_eq!(names, ["restore", "update", "validate", "delete"]);
+    }
+}

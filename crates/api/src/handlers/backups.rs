@@ -1,0 +1,216 @@
+//! Backups in both layouts: list, one, create, update, validate, delete.
+
+use super::{accepted, backup_asked_for, new_passcode, sent_passcode, store_asked_for, stores, success};
+use crate::dispatch::{Call, now_ms};
+use crate::error::{ApiError, ApiResult};
+use crate::parameters::Parameters;
+use crate::reply::Reply;
+use recovery::{BackupComponentView, BackupView, CreateBackup, Deletion, Kind};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// `stores/<store>/backups`, and `backuprestore/backups`: those of all stores.
+pub(crate) async fn list(call: Arc<Call>) -> ApiResult<Reply> {
+    let page = Page::asked_for(&call.parameters)?;
+    let backups = match call.name("store") {
+        Some(store) => call.lift(call.site.recovery.backups(store).await)?,
+        None => call.lift(call.site.recovery.all_backups().await)?,
+    };
+    Ok(Reply::Json(page.cut(&backups)))
+}
+
+/// Which part of a list is wanted.
+pub(crate) struct Page {
+    /// Entries before it.
+    skip: usize,
+    num: Option<usize>,
+    asked: bool,
+}
+
+impl Page {
+    /// From `start`, which counts from 1, and `num`; without them everything.
+    pub(crate) fn asked_for(parameters: &Parameters) -> ApiResult<Self> {
+        let positive = |name| match parameters.integer(name)? {
+            None => Ok(None),
+            Some(value) => match usize::try_from(value) {
+                Ok(value) if value >= 1 => Ok(Some(value)),
+                _ => Err(ApiError::invalid(name, "expected a whole number from 1")),
+            },
+        };
+        let (start, num) = (positive("start")?, positive("num")?);
+        Ok(Self { skip: start.unwrap_or(1) - 1, num, asked: start.is_some() || num.is_some() })
+    }
+
+    /// The reply with that part of the list.
+    pub(crate) fn cut(&self, backups: &[BackupView]) -> Value {
+        let rest = backups.get(self.skip..).unwrap_or_default();
+        let shown = self.num.map_or(rest.len(), |num| num.min(rest.len()));
+        let mut reply = json!({"backups": rest.iter().take(shown).map(entry).collect::<Value>()});
+        if let (true, Some(object)) = (self.asked, reply.as_object_mut()) {
+            let next = if shown < rest.len() { json!(self.skip + shown + 1) } else { json!(-1) };
+            object.insert("nextStart".into(), next);
+        }
+        reply
+    }
+}
+
+/// One backup; alone it also names what is not in it.
+pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
+    let (store, name) = backup_asked_for(&call).await?;
+    let backup = call.lift(call.site.recovery.backup(&store, &name).await)?;
+    let mut entry = entry(&backup);
+    if let Some(object) = entry.as_object_mut() {
+        let warnings = backup.warnings.iter().map(|warning| format!("{}: {}", warning.item, warning.reason));
+        object.insert("warnings".into(), warnings.map(Value::String).collect());
+    }
+    Ok(Reply::Json(entry))
+}
+
+/// A backup as documented, each component in the list of its kind.
+pub(crate) fn entry(backup: &BackupView) -> Value {
+    let of_kind = |kind| backup.components.iter().filter(move |component| component.kind == kind);
+    json!({
+        "backupName": backup.name, "backupStore": backup.store, "description": backup.description,
+        "release": backup.release, "siteName": backup.site_name, "namespace": "",
+        "backupType": "FULL", "scheduleType": backup.schedule_type, "status": backup.status,
+        "startTime": backup.start_time, "completeTime": backup.complete_time,
+        "retentionDate": backup.retention_date,
+        "relationalStore": of_kind(Kind::RelationalStore).map(relational_store).collect::<Value>(),
+        "objectStore": of_kind(Kind::ObjectStore).map(object_store).collect::<Value>(),
+        "infrastructures": infrastructures(&of_kind(Kind::SystemConfiguration).collect::<Vec<_>>()),
+        "volumes": of_kind(Kind::FileStore).map(volume).collect::<Value>(),
+        "bytesRead": backup.bytes_read, "bytesAdded": backup.bytes_added, "filesTotal": backup.files_total,
+        "snapshotId": backup.components.first().map_or("", |component| component.snapshot_id.as_str()),
+        "vaultId": backup.vault, "formatVersion": backup.format_version,
+        "warningCount": backup.warnings.len(), "jobid": backup.job_id,
+    })
+}
+
+fn relational_store(component: &BackupComponentView) -> Value {
+    json!({
+        "systemDatabases": [], "geodatabases": [{"gdbName": component.name, "egdbID": ""}],
+        "clusterID": component.name, "startTime": component.start_time, "endTime": component.end_time,
+        "status": component.status, "snapshotId": component.snapshot_id,
+    })
+}
+
+fn object_store(component: &BackupComponentView) -> Value {
+    json!({
+        "buckets": [component.place], "clusterID": component.name, "startTime": component.start_time,
+        "endTime": component.end_time, "status": component.status, "snapshotId": component.snapshot_id,
+    })
+}
+
+fn volume(component: &BackupComponentView) -> Value {
+    json!({
+        "name": component.name, "path": component.place, "startTime": component.start_time,
+        "endTime": component.end_time, "status": component.status, "files": component.files,
+        "bytes": component.bytes, "bytesAdded": component.bytes_added, "snapshotId": component.snapshot_id,
+    })
+}
+
+/// All parts of the system configuration as one; empty if there is none.
+fn infrastructures(components: &[&BackupComponentView]) -> Value {
+    let start = components.iter().map(|component| component.start_time).min();
+    let end = components.iter().map(|component| component.end_time).max();
+    let unlike_completed = components.iter().find(|component| component.status != "completed");
+    let status = unlike_completed.map_or("completed", |component| component.status.as_str());
+    match (start, end) {
+        (Some(start), Some(end)) => json!({"startTime": start, "endTime": end, "status": status}),
+        _ => json!({}),
+    }
+}
+
+/// `backups/create` and `backuprestore/backup`
+pub(crate) async fn create(call: Arc<Call>) -> ApiResult<Reply> {
+    let parameters = &call.parameters;
+    let name = parameters.required("name", "the name of the new backup")?.to_owned();
+    let passcode = new_passcode(parameters)?;
+    let description = parameters.description().unwrap_or_default().to_owned();
+    let retention_date = retention_date(parameters, now_ms())?.unwrap_or(-1);
+    let store = match store_asked_for(&call)? {
+        Some(store) => store.to_owned(),
+        None => call.lift(call.site.recovery.default_store().await)?.ok_or_else(|| {
+            ApiError::missing("storeName", "no store is the default one, so the backup's store must be named")
+        })?,
+    };
+    let request = CreateBackup { name, store, passcode, description, retention_date };
+    let id = call.lift(call.site.recovery.create_backup(request, call.caller()).await)?;
+    accepted(&call, id, "SUBMITTED")
+}
+
+/// `retentionDate`, or what the pages ask for instead: `retentionDays` from now.
+pub(crate) fn retention_date(parameters: &Parameters, now: i64) -> ApiResult<Option<i64>> {
+    const DAY_MS: i64 = 86_400_000;
+    /// The year 9999.
+    const LATEST_MS: i64 = 253_402_300_799_000;
+    let invalid = |message: &str| Err(ApiError::new(400, "DR_RETENTION_INVALID", message));
+    let Some(text) = parameters.text("retentionDate") else {
+        return match parameters.integer("retentionDays")? {
+            None => Ok(None),
+            Some(days @ 1..=36_500) => Ok(Some(now + days * DAY_MS)),
+            Some(_) => Err(ApiError::invalid("retentionDays", "expected 1 to 36,500 days")),
+        };
+    };
+    match text.trim().parse::<i64>() {
+        Ok(-1) => Ok(Some(-1)),
+        Err(_) | Ok(..=0 | LATEST_MS..) => invalid(
+            "Parameter 'retentionDate' is not valid: expected milliseconds since 1970, or -1 for ever.",
+        ),
+        Ok(date) if date < 100_000_000_000 => {
+            invalid("Parameter 'retentionDate' is not valid: expected milliseconds, not seconds, since 1970.")
+        }
+        Ok(date) if date <= now => invalid(
+            "Parameter 'retentionDate' is not valid: it lies in the past. To remove a backup now, use delete.",
+        ),
+        Ok(date) => Ok(Some(date)),
+    }
+}
+
+/// `backups/<backup>/update`
+pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
+    let retention_date = retention_date(&call.parameters, now_ms())?;
+    let description = call.parameters.description().map(str::to_owned);
+    if retention_date.is_none() && description.is_none() {
+        return Err(ApiError::missing(
+            "retentionDate",
+            "nothing to change; send retentionDate or description",
+        ));
+    }
+    let (store, name) = backup_asked_for(&call).await?;
+    call.lift(call.site.recovery.update_backup(&store, &name, retention_date, description).await)?;
+    success()
+}
+
+/// `backups/<backup>/validate`; reading all data is a job.
+pub(crate) async fn validate(call: Arc<Call>) -> ApiResult<Reply> {
+    let read_data = call.parameters.boolean("readData")?;
+    let passcode = sent_passcode(&call.parameters)?;
+    if read_data && passcode.is_none() {
+        return Err(ApiError::missing("passcode", "readData needs the passcode of the backup"));
+    }
+    let (store, name) = backup_asked_for(&call).await?;
+    let recovery = &call.site.recovery;
+    match passcode {
+        Some(passcode) if read_data => {
+            let id =
+                call.lift(recovery.verify_backup_as_job(&store, &name, passcode, call.caller()).await)?;
+            accepted(&call, id, "SUBMITTED")
+        }
+        passcode => {
+            let validation = call.lift(recovery.validate_backup(&store, &name, passcode).await)?;
+            Ok(Reply::Json(stores::validation_entry(&validation)))
+        }
+    }
+}
+
+/// `backups/<backup>/delete`
+pub(crate) async fn delete(call: Arc<Call>) -> ApiResult<Reply> {
+    let as_job = call.parameters.boolean("async")?;
+    let (store, name) = backup_asked_for(&call).await?;
+    let deletion = call.site.recovery.delete_backup(&store, &name, as_job, call.caller()).await;
+    match call.lift(deletion)? {
+        Deletion::Done => success(),
+        Deletion::Job(id) => accepted(&call, id, "SUBMITTED"),
+    }
+}

@@ -1,0 +1,40 @@
+//! Restore, in both layouts.
+
+use super::{accepted, backup_asked_for, sent_passcode};
+use crate::dispatch::Call;
+use crate::error::{ApiError, ApiResult};
+use crate::parameters::Parameters;
+use crate::reply::Reply;
+use recovery::RestoreBackup;
+use serde_json::json;
+use std::sync::Arc;
+
+/// More components than any deployment has.
+const COMPONENTS_MAX: usize = 1000;
+
+/// `backups/<backup>/restore`. The domain has checked everything, the passcode too, before this answers; a
+/// known client takes any `status` but `success` for a failure, though the work only begins.
+pub(crate) async fn restore(call: Arc<Call>) -> ApiResult<Reply> {
+    let parameters = &call.parameters;
+    let passcode = sent_passcode(parameters)?
+        .ok_or_else(|| ApiError::missing("passcode", "the passcode that the backup was created with"))?;
+    let components = components(parameters)?;
+    let validate_only = parameters.boolean("validateOnly")?;
+    let (store, name) = backup_asked_for(&call).await?;
+    let request = RestoreBackup { name, store, passcode, components, validate_only };
+    match call.lift(call.site.recovery.restore_backup(request, call.caller()).await)? {
+        Some(id) => accepted(&call, id, "success"),
+        None => Ok(Reply::Json(json!({"status": "success", "isReady": true}))),
+    }
+}
+
+/// Names or kinds, separated by commas.
+pub(crate) fn components(parameters: &Parameters) -> ApiResult<Vec<String>> {
+    let Some(text) = parameters.text("components") else { return Ok(Vec::new()) };
+    let names: Vec<String> =
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() || names.len() > COMPONENTS_MAX {
+        return Err(ApiError::invalid("components", "expected names or kinds, separated by commas"));
+    }
+    Ok(names)
+}

@@ -1,0 +1,47 @@
+//! The small resources at the top: versions, what lies below, the style sheet.
+
+use crate::dispatch::Call;
+use crate::error::{ApiError, ApiResult};
+use crate::reply::Reply;
+use serde_json::json;
+use std::sync::Arc;
+
+/// The version of the interface that we claim to be compatible with.
+pub(crate) const RELEASE: &str = "12.0.0";
+
+/// The context itself: browsers go on to the start page.
+pub(crate) async fn start(call: Arc<Call>) -> ApiResult<Reply> {
+    if call.is_html() {
+        return Ok(Reply::Go { path: format!("{}/admin", call.site.context_path()), cookie: None });
+    }
+    Err(ApiError::unknown_url())
+}
+
+/// The style sheet of the pages.
+pub(crate) async fn style(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Style(include_str!("../static/style.css")))
+}
+
+/// `admin`
+pub(crate) async fn admin(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Json(json!({
+        "fullVersion": RELEASE, "currentVersion": 12.0, "resources": ["system", "jobs"],
+        "strongroomVersion": env!("CARGO_PKG_VERSION"),
+    })))
+}
+
+/// `admin/system`
+pub(crate) async fn system(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Json(json!({"resources": ["disasterrecovery"]})))
+}
+
+/// `sharing/rest`
+pub(crate) async fn sharing(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Json(json!({"currentVersion": "2025.1", "enterpriseVersion": RELEASE, "enterpriseBuild": "1"})))
+}
+
+/// `sharing/rest/info`: where clients find the place that makes tokens.
+pub(crate) async fn info(call: Arc<Call>) -> ApiResult<Reply> {
+    let url = format!("{}/sharing/rest/generateToken", call.site.public_url);
+    Ok(Reply::Json(json!({"authInfo": {"isTokenBasedSecurity": true, "tokenServicesUrl": url}})))
+}

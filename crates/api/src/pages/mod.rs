@@ -1,0 +1,309 @@
+//! The pages: a plain view of the same JSON that programs get, with links and forms. Everything is rendered
+//! here, works without scripts, and is escaped by the templates.
+
+pub(crate) mod forms;
+mod view;
+
+use crate::dispatch::{Call, Site};
+use crate::endpoints::{self, Endpoint, Kind};
+use crate::error::{ApiError, role_name};
+use crate::handlers::jobs;
+use crate::parameters::Parameters;
+use crate::reply::Reply;
+use crate::{path, session};
+use askama::Template;
+use forms::{Form, Input};
+use recovery::JobView;
+use serde_json::Value;
+use view::Cell;
+
+/// Seconds between two looks at a running job.
+const REFRESH_SECONDS: u32 = 2;
+
+/// What every page has around its content.
+#[derive(Default)]
+struct Frame {
+    title: String,
+    /// The context as the beginning of a path.
+    home: String,
+    crumbs: Vec<Link>,
+    user: Option<String>,
+    role: &'static str,
+    /// The field of every form of this session.
+    csrf: Option<String>,
+    refresh: Option<u32>,
+}
+
+struct Link {
+    text: String,
+    path: String,
+}
+
+#[derive(Template)]
+#[template(path = "resource.html")]
+struct ResourcePage {
+    frame: Frame,
+    cell: Cell,
+    children: Vec<Link>,
+    operations: Vec<Link>,
+}
+
+#[derive(Template)]
+#[template(path = "operation.html")]
+struct OperationPage {
+    frame: Frame,
+    error: Option<ErrorView>,
+    action: String,
+    intro: &'static str,
+    submit: &'static str,
+    caution: bool,
+    fields: Vec<FieldView>,
+}
+
+struct FieldView {
+    name: &'static str,
+    label: &'static str,
+    hint: &'static str,
+    input: Input,
+    required: bool,
+    value: String,
+}
+
+struct ErrorView {
+    code: u16,
+    message_code: &'static str,
+    message: String,
+    details: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    frame: Frame,
+    status: String,
+    ended: bool,
+    percent: u8,
+    doing: String,
+    stages: Vec<StageRow>,
+    messages: Vec<String>,
+    operations: Vec<Link>,
+    cell: Cell,
+}
+
+struct StageRow {
+    name: String,
+    state: String,
+    duration: String,
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage {
+    frame: Frame,
+    next: String,
+    error: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    frame: Frame,
+    error: ErrorView,
+}
+
+/// What an endpoint is for, in a sentence that goes on "not allowed to …".
+pub(crate) fn purpose(endpoint: &Endpoint) -> String {
+    match endpoint.kind {
+        Kind::Operation(_) => endpoint.title.to_owned(),
+        Kind::Resource | Kind::Page => format!("read '{}'", endpoint.title),
+    }
+}
+
+/// Whether a secret of this form stands in the parameters.
+pub(crate) fn has_secret(form: &Form, parameters: &Parameters) -> bool {
+    form.fields.iter().any(|field| field.input == Input::Secret && parameters.text(field.name).is_some())
+}
+
+/// The page of a reply.
+pub(crate) fn render(call: &Call, reply: Reply) -> String {
+    match reply {
+        Reply::Json(value) | Reply::Accepted(value, _) => resource(call, &value),
+        Reply::Job(value, job) => job_page(call, &value, &job),
+        Reply::Form => operation(call, None),
+        Reply::SignIn { next, error } => sign_in(call, next, error),
+        Reply::Go { .. } | Reply::Style(_) => String::new(),
+    }
+}
+
+/// The page of an error: the sign-in form where a session is missing, the operation's form with the text in
+/// it, or the text alone.
+pub(crate) fn render_error(call: &Call, error: &ApiError) -> String {
+    if matches!(error.code, 498 | 499) {
+        return sign_in(call, call.path(), Some(format!("{} ({})", error.message, error.code)));
+    }
+    let has_form = call.endpoint.is_some_and(|endpoint| endpoint.kind.form().is_some());
+    if has_form && call.is_post() && !matches!(error.code, 403 | 405) {
+        return operation(call, Some(error));
+    }
+    let mut frame = frame(call);
+    frame.title = "Not possible".to_owned();
+    finish(&ErrorPage { frame, error: ErrorView::of(error) })
+}
+
+/// An error where nothing is known of the caller.
+pub(crate) fn bare_error(site: &Site, error: &ApiError) -> String {
+    let frame = Frame { title: "Not possible".to_owned(), home: site.context_path(), ..Frame::default() };
+    finish(&ErrorPage { frame, error: ErrorView::of(error) })
+}
+
+impl ErrorView {
+    fn of(error: &ApiError) -> Self {
+        Self {
+            code: error.code,
+            message_code: error.message_code,
+            message: error.message.clone(),
+            details: error.details.clone(),
+        }
+    }
+}
+
+fn resource(call: &Call, value: &Value) -> String {
+    let cell = Cell::of(value, &|key, text, around| link(call, key, text, around));
+    let (children, operations) = links_below(call);
+    finish(&ResourcePage { frame: frame(call), cell, children, operations })
+}
+
+fn job_page(call: &Call, value: &Value, job: &JobView) -> String {
+    let mut frame = frame(call);
+    let ended = jobs::ended(job.status);
+    if !job.backup.is_empty() {
+        frame.title = format!("{} of {}", job.operation, job.backup);
+    }
+    frame.refresh = (!ended).then_some(REFRESH_SECONDS);
+    let (_, operations) = links_below(call);
+    let progress = job.progress.clone().unwrap_or_default();
+    let stages = job.stages.iter().map(|stage| StageRow {
+        name: stage.name.clone(),
+        state: stage.state.replace('_', " "),
+        duration: view::duration(stage.duration_ms),
+    });
+    finish(&JobPage {
+        status: format!("{} · {}", job.operation, jobs::state(job).replace('_', " ")),
+        ended,
+        percent: progress.percent.min(100),
+        doing: [progress.stage, progress.current].join(" "),
+        stages: stages.collect(),
+        messages: job.messages.clone(),
+        operations: if ended { Vec::new() } else { operations },
+        cell: Cell::of(value, &|key, text, around| link(call, key, text, around)),
+        frame,
+    })
+}
+
+fn operation(call: &Call, error: Option<&ApiError>) -> String {
+    let Some(form) = call.endpoint.and_then(|endpoint| endpoint.kind.form()) else { return String::new() };
+    let fields = form.fields.iter().map(|field| {
+        let sent = call.parameters.text(field.name).filter(|_| field.input != Input::Secret);
+        FieldView {
+            name: field.name,
+            label: field.label,
+            hint: field.hint,
+            input: field.input,
+            required: field.required,
+            value: sent.unwrap_or(field.value).to_owned(),
+        }
+    });
+    finish(&OperationPage {
+        frame: frame(call),
+        error: error.map(ErrorView::of),
+        action: call.path(),
+        intro: form.intro,
+        submit: form.submit,
+        caution: form.caution,
+        fields: fields.collect(),
+    })
+}
+
+fn sign_in(call: &Call, next: String, error: Option<String>) -> String {
+    let frame = Frame { title: "Sign in".to_owned(), home: call.site.context_path(), ..Frame::default() };
+    finish(&SignInPage { frame, next, error })
+}
+
+fn frame(call: &Call) -> Frame {
+    let title = call.endpoint.map_or("Strongroom".to_owned(), |endpoint| title(endpoint, &call.segments));
+    Frame {
+        title,
+        home: call.site.context_path(),
+        crumbs: crumbs(call),
+        user: call.principal.as_ref().map(|principal| principal.username.clone()),
+        role: call.principal.as_ref().map_or("", |principal| role_name(principal.role)),
+        csrf: call.session.as_deref().map(session::form_field),
+        refresh: None,
+    }
+}
+
+/// What a page is called: the name in its path, or the endpoint's title.
+fn title(endpoint: &Endpoint, segments: &[String]) -> String {
+    if let (Some(_), Some(name)) = (endpoints::placeholder(endpoint.last()), segments.last()) {
+        return name.clone();
+    }
+    let mut letters = endpoint.title.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
+}
+
+/// The pages above this one.
+fn crumbs(call: &Call) -> Vec<Link> {
+    let above = (1..call.segments.len()).filter_map(|count| {
+        let segments = call.segments.get(..count)?;
+        let (endpoint, _) = endpoints::find(segments)?;
+        Some(Link { text: title(endpoint, segments), path: call.site.context_path() + &path::join(segments) })
+    });
+    above.collect()
+}
+
+/// Links to what lies directly below: resources, and operations that this user may do.
+fn links_below(call: &Call) -> (Vec<Link>, Vec<Link>) {
+    let mut links = (Vec::new(), Vec::new());
+    for child in call.endpoint.into_iter().flat_map(Endpoint::children) {
+        let allowed = match child.role {
+            Some(role) => call.principal.as_ref().is_some_and(|principal| principal.role >= role),
+            None => true,
+        };
+        if !allowed || endpoints::placeholder(child.last()).is_some() {
+            continue;
+        }
+        let below = format!("{}/{}", call.path(), path::encode(child.last()));
+        let link = Link { text: title(child, &[]), path: below };
+        if child.kind.form().is_some() { links.1.push(link) } else { links.0.push(link) }
+    }
+    links
+}
+
+/// Where a value of a known key leads.
+fn link(call: &Call, key: &str, text: &str, around: Option<&Value>) -> Option<String> {
+    let admin = call.site.context_path() + "/admin";
+    let below = || format!("{}/{}", call.path(), path::encode(text));
+    match (call.endpoint?.last(), key) {
+        ("stores", "name") => Some(below()),
+        ("backups", "backupName") => {
+            // In the old layout a name alone may be ambiguous.
+            let store = around.and_then(|entry| entry.get("backupStore")).and_then(Value::as_str)?;
+            let stores = format!("{admin}/system/disasterrecovery/stores");
+            Some(format!("{stores}/{}/backups/{}", path::encode(store), path::encode(text)))
+        }
+        ("jobs", "jobs") => Some(below()),
+        (_, "jobid") if !text.is_empty() => Some(format!("{admin}/jobs/{}", path::encode(text))),
+        (_, "backupStore") if !text.is_empty() => {
+            Some(format!("{admin}/system/disasterrecovery/stores/{}", path::encode(text)))
+        }
+        _ => None,
+    }
+}
+
+/// The page's text; writing into memory does not fail.
+fn finish(page: &impl Template) -> String {
+    page.render().unwrap_or_else(|error| {
+        tracing::error!(%error, "page could not be rendered");
+        String::new()
+    })
+}

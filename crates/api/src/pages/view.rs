@@ -1,0 +1,131 @@
+//! A JSON value as nested tables, its times and sizes in words beside the numbers.
+
+use askama::Template;
+use serde_json::Value;
+
+/// Deeper values are shown as their JSON text.
+const DEPTH_MAX: usize = 12;
+
+/// One value: a table, a list, or a text that may be a link. The template escapes every text.
+#[derive(Debug, Default, Template)]
+#[template(path = "cell.html")]
+pub(super) struct Cell {
+    text: String,
+    link: Option<String>,
+    rows: Vec<(String, Cell)>,
+    items: Vec<Cell>,
+}
+
+/// Where a text leads: its key, itself, and the object that it stands in.
+type Links<'a> = &'a dyn Fn(&str, &str, Option<&Value>) -> Option<String>;
+
+impl Cell {
+    /// The view of a value.
+    pub fn of(value: &Value, links: Links<'_>) -> Self {
+        Self::build("", value, None, links, 0)
+    }
+
+    fn build(key: &str, value: &Value, around: Option<&Value>, links: Links<'_>, depth: usize) -> Self {
+        match value {
+            Value::Object(object) if depth < DEPTH_MAX && !object.is_empty() => {
+                let row = |(key, inner): (&String, &Value)| {
+                    (key.clone(), Self::build(key, inner, Some(value), links, depth + 1))
+                };
+                Self { rows: object.iter().map(row).collect(), ..Self::default() }
+            }
+            Value::Array(list) if depth < DEPTH_MAX && !list.is_empty() => {
+                let item = |inner| Self::build(key, inner, around, links, depth + 1);
+                Self { items: list.iter().map(item).collect(), ..Self::default() }
+            }
+            Value::Object(object) if object.is_empty() => Self::plain("none"),
+            Value::Array(list) if list.is_empty() => Self::plain("none"),
+            Value::String(text) => {
+                Self { text: text.clone(), link: links(key, text, around), ..Self::default() }
+            }
+            Value::Number(number) => {
+                Self::plain(&in_words(key, number.as_i64()).unwrap_or(number.to_string()))
+            }
+            other => Self::plain(&other.to_string()),
+        }
+    }
+
+    fn plain(text: &str) -> Self {
+        Self { text: text.to_owned(), ..Self::default() }
+    }
+}
+
+/// A number whose key says that it is a time or a size.
+fn in_words(key: &str, number: Option<i64>) -> Option<String> {
+    let (lower, number) = (key.to_lowercase(), number?);
+    if lower.starts_with("bytes") || lower.ends_with("bytes") {
+        return Some(format!("{} ({number} bytes)", size(u64::try_from(number).ok()?)));
+    }
+    let is_time = ["time", "date", "expires", "updated", "validated"].iter().any(|end| lower.ends_with(end));
+    match number {
+        -1 if lower.ends_with("date") => Some("never (-1)".to_owned()),
+        0 if is_time => Some("not yet (0)".to_owned()),
+        _ if is_time => {
+            let time = jiff::Timestamp::from_millisecond(number).ok()?;
+            Some(format!("{} ({number})", time.strftime("%Y-%m-%d %H:%M:%S UTC")))
+        }
+        _ => None,
+    }
+}
+
+/// A size in a unit that people read.
+fn size(bytes: u64) -> String {
+    let mut rest = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if rest < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{rest:.1} {unit}") };
+        }
+        rest /= 1024.0;
+    }
+    format!("{rest:.1} PiB")
+}
+
+/// A duration that people read.
+pub(super) fn duration(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        _ => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_from_outside_are_escaped_in_text_and_links() {
+        let value = json!({"<i>k</i>": "<script>alert(1)</script>", "list": ["\"><b>x", {"deep": "a&b"}]});
+        let page = Cell::of(&value, &|_, text, _| Some(format!("/x/{text}"))).to_string();
+        for raw in ["<script>", "<i>", "\"><b>", "a&b<"] {
+            assert!(!page.contains(raw), "{raw} in {page}");
+        }
+        assert!(page.contains("&#60;script&#62;"), "{page}");
+    }
+
+    #[test]
+    fn times_and_sizes_are_shown_in_words_beside_the_number() {
+        let value = json!({"startTime": 1634736144653_i64, "retentionDate": -1, "endtime": 0, "bytesRead": 1536, "code": 3});
+        let page = Cell::of(&value, &|_, _, _| None).to_string();
+        for text in
+            ["2021-10-20 13:22:24 UTC (1634736144653)", "never (-1)", "not yet (0)", "1.5 KiB (1536 bytes)"]
+        {
+            assert!(page.contains(text), "{text} in {page}");
+        }
+        assert_eq!(duration(61_500), "1 min 1 s");
+        assert_eq!(duration(1500), "1.5 s");
+    }
+
+    #[test]
+    fn values_of_any_depth_and_size_are_shown() {
+        let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+        assert!(Cell::of(&deep, &|_, _, _| None).to_string().len() < 2000);
+        assert!(Cell::of(&json!({}), &|_, _, _| None).to_string().contains("none"));
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+    }
+}

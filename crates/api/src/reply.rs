@@ -1,0 +1,150 @@
+//! What a handler answers, and how that becomes an HTTP response.
+
+use crate::dispatch::{Call, Site};
+use crate::error::{ApiError, ApiResult};
+use crate::format::Format;
+use crate::pages;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::body::{Body, Bytes};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use recovery::JobView;
+use serde_json::Value;
+
+/// A response with its whole body in memory.
+pub(crate) type Response = hyper::Response<Full<Bytes>>;
+
+/// What a handler answers when it does not refuse.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// A documented JSON object; its page is a view of the same.
+    Json(Value),
+    /// A job: its object, and the view for the page.
+    Job(Value, Box<JobView>),
+    /// An accepted job: the object, and the id whose page comes next.
+    Accepted(Value, String),
+    /// The form of the operation.
+    Form,
+    /// The sign-in page; `error` after a failed try.
+    SignIn { next: String, error: Option<String> },
+    /// To another page of ours, perhaps with a cookie. Page only.
+    Go { path: String, cookie: Option<String> },
+    /// The style sheet.
+    Style(&'static str),
+}
+
+/// The business code of a response, for the log alone.
+#[derive(Clone, Copy)]
+struct BusinessCode(u16);
+
+/// The response to a call.
+pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
+    match (result, call.format) {
+        (Ok(Reply::Style(text)), _) => style(text),
+        (Ok(Reply::Go { path, cookie }), _) => go(&path, cookie.as_deref()),
+        (Ok(Reply::Accepted(_, id)), Format::Html) => {
+            go(&format!("{}/admin/jobs/{}", call.site.context_path(), crate::path::encode(&id)), None)
+        }
+        (Ok(reply), Format::Html) => html(StatusCode::OK, pages::render(call, reply)),
+        (Ok(Reply::Json(value) | Reply::Job(value, _) | Reply::Accepted(value, _)), format) => {
+            json(StatusCode::OK, format, &value)
+        }
+        (Ok(Reply::Form | Reply::SignIn { .. }), format) => {
+            bare_error(&call.site, StatusCode::OK, format, &ApiError::unknown_url())
+        }
+        (Err(error), Format::Html) => mark(html(StatusCode::OK, pages::render_error(call, &error)), &error),
+        (Err(error), format) => bare_error(&call.site, StatusCode::OK, format, &error),
+    }
+}
+
+/// An error where nothing is known of the caller or the page.
+pub(crate) fn bare_error(site: &Site, status: StatusCode, format: Format, error: &ApiError) -> Response {
+    let response = match format {
+        Format::Html => html(status, pages::bare_error(site, error)),
+        Format::Json | Format::PrettyJson => json(status, format, &error.envelope()),
+    };
+    mark(response, error)
+}
+
+fn mark(mut response: Response, error: &ApiError) -> Response {
+    response.extensions_mut().insert(BusinessCode(error.code));
+    response
+}
+
+/// The code in the envelope of a response, 0 if it is none.
+pub(crate) fn business_code(response: &Response) -> u16 {
+    response.extensions().get::<BusinessCode>().map_or(0, |code| code.0)
+}
+
+/// Tells the caller that this connection ends.
+pub(crate) fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The answer to HEAD: that of GET without its body.
+pub(crate) fn headers_alone(mut response: Response) -> Response {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Full::default();
+    response
+}
+
+/// Adds the id under which the log knows this request.
+pub(crate) fn with_request_id(mut response: Response, request_id: &str) -> Response {
+    set(response.headers_mut(), HeaderName::from_static("x-request-id"), request_id);
+    response
+}
+
+/// A JSON response.
+pub(crate) fn json(status: StatusCode, format: Format, value: &Value) -> Response {
+    let policy = "default-src 'none'; frame-ancestors 'none'";
+    response(status, "application/json", policy, format.write(value))
+}
+
+fn html(status: StatusCode, page: String) -> Response {
+    let policy =
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    response(status, "text/html; charset=utf-8", policy, page)
+}
+
+/// To another page; the path is our own or was checked.
+fn go(path: &str, cookie: Option<&str>) -> Response {
+    let mut response = html(StatusCode::SEE_OTHER, String::new());
+    set(response.headers_mut(), header::LOCATION, path);
+    if let Some(cookie) = cookie {
+        set(response.headers_mut(), header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn style(text: &'static str) -> Response {
+    let mut response =
+        response(StatusCode::OK, "text/css; charset=utf-8", "default-src 'none'", text.to_owned());
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
+fn response(status: StatusCode, content_type: &'static str, policy: &'static str, body: String) -> Response {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

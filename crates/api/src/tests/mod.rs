@@ -1,0 +1,17 @@
+//! Tests of the whole interface: in process through the dispatcher, and over real sockets, always with the
+//! real domain behind it.
+
+mod access;
+mod concurrency;
+mod faults;
+mod pages;
+mod replies;
+mod support;
+mod wire;
+
+/// The handler of an endpoint that is there in tests alone.
+pub(crate) async fn failing(
+    call: std::sync::Arc<crate::dispatch::Call>,
+) -> crate::error::ApiResult<crate::reply::Reply> {
+    panic!("on purpose, at {}", call.path());
+}

@@ -1,0 +1,205 @@
+//! The pages: signing in, forms, what protects them, and that nothing from outside reaches them unescaped.
+
+use super::support::{ADMIN, Answer, Asked, DR, PASSCODE, PASSWORD, World, ask};
+use recovery::Role;
+
+/// A browser that has signed in: its cookie, and the field of its forms.
+struct Browser<'world> {
+    world: &'world World,
+    cookie: String,
+}
+
+impl<'world> Browser<'world> {
+    async fn sign_in(world: &'world World, username: &str) -> Self {
+        let form = format!("username={username}&password={PASSWORD}&next={DR}/stores");
+        let answer = world.send(ask("POST", &format!("{ADMIN}/login")).form(&form)).await;
+        assert_eq!(answer.status.as_u16(), 303, "{}", answer.text);
+        assert_eq!(answer.header("location"), format!("{DR}/stores"));
+        let set = answer.header("set-cookie");
+        assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Strict; Secure"), "{set}");
+        let cookie = set.split(';').next().expect("cookie").to_owned();
+        Self { world, cookie }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.world.send(ask("GET", path).header("cookie", &self.cookie)).await
+    }
+
+    /// The field that the page's form holds.
+    async fn field(&self, path: &str) -> String {
+        let page = self.get(path).await.text;
+        let at = page.find("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("no field: {page}"));
+        page[at + 19..at + 19 + 64].to_owned()
+    }
+
+    fn post(&self, path: &str, form: &str) -> Asked {
+        ask("POST", path).header("cookie", &self.cookie).header("sec-fetch-site", "same-origin").form(form)
+    }
+
+    async fn submit(&self, path: &str, form: &str) -> Answer {
+        let field = self.field(path).await;
+        self.world.send(self.post(path, &format!("csrf={field}&{form}"))).await
+    }
+}
+
+#[tokio::test]
+async fn a_browser_without_a_session_is_asked_to_sign_in_and_comes_back() {
+    let world = World::open().await;
+    let page = world.send(ask("GET", &format!("{DR}/stores"))).await;
+    assert_eq!(page.status.as_u16(), 200);
+    assert!(page.text.contains("Token Required"), "{}", page.text);
+    assert!(page.text.contains(&format!("name=\"next\" value=\"{DR}/stores\"")), "{}", page.text);
+    let login = format!("{ADMIN}/login");
+    let wrong = world.send(ask("POST", &login).form("username=admin&password=nonsense")).await;
+    assert!(wrong.text.contains("not right") && wrong.headers.get("set-cookie").is_none());
+    let browser = Browser::sign_in(&world, "admin").await;
+    assert!(browser.get(&format!("{DR}/stores")).await.text.contains("admin (administrator)"));
+    let away = format!("username=admin&password={PASSWORD}&next=https://evil.example/");
+    assert_eq!(world.send(ask("POST", &login).form(&away)).await.header("location"), ADMIN);
+    let foreign = ask("POST", &login).header("sec-fetch-site", "cross-site").form(&away);
+    assert!(world.send(foreign).await.headers.get("set-cookie").is_none());
+    assert_eq!(world.send(ask("GET", "/strongroom")).await.header("location"), ADMIN);
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session_and_a_new_sign_in_gives_a_new_one() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "victor").await;
+    let again = Browser::sign_in(&world, "victor").await;
+    assert_ne!(browser.cookie, again.cookie);
+    let field = browser.field(ADMIN).await;
+    let logout = format!("{ADMIN}/logout");
+    let without = world.send(browser.post(&logout, "")).await;
+    assert!(without.text.contains("FORBIDDEN"), "a foreign page cannot sign anybody out");
+    let answer = world.send(browser.post(&logout, &format!("csrf={field}"))).await;
+    assert!(answer.header("set-cookie").contains("Max-Age=0"));
+    assert!(browser.get(ADMIN).await.text.contains("Invalid Token"));
+    assert!(again.get(ADMIN).await.text.contains("victor (viewer)"));
+}
+
+#[tokio::test]
+async fn a_form_works_only_with_its_field_and_from_our_own_pages() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let register = format!("{DR}/stores/register");
+    let form = "storeName=s1&settings={\"type\":\"HOSTED\"}";
+    let field = browser.field(&register).await;
+    for asked in [
+        browser.post(&register, form),
+        browser.post(&register, &format!("csrf={}&{form}", "0".repeat(64))),
+        ask("POST", &register)
+            .header("cookie", &browser.cookie)
+            .header("sec-fetch-site", "cross-site")
+            .form(&format!("csrf={field}&{form}")),
+        ask("POST", &register)
+            .header("cookie", &browser.cookie)
+            .header("origin", "https://evil.example")
+            .form(&format!("csrf={field}&{form}")),
+    ] {
+        let answer = world.send(asked).await;
+        assert!(answer.text.contains("403 FORBIDDEN"), "{}", answer.text);
+    }
+    assert!(world.recovery.stores().await.expect("stores").is_empty());
+    let done = world.send(browser.post(&register, &format!("csrf={field}&{form}"))).await;
+    assert!(done.text.contains("success"), "{}", done.text);
+}
+
+#[tokio::test]
+async fn every_operation_shows_its_form_and_keeps_secrets_out_of_it() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    for endpoint in crate::endpoints::ENDPOINTS {
+        let Some(form) = endpoint.kind.form() else { continue };
+        let path = format!("/strongroom/{}", endpoint.path.replace(['{', '}'], ""));
+        let page = browser.get(&path).await.text;
+        assert!(
+            page.contains(&format!("<form class=\"operation\" method=\"post\" action=\"{path}\">")),
+            "{page}"
+        );
+        for field in form.fields {
+            assert!(page.contains(&format!("name=\"{}\"", field.name)), "{} in {path}", field.name);
+        }
+        let secret = page.contains("type=\"password\"");
+        assert_eq!(
+            secret,
+            form.fields.iter().any(|field| matches!(field.name, "passcode" | "password")),
+            "{path}"
+        );
+    }
+    let create = format!("{DR}/stores/s1/backups/create");
+    let page = browser.submit(&create, &format!("name=kept name&passcode={PASSCODE}&retentionDays=x")).await;
+    assert!(
+        page.text.contains("value=\"kept name\"") && page.text.contains("PARAM_INVALID"),
+        "{}",
+        page.text
+    );
+    assert!(!page.text.contains(PASSCODE));
+}
+
+#[tokio::test]
+async fn a_viewer_sees_no_buttons_that_would_be_refused() {
+    let world = World::open().await.with_store().await;
+    let viewer = Browser::sign_in(&world, "victor").await.get(&format!("{DR}/stores/s1")).await.text;
+    let admin = Browser::sign_in(&world, "admin").await.get(&format!("{DR}/stores/s1")).await.text;
+    let button = format!("href=\"{DR}/stores/s1/unregister\"");
+    assert!(!viewer.contains(&button) && admin.contains(&button), "{viewer}");
+    assert!(viewer.contains(&format!("href=\"{DR}/stores/s1/backups\"")));
+    assert!(viewer.contains("aria-label=\"Breadcrumbs\""));
+}
+
+#[tokio::test]
+async fn an_accepted_job_leads_to_its_page_which_follows_it_to_the_end() {
+    let world = World::open().await.with_store().await;
+    let browser = Browser::sign_in(&world, "olga").await;
+    let create = format!("{DR}/stores/s1/backups/create");
+    let answer = browser.submit(&create, &format!("name=b1&passcode={PASSCODE}&retentionDays=14")).await;
+    assert_eq!(answer.status.as_u16(), 303, "{}", answer.text);
+    let page = answer.header("location").to_owned();
+    let id = page.rsplit('/').next().expect("id");
+    world.wait(&serde_json::json!({"jobid": id})).await;
+    let text = browser.get(&page).await.text;
+    assert!(text.contains("Backup · success") && text.contains("Validation"), "{text}");
+    assert!(!text.contains("http-equiv=\"refresh\""), "nothing more will happen");
+    let list = browser.get(&format!("{DR}/stores/s1/backups")).await.text;
+    assert!(list.contains(&format!("href=\"{DR}/stores/s1/backups/b1\"")), "{list}");
+}
+
+#[tokio::test]
+async fn nothing_from_outside_reaches_a_page_unescaped() {
+    let world = World::open().await.with_store().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let evil = "%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27";
+    for path in [
+        format!("{DR}/stores/{evil}"),
+        format!("{DR}/stores/{evil}/update"),
+        format!("{DR}/stores/s1/backups/{evil}/restore?components={evil}"),
+        format!("{DR}/stores/register?storeName={evil}&settings={evil}"),
+        format!("{ADMIN}/jobs/{evil}"),
+        format!("{ADMIN}/login?next=/strongroom/admin/{evil}"),
+        format!("/{evil}"),
+        format!("{ADMIN}?f={evil}"),
+    ] {
+        let page = browser.get(&path).await;
+        assert!(!page.text.contains("<script"), "{path}: {}", page.text);
+    }
+    let submitted = browser.submit(&format!("{DR}/stores/s1/update"), &format!("settings={evil}")).await;
+    assert!(
+        !submitted.text.contains("<script") && submitted.text.contains("&#60;script"),
+        "{}",
+        submitted.text
+    );
+    let anonymous = world.send(ask("GET", &format!("{DR}/stores/{evil}"))).await;
+    assert!(!anonymous.text.contains("<script"));
+}
+
+#[tokio::test]
+async fn the_style_sheet_is_public_and_the_only_thing_that_may_be_kept() {
+    let world = World::open().await;
+    let style = world.send(ask("GET", "/strongroom/static/style.css")).await;
+    assert_eq!(style.header("content-type"), "text/css; charset=utf-8");
+    assert!(style.header("cache-control").starts_with("public"));
+    assert!(style.text.contains("prefers-color-scheme"));
+    let page = world.ask(Role::Viewer, "GET", &format!("{ADMIN}?f=html"), "").await;
+    assert_eq!(page.header("cache-control"), "no-store");
+    assert!(page.text.contains("/strongroom/static/style.css") && !page.text.contains("<script"));
+}

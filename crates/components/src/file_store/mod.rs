@@ -1,0 +1,107 @@
+//! The file store: a protected directory.
+//!
+//! ```text
+//! backup    hooks → is the root there? → engine reads, chunks, stores → one snapshot with one path
+//! restore   hooks → stage beside the target (`stage`) → swap under the journal (`swap`, `root`, `entries`)
+//!           → count and remove the old (`verify`, `remove`)
+//! recover   journal → finish or undo (`recover`)
+//! ```
+//!
+//! What a restore needs on the disk lies in one directory, `.strongroom-restore-<job>-<hash>`, beside the target or,
+//! where the target is a mount point, inside it. See `staging` for what is in it.
+
+mod backup;
+mod directory;
+mod entries;
+mod journal;
+mod metadata;
+mod place;
+mod recover;
+mod remove;
+#[cfg(test)]
+mod restore_tests;
+mod root;
+mod stage;
+mod staging;
+mod swap;
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::path::Path;
+
+pub use place::STAGING_PREFIX;
+use place::is_kept;
+
+use crate::hooks::{self, Occasion};
+use crate::{
+    BackupContext, Component, FileStoreSettings, Kind, Recovered, RestoreContext, Result, StagedRestore,
+};
+
+/// One protected directory.
+#[derive(Debug)]
+pub(crate) struct FileStore {
+    settings: FileStoreSettings,
+    place: String,
+}
+
+impl FileStore {
+    pub(crate) fn new(settings: FileStoreSettings) -> Self {
+        let place = settings.path.display().to_string();
+        Self { settings, place }
+    }
+
+    fn occasion(&self, name: &'static str) -> Occasion<'_> {
+        let timeout = self.settings.hook_timeout;
+        Occasion { name, component: &self.settings.name, place: &self.place, timeout }
+    }
+}
+
+impl Component for FileStore {
+    fn kind(&self) -> Kind {
+        Kind::FileStore
+    }
+
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn optional(&self) -> bool {
+        self.settings.optional
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    fn probe(&self) -> Result<()> {
+        backup::probe(&self.settings)
+    }
+
+    fn backup(&self, context: &BackupContext<'_>) -> Result<repository::BackupOutcome> {
+        hooks::run_before(&self.occasion("before_backup"), &self.settings.before_backup, &context.control)?;
+        self.probe()?; // after the hooks: one may mount it
+        backup::backup(&self.settings, context)
+    }
+
+    fn after_backup(&self) -> Result<()> {
+        hooks::run_after(&self.occasion("after_backup"), &self.settings.after_backup)
+    }
+
+    fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
+        self.recover(context.job_id, context.target.as_deref())?;
+        hooks::run_before(&self.occasion("before_restore"), &self.settings.before_restore, &context.control)?;
+        let target = context.target.as_deref().unwrap_or(&self.settings.path);
+        stage::stage(&self.settings.name, target, context)
+    }
+
+    fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered> {
+        recover::recover(&self.settings.name, target.unwrap_or(&self.settings.path), job_id)
+    }
+
+    fn after_restore(&self) -> Result<()> {
+        hooks::run_after(&self.occasion("after_restore"), &self.settings.after_restore)
+    }
+}

@@ -1,0 +1,400 @@
+//! The file store with the real engine and a real store: backup, stage, swap, finish.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use repository::{Compression, Control, Cost, Id, Passcode, Repository};
+use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
+
+use super::directory;
+use super::place::STAGING_PREFIX;
+use super::remove::{Left, remove};
+use super::test_support::{Mount, fill, is_root, picture};
+use crate::{
+    BackupContext, Component, ErrorKind, FileStoreSettings, Kind, Recovered, RestoreContext, Result,
+    StagedRestore, file_store,
+};
+
+const JOB: &str = "job-1";
+
+/// A component with content, and a store with a repository.
+struct Scene {
+    dir: tempfile::TempDir,
+    storage: Shared,
+    repository: Repository,
+    settings: FileStoreSettings,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage: Shared = Arc::new(
+            Directory::create_root(&dir.path().join("store"), DirectoryOptions { sync: false }).unwrap(),
+        );
+        let repository = Repository::init(Arc::clone(&storage), &passcode(), Cost::FAST).unwrap();
+        let path = dir.path().canonicalize().unwrap().join("srv/content");
+        fs::create_dir_all(&path).unwrap();
+        let settings = FileStoreSettings {
+            name: "content".to_owned(),
+            path,
+            exclude: vec!["*.tmp".to_owned()],
+            optional: false,
+            before_backup: vec![],
+            after_backup: vec![],
+            before_restore: vec![],
+            after_restore: vec![],
+            hook_timeout: Duration::from_secs(30),
+        };
+        Self { dir, storage, repository, settings }
+    }
+
+    fn filled() -> Self {
+        let scene = Self::new();
+        fill(scene.path(), "new");
+        fs::write(scene.path().join("large"), vec![7; 3 << 20]).unwrap();
+        scene
+    }
+
+    fn path(&self) -> &Path {
+        &self.settings.path
+    }
+
+    fn component(&self) -> Arc<dyn Component> {
+        file_store(self.settings.clone())
+    }
+
+    fn backup(&self) -> Result<Id> {
+        let index = self.repository.load_index(&|_| true).unwrap();
+        let outcome = self.component().backup(&BackupContext {
+            repository: &self.repository,
+            index: &index,
+            tags: vec!["component=content".to_owned()],
+            hostname: "host".to_owned(),
+            compression: Compression::Auto,
+            control: Control::new(),
+        })?;
+        Ok(outcome.snapshot.unwrap())
+    }
+
+    fn stage_with(
+        &self,
+        repository: &Repository,
+        snapshot: Id,
+        target: Option<PathBuf>,
+        control: &Arc<Control>,
+    ) -> Result<Box<dyn StagedRestore>> {
+        let index = self.repository.load_index(&|_| true).unwrap();
+        let control = Arc::clone(control);
+        self.component().stage(&RestoreContext {
+            repository,
+            index: &index,
+            snapshot,
+            job_id: JOB,
+            target,
+            control,
+        })
+    }
+
+    fn stage(&self, snapshot: Id) -> Result<Box<dyn StagedRestore>> {
+        self.stage_with(&self.repository, snapshot, None, &Control::new())
+    }
+
+    /// Another content in the place of the one that was backed up.
+    fn damage(&self) {
+        let (content, mut left) = (directory::open(self.path()).unwrap(), Left::default());
+        for name in directory::names(&content).unwrap() {
+            remove(&content, &name, &mut left);
+        }
+        assert_eq!(left.count, 0);
+        for name in ["user.flavour", "user.only-new"] {
+            let _ = rustix::fs::removexattr(self.path(), name);
+        }
+        fill(self.path(), "old");
+    }
+
+    fn assert_no_staging(&self) {
+        for place in [self.path(), self.path().parent().unwrap()] {
+            for entry in fs::read_dir(place).into_iter().flatten() {
+                let name = entry.unwrap().file_name();
+                assert!(!name.as_bytes().starts_with(STAGING_PREFIX.as_bytes()), "{name:?} is left");
+            }
+        }
+    }
+}
+
+fn passcode() -> Passcode {
+    Passcode::new("correct horse".to_owned())
+}
+
+/// Modification times, to the nanosecond.
+fn times(root: &Path) -> BTreeMap<Vec<u8>, (i64, i64)> {
+    let paths = picture(root).into_keys().map(|path| (root.join(std::ffi::OsStr::from_bytes(&path)), path));
+    paths
+        .map(|(full, path)| {
+            let m = fs::symlink_metadata(full).unwrap();
+            (path, (m.mtime(), m.mtime_nsec()))
+        })
+        .collect()
+}
+
+#[test]
+fn a_restore_brings_back_names_links_modes_attributes_and_times() {
+    let scene = Scene::filled();
+    let (before, times_before) = (picture(scene.path()), times(scene.path()));
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    assert_ne!(picture(scene.path()), before);
+    let mut restore = scene.stage(snapshot).unwrap();
+    restore.swap().unwrap();
+    let outcome = restore.finish().unwrap();
+    assert_eq!(picture(scene.path()), before);
+    assert_eq!(times(scene.path()), times_before);
+    assert!(outcome.bytes >= 3 << 20, "{outcome:?}");
+    scene.assert_no_staging();
+    assert_eq!(scene.component().recover(JOB, None).unwrap(), Recovered::Nothing);
+}
+
+#[test]
+fn a_restore_into_a_mount_point_brings_back_the_same() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::filled();
+    let (before, times_before) = (picture(scene.path()), times(scene.path()));
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    let source = scene.path().with_file_name("source");
+    fs::rename(scene.path(), &source).unwrap();
+    fs::create_dir(scene.path()).unwrap();
+    let mount = Mount::bind(&source, scene.path());
+    let control = Control::new();
+    let mut restore = scene.stage_with(&scene.repository, snapshot, None, &control).unwrap();
+    restore.swap().unwrap();
+    restore.finish().unwrap();
+    assert_eq!(control.warnings(), []);
+    assert_eq!(picture(scene.path()), before);
+    assert_eq!(times(scene.path()), times_before);
+    scene.assert_no_staging();
+    drop(mount);
+}
+
+#[test]
+fn a_restore_makes_a_target_that_does_not_exist() {
+    let scene = Scene::filled();
+    let before = picture(scene.path());
+    let snapshot = scene.backup().unwrap();
+    let target = scene.dir.path().canonicalize().unwrap().join("fresh/server/content");
+    let mut restore =
+        scene.stage_with(&scene.repository, snapshot, Some(target.clone()), &Control::new()).unwrap();
+    assert!(!target.exists());
+    restore.swap().unwrap();
+    restore.finish().unwrap();
+    assert_eq!(picture(&target), before);
+    assert_eq!(picture(scene.path()), before);
+    assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_missing_or_unmounted_root_is_an_error_and_never_an_empty_backup() {
+    let mut scene = Scene::new();
+    let place = scene.settings.path.clone();
+    fs::remove_dir(&place).unwrap();
+    fs::write(place.with_file_name("file"), "").unwrap();
+    for path in [place.clone(), place.with_file_name("file"), place.with_file_name("file").join("below")] {
+        scene.settings.path = path;
+        assert_eq!(scene.component().probe().unwrap_err().kind, ErrorKind::Missing);
+        assert_eq!(scene.backup().unwrap_err().kind, ErrorKind::Missing);
+    }
+    assert!(scene.repository.snapshots().unwrap().0.is_empty());
+    assert_eq!(scene.component().kind(), Kind::FileStore);
+}
+
+#[test]
+fn excluded_names_and_staging_directories_are_not_backed_up() {
+    let scene = Scene::filled();
+    let before = picture(scene.path());
+    fs::write(scene.path().join("sub/x.tmp"), "").unwrap();
+    fs::create_dir(scene.path().join(format!("{STAGING_PREFIX}j-0"))).unwrap();
+    fs::write(scene.path().join(format!("{STAGING_PREFIX}j-0/half")), "").unwrap();
+    let snapshot = scene.backup().unwrap();
+    let mut restore = scene.stage(snapshot).unwrap();
+    restore.swap().unwrap();
+    restore.finish().unwrap();
+    assert_eq!(picture(scene.path()), before);
+    scene.assert_no_staging();
+}
+
+#[test]
+fn a_root_that_is_a_link_stands_for_its_directory() {
+    let mut scene = Scene::filled();
+    let before = picture(scene.path());
+    let link = scene.dir.path().canonicalize().unwrap().join("link");
+    symlink(scene.path(), &link).unwrap();
+    let real = std::mem::replace(&mut scene.settings.path, link.clone());
+    let snapshot = scene.backup().unwrap();
+    fs::remove_file(real.join("large")).unwrap();
+    let mut restore = scene.stage(snapshot).unwrap();
+    restore.swap().unwrap();
+    restore.finish().unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(picture(&real), before);
+}
+
+#[test]
+fn hooks_run_around_their_work_and_a_failing_one_stops_it() {
+    let mut scene = Scene::filled();
+    let log = scene.dir.path().join("log");
+    let script = scene.dir.path().join("hook.sh");
+    fs::write(&script, format!("echo $STRONGROOM_HOOK >> {}; exit $1", log.display())).unwrap();
+    let hook = |code: u8| vec![format!("/bin/sh {} {code}", script.display())];
+    scene.settings.before_backup = hook(0);
+    scene.settings.after_backup = hook(0);
+    scene.settings.before_restore = hook(0);
+    scene.settings.after_restore = hook(0);
+    let snapshot = scene.backup().unwrap();
+    scene.component().after_backup().unwrap();
+    drop(scene.stage(snapshot).unwrap());
+    scene.component().after_restore().unwrap();
+    assert_eq!(
+        fs::read_to_string(&log).unwrap(),
+        "before_backup\nafter_backup\nbefore_restore\nafter_restore\n"
+    );
+
+    scene.settings.before_backup = hook(1);
+    scene.settings.before_restore = hook(1);
+    assert_eq!(scene.backup().unwrap_err().kind, ErrorKind::Hook);
+    assert_eq!(scene.stage(snapshot).err().unwrap().kind, ErrorKind::Hook);
+    assert_eq!(scene.repository.snapshots().unwrap().0.len(), 1);
+    scene.assert_no_staging();
+}
+
+#[test]
+fn a_restore_that_is_given_up_leaves_the_target_as_it_was() {
+    let scene = Scene::filled();
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    let before = (picture(scene.path()), times(scene.path()));
+    scene.stage(snapshot).unwrap().abandon().unwrap();
+    assert_eq!((picture(scene.path()), times(scene.path())), before, "before the swap");
+    drop(scene.stage(snapshot).unwrap());
+    assert_eq!((picture(scene.path()), times(scene.path())), before, "dropped");
+    assert!(scene.stage(snapshot).unwrap().finish().is_err());
+    assert_eq!((picture(scene.path()), times(scene.path())), before, "finished without a swap");
+    let mut restore = scene.stage(snapshot).unwrap();
+    restore.swap().unwrap();
+    restore.abandon().unwrap();
+    assert_eq!((picture(scene.path()), times(scene.path())), before, "after the swap");
+    scene.assert_no_staging();
+}
+
+#[test]
+fn a_restore_that_was_left_after_its_swap_is_finished_by_recovery() {
+    let scene = Scene::filled();
+    let before = picture(scene.path());
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    let mut restore = scene.stage(snapshot).unwrap();
+    restore.swap().unwrap();
+    drop(restore);
+    assert_eq!(scene.component().recover(JOB, None).unwrap(), Recovered::Finished);
+    assert_eq!(scene.component().recover(JOB, None).unwrap(), Recovered::Nothing);
+    assert_eq!(picture(scene.path()), before);
+    scene.assert_no_staging();
+}
+
+#[test]
+fn cancelled_while_staging_nothing_is_left() {
+    let scene = Scene::filled();
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    let before = picture(scene.path());
+    let control = Control::new();
+    control.cancel();
+    let error = scene.stage_with(&scene.repository, snapshot, None, &control).err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Cancelled);
+    assert_eq!(picture(scene.path()), before);
+    scene.assert_no_staging();
+}
+
+#[test]
+fn a_store_that_fails_at_any_call_leaves_the_target_untouched() {
+    let scene = Scene::filled();
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    let before = picture(scene.path());
+    for at in 1.. {
+        let faulty = Arc::new(Faulty::new(Arc::clone(&scene.storage), FaultPlan::new(at, Fault::DieBefore)));
+        let Ok(repository) = Repository::open(faulty, &passcode()) else { continue };
+        match scene.stage_with(&repository, snapshot, None, &Control::new()) {
+            Ok(restore) => {
+                restore.abandon().unwrap();
+                break;
+            }
+            Err(_) => {
+                assert_eq!(picture(scene.path()), before, "call {at}");
+                scene.assert_no_staging();
+            }
+        }
+        assert!(at < 1000);
+    }
+}
+
+#[test]
+fn damage_in_the_store_is_found_before_the_target_is_touched() {
+    let scene = Scene::filled();
+    let snapshot = scene.backup().unwrap();
+    scene.damage();
+    let before = picture(scene.path());
+    let mut packs = 0;
+    let data = scene.dir.path().join("store/data");
+    let mut todo = vec![data];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[40] ^= 1;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        packs += 1;
+    }
+    assert!(packs > 0);
+    assert_eq!(scene.stage(snapshot).err().unwrap().kind, ErrorKind::Damaged);
+    assert_eq!(picture(scene.path()), before);
+    scene.assert_no_staging();
+}
+
+#[test]
+fn a_full_disk_is_found_out_beforehand_or_while_staging_and_nothing_is_left() {
+    if !is_root() {
+        return;
+    }
+    let mut scene = Scene::new();
+    for n in 0..300 {
+        fs::write(scene.path().join(format!("small-{n}")), "x").unwrap();
+    }
+    let many = scene.backup().unwrap();
+    fs::write(scene.path().join("large"), vec![9; 2 << 20]).unwrap();
+    let large = scene.backup().unwrap();
+    let disk = scene.dir.path().canonicalize().unwrap().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = Mount::tmpfs(&disk, "size=1m,nr_inodes=10000");
+    scene.settings.path = disk.join("content");
+    fs::create_dir(scene.path()).unwrap();
+    fs::write(scene.path().join("kept"), "x").unwrap();
+    let before = picture(scene.path());
+    for (snapshot, why) in [(large, "bytes on that file system"), (many, "")] {
+        let error = scene.stage(snapshot).err().unwrap();
+        assert_eq!(error.kind, ErrorKind::NoSpace, "{error}");
+        assert!(error.message.contains(why), "{error}");
+        assert_eq!(picture(scene.path()), before);
+        scene.assert_no_staging();
+    }
+    drop(mount);
+}

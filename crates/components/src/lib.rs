@@ -1,0 +1,158 @@
+//! The protected parts of a deployment, one module per kind, behind one trait.
+//!
+//! A [`Component`] hands its content to the engine (`repository`) for a backup, and takes it back in a restore of
+//! three steps: [`Component::stage`] makes the restored content ready beside the present one and changes nothing,
+//! [`StagedRestore::swap`] exchanges the two, [`StagedRestore::finish`] verifies and removes what was there before.
+//! Several components can so be staged before the first is swapped. Each step is journaled where the content
+//! lies: after a kill at any instant [`Component::recover`] finishes or undoes it, without passcode or store.
+//!
+//! This crate knows neither stores nor jobs; it is told a job's id and keeps its own traces under that name.
+
+mod error;
+mod file_store;
+mod hooks;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::{Error, ErrorKind, Result};
+pub use file_store::STAGING_PREFIX;
+
+/// What kind of thing a component is; the words are those of the Administrator API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// PostgreSQL databases.
+    RelationalStore,
+    /// Buckets of an object store.
+    ObjectStore,
+    /// A directory.
+    FileStore,
+    /// Resources of a cluster, settings.
+    SystemConfiguration,
+}
+
+/// One protected directory, as configured.
+#[derive(Clone, Debug)]
+pub struct FileStoreSettings {
+    /// The component's name, unique in the deployment.
+    pub name: String,
+    /// The directory.
+    pub path: PathBuf,
+    /// Patterns of what is left out of backups, in restic's words.
+    pub exclude: Vec<String>,
+    /// Whether a backup may go on without this component.
+    pub optional: bool,
+    /// Run before a backup reads. Each hook is a program and its arguments, split on blanks; they run in order,
+    /// each within `hook_timeout`.
+    pub before_backup: Vec<String>,
+    /// Run after a backup, on every way out.
+    pub after_backup: Vec<String>,
+    /// Run before a restore stages.
+    pub before_restore: Vec<String>,
+    /// Run after a restore, on every way out.
+    pub after_restore: Vec<String>,
+    /// How long one hook may take.
+    pub hook_timeout: Duration,
+}
+
+/// What a component needs to be backed up.
+pub struct BackupContext<'a> {
+    /// Where the snapshot goes.
+    pub repository: &'a repository::Repository,
+    /// What that repository holds already; fresh.
+    pub index: &'a repository::Index,
+    /// The snapshot's tags.
+    pub tags: Vec<String>,
+    /// The snapshot's host name.
+    pub hostname: String,
+    /// How hard to compress.
+    pub compression: repository::Compression,
+    /// Cancellation, progress, warnings.
+    pub control: Arc<repository::Control>,
+}
+
+/// What a component needs to be restored.
+pub struct RestoreContext<'a> {
+    /// Where the snapshot is.
+    pub repository: &'a repository::Repository,
+    /// That repository's index.
+    pub index: &'a repository::Index,
+    /// The snapshot; its only path becomes the target.
+    pub snapshot: repository::Id,
+    /// Unique per job: names the staging directory and its journal, so that the next start finds them.
+    pub job_id: &'a str,
+    /// Restore here instead of the component's own place.
+    pub target: Option<PathBuf>,
+    /// Cancellation, progress, warnings.
+    pub control: Arc<repository::Control>,
+}
+
+/// What became of an interrupted restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// There was no trace of this job: it had changed nothing, or had ended.
+    Nothing,
+    /// The staged content was removed; the target is as before.
+    Undone,
+    /// The swap was completed; the target is the restored one.
+    Finished,
+}
+
+/// A restore that is staged, so that several components can be staged before any is swapped.
+///
+/// Dropped before its swap it abandons itself; dropped after it, it leaves its traces for [`Component::recover`].
+pub trait StagedRestore: Send {
+    /// Exchanges staged and present content, journaled. After this the target is the restored one.
+    /// After an error the target is as it was, or the message says what stands in the way of that.
+    fn swap(&mut self) -> Result<()>;
+
+    /// Verifies the swapped-in content and then removes what was there before.
+    fn finish(self: Box<Self>) -> Result<repository::RestoreOutcome>;
+
+    /// Gives up and leaves the target as it was before the restore: removes the staged content, and where the
+    /// swap was already made (because another component's failed, say) takes it back first.
+    fn abandon(self: Box<Self>) -> Result<()>;
+}
+
+/// One protected thing of the deployment. Calls block; each may run hooks and take long.
+pub trait Component: Send + Sync + std::fmt::Debug {
+    /// Its kind.
+    fn kind(&self) -> Kind;
+
+    /// Its name, unique in the deployment.
+    fn name(&self) -> &str;
+
+    /// Whether a backup may go on without it.
+    fn optional(&self) -> bool;
+
+    /// Where the content lies, for people ("/srv/content").
+    fn place(&self) -> String;
+
+    /// Can it be read (backup)? A missing root is an error, never an empty backup.
+    fn probe(&self) -> Result<()>;
+
+    /// Runs the `before_backup` hooks and makes one snapshot. The caller then calls [`Component::after_backup`],
+    /// whatever came of it.
+    fn backup(&self, context: &BackupContext<'_>) -> Result<repository::BackupOutcome>;
+
+    /// Runs the `after_backup` hooks; called on every way out, also at the next start after a kill.
+    fn after_backup(&self) -> Result<()>;
+
+    /// Recovers what an earlier run of this job left, runs the `before_restore` hooks, checks room, restores beside the target, verifies. After an error or a
+    /// cancellation nothing of it is left and the target is untouched.
+    fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>>;
+
+    /// Finishes or undoes what a killed restore of this job left; `target` as it was given to the restore.
+    /// Idempotent. Never needs the passcode.
+    fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered>;
+
+    /// Runs the `after_restore` hooks; called on every way out.
+    fn after_restore(&self) -> Result<()>;
+}
+
+/// A component of kind [`Kind::FileStore`].
+pub fn file_store(settings: FileStoreSettings) -> Arc<dyn Component> {
+    Arc::new(file_store::FileStore::new(settings))
+}

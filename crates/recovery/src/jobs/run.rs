@@ -1,0 +1,432 @@
+//! One job from claim to end: what its operation does, what is undone if it does not come to its end, what its row
+//! says in the end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use storage::Guarded;
+
+use super::lease::{Held, Stop, Undo};
+use super::progress;
+use super::stages::{Stages, is_selected};
+use crate::backups::{findings, text};
+use crate::clock::{self, now_ms};
+use crate::recovery::{Inner, blocking};
+use crate::state::{Finish, JobRow};
+use crate::store::Store;
+use crate::stores::Registration;
+use crate::work::{self, BackupTask, RestoreTask};
+use crate::{BackupView, Error, ErrorKind, JobStatus, RELEASE, Result, StoreView};
+
+/// After this many interruptions a job is given up.
+const INTERRUPTIONS_MAX: i64 = 3;
+/// How long to wait before an end that could not be written is written again.
+const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+/// Phase of a restore that may have changed its target.
+const CHANGING: &str = "changing";
+
+/// How work on a job came to its end.
+#[derive(Debug)]
+enum Outcome {
+    Completed {
+        result: Value,
+        messages: Vec<String>,
+    },
+    Failed {
+        error: Error,
+        result: Value,
+    },
+    Cancelled {
+        messages: Vec<String>,
+    },
+    /// A clean stop: it goes on at the next start.
+    Paused,
+    /// Another claim, or the next start, goes on with it.
+    Lost,
+}
+
+/// A job at work, with what it needs.
+struct Work {
+    inner: Arc<Inner>,
+    job: JobRow,
+    held: Arc<Held>,
+    stages: Arc<Stages>,
+}
+
+/// A task that ends with whoever began it, on every way out.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Inner {
+    /// Works on a claimed job until it ends or is given back.
+    pub async fn work_on(self: &Arc<Self>, job: JobRow, taken: Instant) {
+        let held = Arc::new(Held::new(job.lease(), self.runner.lease, taken));
+        let stages = Arc::new(Stages::new(&job.stages));
+        self.runner.begin(&held);
+        tracing::info!(job = %job.id, operation = %job.operation, token = job.lease_token, request = %job.request_id, "job begins");
+        // A wish to cancel may have come between the claim and the line above.
+        if let Ok(Some(now)) = self.state.job(&job.id).await
+            && now.status == JobStatus::Cancelling
+        {
+            held.stop(Stop::Cancelled);
+        }
+        let writer = tokio::spawn(progress::write(self.clone(), held.clone(), stages.clone()));
+        let writer = AbortOnDrop(writer.abort_handle());
+        let work = Work { inner: self.clone(), job, held, stages };
+        let outcome = work.run().await;
+        drop(writer);
+        work.conclude(outcome).await;
+        self.runner.end(&work.held);
+    }
+}
+
+impl Work {
+    async fn run(&self) -> Outcome {
+        let done = match self.job.operation.as_str() {
+            "Backup" => self.backup().await,
+            "Restore" => self.restore().await,
+            "Delete" => self.delete().await,
+            "Validate" => self.validate().await,
+            "Register" => self.register().await,
+            other => Err(Error::new(
+                ErrorKind::Internal,
+                format!("this release knows no jobs of operation '{other}'"),
+            )),
+        };
+        done.unwrap_or_else(|error| self.outcome_of(error))
+    }
+
+    /// What an error means for the job, where nothing has to be undone.
+    fn outcome_of(&self, error: Error) -> Outcome {
+        match self.held.stopped() {
+            Some(Stop::Lost) => Outcome::Lost,
+            Some(Stop::Paused) => Outcome::Paused,
+            Some(Stop::Cancelled) => Outcome::Cancelled { messages: Vec::new() },
+            None => Outcome::Failed { error, result: json!({}) },
+        }
+    }
+
+    fn given_up(&self) -> Option<Error> {
+        (self.job.interruptions >= INTERRUPTIONS_MAX).then(|| {
+            let message = format!(
+                "given up: the server stopped {} times during this {}; look into its log for the reason",
+                self.job.interruptions,
+                self.job.operation.to_lowercase()
+            );
+            Error::new(ErrorKind::Internal, message)
+        })
+    }
+
+    async fn open_store(&self) -> Result<Store> {
+        let row = self.inner.store_row(&self.job.store).await?;
+        self.inner.open_store(&row).await
+    }
+
+    /// The store behind this job's lease.
+    fn guarded(&self, store: &Store) -> Store {
+        store.with_storage(Arc::new(Guarded::new(store.storage().clone(), self.held.clone())))
+    }
+
+    async fn backup(&self) -> Result<Outcome> {
+        let task = self.backup_task()?;
+        let store = self.open_store().await?;
+        if self.held.stopped() == Some(Stop::Cancelled) {
+            return Ok(self.undo_backup(&store, task, None).await);
+        }
+        if let Some(error) = self.given_up() {
+            return match self.committed(&store).await? {
+                Some(view) => Ok(backup_completed(&view)),
+                None => Ok(self.undo_backup(&store, task, Some(error)).await),
+            };
+        }
+        let (guarded, held, stages) = (self.guarded(&store), self.held.clone(), self.stages.clone());
+        let (run, store_name) = (task.clone(), self.job.store.clone());
+        let done = blocking(move || {
+            let entry = work::run_backup(&guarded, &run, &held.control, &*stages)?;
+            Ok(entry.view(&store_name))
+        })
+        .await;
+        match (done, self.held.stopped()) {
+            (_, Some(Stop::Lost)) => Ok(Outcome::Lost),
+            // Complete all the same, unless somebody was promised that it would not be.
+            (_, Some(Stop::Cancelled)) => Ok(self.undo_backup(&store, task, None).await),
+            (Ok(view), _) => Ok(backup_completed(&view)),
+            (Err(_), Some(Stop::Paused)) => Ok(Outcome::Paused),
+            (Err(error), None) => Ok(self.undo_backup(&store, task, Some(error)).await),
+        }
+    }
+
+    fn backup_task(&self) -> Result<BackupTask> {
+        let settings = &self.inner.settings;
+        Ok(BackupTask {
+            job_id: self.job.id.clone(),
+            server_id: self.inner.server_id.clone(),
+            username: self.job.username.clone(),
+            name: self.job.backup.clone(),
+            store_name: self.job.store.clone(),
+            description: text(&self.job.parameters, "description"),
+            retention_date: self.job.parameters["retentionDate"].as_i64().unwrap_or(-1),
+            passcode: self.inner.passcode_of(&self.job)?,
+            components: settings.components.clone(),
+            site_name: settings.site_name.clone(),
+            release: RELEASE.to_owned(),
+            schedule_type: "MANUAL".to_owned(),
+            compression: settings.compression,
+            cost: settings.cost,
+        })
+    }
+
+    /// The backup that this job made, if it came that far before it was interrupted.
+    async fn committed(&self, store: &Store) -> Result<Option<BackupView>> {
+        let (store, job) = (store.clone(), self.job.clone());
+        blocking(move || {
+            let view = store.backup(&job.backup)?.map(|entry| entry.view(&job.store));
+            Ok(view.filter(|view| view.job_id == job.id))
+        })
+        .await
+    }
+
+    /// Takes away whatever a backup left; `error` is why it failed, `None` if it was cancelled.
+    async fn undo_backup(&self, store: &Store, task: BackupTask, error: Option<Error>) -> Outcome {
+        let committed = self.committed(store).await.unwrap_or(None).is_some();
+        let storage = Guarded::new(store.storage().clone(), Arc::new(Undo(self.held.clone())));
+        let undone = store.with_storage(Arc::new(storage));
+        let name = task.name.clone();
+        let undo = blocking(move || {
+            if committed {
+                undone.delete_backup(&name)?;
+            }
+            work::undo_backup(&undone, &task)
+        })
+        .await;
+        match self.held.stopped() {
+            Some(Stop::Lost) => return Outcome::Lost,
+            Some(Stop::Paused) => return Outcome::Paused,
+            _ => {}
+        }
+        let mut messages = Vec::new();
+        if let Err(failed) = undo {
+            tracing::warn!(job = %self.job.id, "traces of a backup left in the store: {failed}");
+            messages.push(format!("not everything could be tidied up; that is done later: {failed}"));
+        }
+        match error {
+            None => Outcome::Cancelled { messages },
+            Some(mut error) => {
+                error.details.extend(messages);
+                Outcome::Failed { error, result: json!({}) }
+            }
+        }
+    }
+
+    async fn restore(&self) -> Result<Outcome> {
+        let components = self.inner.settings.components.clone();
+        let selection: Vec<String> =
+            serde_json::from_value(self.job.parameters["components"].clone()).unwrap_or_default();
+        let begun_before = self.job.lease_token > 1;
+        if begun_before {
+            let (id, swapping) = (self.job.id.clone(), self.job.phase == CHANGING);
+            let mut parts = components.clone();
+            parts.retain(|part| is_selected(&selection, part.kind(), part.name()));
+            if blocking(move || work::recover_restore(&id, &parts, swapping)).await? {
+                return Ok(Outcome::Completed { result: json!({"warnings": []}), messages: Vec::new() });
+            }
+            // What was begun is undone: from here on the restore can be cancelled again.
+            if swapping {
+                self.inner.state.set_phase(&self.job.lease(), "", now_ms()).await?;
+            }
+        }
+        if self.held.stopped() == Some(Stop::Cancelled) {
+            return Ok(Outcome::Cancelled { messages: Vec::new() });
+        }
+        if let Some(error) = self.given_up() {
+            return Ok(Outcome::Failed { error, result: json!({}) });
+        }
+        let task = RestoreTask {
+            job_id: self.job.id.clone(),
+            name: self.job.backup.clone(),
+            store_name: self.job.store.clone(),
+            passcode: self.inner.passcode_of(&self.job)?,
+            components,
+            selection,
+        };
+        let store = self.guarded(&self.open_store().await?);
+        let (held, stages, inner) = (self.held.clone(), self.stages.clone(), self.inner.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let done = blocking(move || {
+            let before_swap = || runtime.block_on(begin_changing(&inner, &held));
+            work::run_restore(&store, &task, &held.control, &*stages, &before_swap)
+        })
+        .await?;
+        Ok(Outcome::Completed {
+            result: json!({
+                "bytesRead": done.bytes, "bytesReused": done.bytes_reused, "filesTotal": done.files,
+                "warnings": done.warnings,
+            }),
+            messages: Vec::new(),
+        })
+    }
+
+    async fn delete(&self) -> Result<Outcome> {
+        let gate = self.inner.gates.of(&self.job.store);
+        let _alone = gate.lock().await;
+        let row = self.inner.store_row(&self.job.store).await?;
+        self.inner.delete_now(&row, &self.job.backup).await?;
+        Ok(Outcome::Completed { result: json!({"status": "success"}), messages: Vec::new() })
+    }
+
+    async fn validate(&self) -> Result<Outcome> {
+        if let Some(error) = self.given_up() {
+            return Err(error);
+        }
+        let passcode = self.inner.passcode_of(&self.job)?;
+        let store = self.guarded(&self.open_store().await?);
+        let (name, held) = (self.job.backup.clone(), self.held.clone());
+        let checked =
+            blocking(move || work::verify_backup(&store, &name, Some(&passcode), true, &held.control)).await;
+        let details = match checked {
+            Ok(report) => findings(&report),
+            Err(error) if error.kind == ErrorKind::Damaged => vec![error.message],
+            Err(error) => return Err(error),
+        };
+        if details.is_empty() {
+            let result = json!({"status": "success", "isReady": true});
+            return Ok(Outcome::Completed { result, messages: Vec::new() });
+        }
+        let message = format!("Backup '{}' of store '{}' is damaged.", self.job.backup, self.job.store);
+        let result = json!({"status": "failed", "isReady": false, "details": details});
+        let mut error = Error::new(ErrorKind::Damaged, message);
+        error.details = details;
+        Ok(Outcome::Failed { error, result })
+    }
+
+    async fn register(&self) -> Result<Outcome> {
+        let parameters = &self.job.parameters;
+        let wanted = Registration {
+            name: self.job.store.clone(),
+            kind: text(parameters, "kind"),
+            root: text(parameters, "root").into(),
+            storage_config: parameters["storageConfig"].clone(),
+            default: parameters["default"].as_bool().unwrap_or(false),
+        };
+        let root = wanted.root.display().to_string();
+        let view = match self.inner.register(wanted).await {
+            // Registered just before the server was interrupted.
+            Err(error) if error.kind == ErrorKind::StoreExists && self.job.lease_token > 1 => {
+                let row = self.inner.store_row(&self.job.store).await?;
+                if row.root_dir == root { row.view() } else { return Err(error) }
+            }
+            other => other?,
+        };
+        Ok(Outcome::Completed { result: registered(&view), messages: Vec::new() })
+    }
+
+    /// Writes the end of the job, again and again if the state database refuses; a job is never left open
+    /// because its disk was full for a while.
+    async fn conclude(&self, outcome: Outcome) {
+        loop {
+            if self.inner.runner.is_killed() {
+                return;
+            }
+            match self.write_end(&outcome).await {
+                Ok(true) => return,
+                Ok(false) => {
+                    tracing::warn!(job = %self.job.id, "the lease was lost before the job's end could be written");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(job = %self.job.id, "the job's end could not be written: {error}")
+                }
+            }
+            if self.inner.runner.is_stopping() {
+                return;
+            }
+            tokio::time::sleep(RETRY_TIME).await;
+        }
+    }
+
+    async fn write_end(&self, outcome: &Outcome) -> Result<bool> {
+        let (state, lease, now) = (&self.inner.state, &self.held.lease, now_ms());
+        let (status, messages, result) = match outcome {
+            Outcome::Paused => return state.release_lease(lease, None, now).await,
+            Outcome::Lost => {
+                let message = format!("the lease on this job was lost; it went on at {}", clock::text(now));
+                return state.release_lease(lease, Some(&message), now).await;
+            }
+            Outcome::Completed { result, messages } => (JobStatus::Completed, messages.clone(), result),
+            Outcome::Failed { error, result } => {
+                let mut messages = vec![error.message.clone()];
+                messages.extend(error.details.iter().cloned());
+                (JobStatus::Failed, messages, result)
+            }
+            Outcome::Cancelled { messages } => {
+                let mut all = vec!["cancelled".to_owned()];
+                all.extend(messages.iter().cloned());
+                (JobStatus::Cancelled, all, &Value::Null)
+            }
+        };
+        let result = with_state(result, status);
+        let stages = self.stages.ended(status);
+        let finish = Finish { status, messages, stages, result: Some(result) };
+        let written = state.finish_job(lease, &finish, now).await?;
+        if written {
+            tracing::info!(
+                job = %self.job.id, ?status, request = %self.job.request_id,
+                "job ended: {}", finish.messages.first().map_or("done", String::as_str)
+            );
+        }
+        Ok(written)
+    }
+}
+
+/// From here on a restore changes its target and can no longer be cancelled.
+async fn begin_changing(inner: &Inner, held: &Held) -> Result<()> {
+    let refused = |kind, why: &str| Error::new(kind, format!("the restore changes nothing: {why}"));
+    match held.stopped() {
+        Some(Stop::Lost) => return Err(refused(ErrorKind::LeaseLost, "the lease on its job is lost")),
+        Some(Stop::Paused) => return Err(refused(ErrorKind::Cancelled, "the server is stopping")),
+        Some(Stop::Cancelled) => return Err(refused(ErrorKind::Cancelled, "it was cancelled")),
+        None => {}
+    }
+    if inner.state.set_phase(&held.lease, CHANGING, now_ms()).await? {
+        return Ok(());
+    }
+    Err(refused(ErrorKind::Cancelled, "it was cancelled, or its lease is lost"))
+}
+
+fn backup_completed(view: &BackupView) -> Outcome {
+    let state = if view.status == "completed_with_warnings" { "completed_with_warnings" } else { "success" };
+    let result = json!({
+        "state": state, "bytesRead": view.bytes_read, "bytesAdded": view.bytes_added,
+        "filesTotal": view.files_total, "warnings": view.warnings,
+    });
+    let shown = view.warnings.iter().take(20).map(|warning| format!("{}: {}", warning.item, warning.reason));
+    Outcome::Completed { result, messages: shown.collect() }
+}
+
+/// The reply of a synchronous registration.
+fn registered(view: &StoreView) -> Value {
+    json!({
+        "status": "success", "name": view.name, "default": view.default, "type": view.kind,
+        "rootDir": view.root_dir, "storageConfig": view.storage_config,
+    })
+}
+
+/// The result with its `state`, where the work has not set one.
+fn with_state(result: &Value, status: JobStatus) -> Value {
+    let mut result = if result.is_object() { result.clone() } else { json!({}) };
+    let state = match status {
+        JobStatus::Completed => "success",
+        JobStatus::Cancelled => "cancelled",
+        _ => "failed",
+    };
+    if let Some(object) = result.as_object_mut() {
+        object.entry("state").or_insert_with(|| json!(state));
+    }
+    result
+}

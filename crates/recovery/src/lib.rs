@@ -1,0 +1,41 @@
+//! The domain: backup stores, their catalogue, backups, restores, jobs, retention and users.
+//!
+//! [`Recovery`] is the way in. A request passes its checks, becomes a durable row in the state database
+//! and a job; the job's worker holds a lease on that row and drives the engine on threads of its own. What a restore needs
+//! lies in the store, never here alone: [`store`] describes what a store holds, [`work`] what a job does with it, and both
+//! also serve tools that run without a server.
+
+mod backups;
+mod clock;
+mod error;
+mod jobs;
+mod model;
+mod names;
+mod ownership;
+mod recovery;
+mod restores;
+mod retention;
+mod secrets;
+mod settings;
+mod state;
+pub mod store;
+mod stores;
+#[cfg(test)]
+mod tests;
+mod users;
+pub mod work;
+
+pub use components::{Component, FileStoreSettings, Kind, file_store};
+pub use error::{Error, ErrorKind, Result};
+pub use model::{
+    BackupComponentView, BackupView, Caller, CreateBackup, Deletion, JobStatus, JobView, Principal,
+    ProgressView, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StoreView, UserView,
+    Validation,
+};
+pub use recovery::Recovery;
+pub use repository::{Cost, Passcode};
+pub use retention::RetentionReport;
+pub use settings::Settings;
+
+/// The release of the interface that this server is compatible with; written into each backup.
+pub const RELEASE: &str = "12.0.0";

@@ -1,0 +1,372 @@
+//! The facade: everything that the interface, the command line and the schedules may ask of the domain.
+//!
+//! Each method names a thing that a user does; the work is in the module of its noun (`users`, `stores`,
+//! `backups`, `restores`, `jobs`, `retention`). Whatever changes something runs as a task of its own, so that a client
+//! that hangs up in the middle leaves no half of it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::clock::JumpWatch;
+use crate::jobs::Runner;
+use crate::ownership::{Ownership, refuse_network};
+use crate::restores::WrongPasscodes;
+use crate::retention::RetentionReport;
+use crate::secrets::MasterKey;
+use crate::state::State;
+use crate::stores::Gates;
+use crate::{
+    BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, JobView, Passcode, Principal,
+    RegisterStore, RestoreBackup, Result, Role, Settings, StoreDetail, StoreView, UserView, Validation,
+};
+
+/// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
+const DERIVATIONS_MAX: usize = 2;
+
+/// The running domain; cheap to clone. When the last clone is dropped without [`Recovery::stop`], running jobs
+/// end as if the process had been killed.
+#[derive(Clone)]
+pub struct Recovery {
+    inner: Arc<Inner>,
+    _alive: Arc<Alive>,
+}
+
+/// What all methods and background tasks share.
+pub(crate) struct Inner {
+    pub settings: Settings,
+    pub state: State,
+    pub key: MasterKey,
+    /// Names this server in stores (`owner.json`, running backups, restic locks); made once, kept in the state.
+    pub server_id: String,
+    /// Names this process in leases.
+    pub instance: String,
+    /// Who may compute a password hash just now.
+    pub password_turns: Semaphore,
+    /// Who may derive a key from a passcode just now.
+    pub passcode_turns: Semaphore,
+    /// Who may validate a backup just now.
+    pub validation_turns: Semaphore,
+    /// Held while a store is being registered, so that two never get one place.
+    pub registration: Mutex<()>,
+    /// Deletions and reclaiming, one at a time per store.
+    pub gates: Gates,
+    /// Held while space is being freed; deletions need not wait for that.
+    pub reclaiming: Mutex<()>,
+    pub wrong_passcodes: WrongPasscodes,
+    pub clock: JumpWatch,
+    pub runner: Arc<Runner>,
+    /// Last, so that the data directory is free only when all else is gone.
+    _ownership: Ownership,
+}
+
+/// Ends the background work with the last handle.
+struct Alive(Arc<Runner>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+impl Inner {
+    async fn open(settings: Settings) -> Result<Self> {
+        let (data, state_dir) =
+            (settings.data_directory.clone(), settings.state_file.parent().map(ToOwned::to_owned));
+        let ownership = blocking(move || {
+            let ownership = Ownership::take(&data)?;
+            if let Some(directory) = state_dir.filter(|directory| *directory != data) {
+                refuse_network(&directory)?;
+            }
+            Ok(ownership)
+        })
+        .await?;
+        let state = State::open(&settings.state_file).await?;
+        let sealed_with = state.meta_if_any("master_key_id").await?;
+        let (file, may_make) = (settings.master_key_file.clone(), sealed_with.is_none());
+        let key = blocking(move || MasterKey::load(&file, may_make)).await?;
+        if state.meta("master_key_id", &key.id()).await? != key.id() {
+            let message = format!(
+                "the master key {} is not the one that the state {} was sealed with; put the right one back",
+                settings.master_key_file.display(),
+                settings.state_file.display()
+            );
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
+        let server_id = state.meta("server_id", &new_server_id()).await?;
+        Ok(Self {
+            runner: Arc::new(Runner::new(settings.lease)),
+            settings,
+            state,
+            key,
+            server_id,
+            instance: uuid::Uuid::new_v4().to_string(),
+            password_turns: Semaphore::new(DERIVATIONS_MAX),
+            passcode_turns: Semaphore::new(DERIVATIONS_MAX),
+            validation_turns: Semaphore::new(DERIVATIONS_MAX),
+            registration: Mutex::new(()),
+            gates: Gates::default(),
+            reclaiming: Mutex::new(()),
+            wrong_passcodes: WrongPasscodes::default(),
+            clock: JumpWatch::new(),
+            _ownership: ownership,
+        })
+    }
+}
+
+/// Host name, for people, and a UUID, for certainty.
+fn new_server_id() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String =
+        host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).take(64).collect();
+    let host = if host.is_empty() { "strongroom" } else { &host };
+    format!("{host}/{}", uuid::Uuid::new_v4())
+}
+
+/// Runs work that blocks (files, key derivation, the engine) away from the request threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(died(e)))
+}
+
+/// Runs a change to its end, even if whoever asked for it is gone.
+async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|e| Err(died(e)))
+}
+
+fn died(error: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Internal, format!("work ended before it was done: {error}")).because(error)
+}
+
+impl Recovery {
+    /// Takes the data directory for this process, opens and migrates the state, loads or makes the master key.
+    pub async fn open(settings: Settings) -> Result<Recovery> {
+        let inner = Arc::new(Inner::open(settings).await?);
+        let alive = Arc::new(Alive(inner.runner.clone()));
+        Ok(Recovery { inner, _alive: alive })
+    }
+
+    /// Takes up interrupted jobs, then runs new ones, the retention cleaner (hourly) and reclaiming, until `stop`.
+    pub async fn start(&self) -> Result<()> {
+        self.inner.start().await
+    }
+
+    /// Running jobs pause at the next safe point (they go on at the next start); returns when none runs, 20 s at most.
+    pub async fn stop(&self) {
+        self.inner.runner.stop().await;
+    }
+
+    /// True once the state database answers.
+    pub async fn ready(&self) -> bool {
+        self.inner.state.answers().await
+    }
+
+    /// What `jobsUrl` starts with.
+    pub fn public_url(&self) -> &str {
+        &self.inner.settings.public_url
+    }
+
+    /// Adds a user; the name is unique without regard to case.
+    pub async fn add_user(&self, username: &str, password: &SecretString, role: Role) -> Result<()> {
+        let (inner, username, password) = (self.inner.clone(), username.to_owned(), password.clone());
+        detached(async move { inner.add_user(&username, &password, role).await }).await
+    }
+
+    /// Sets a password and ends the user's sessions.
+    pub async fn set_password(&self, username: &str, password: &SecretString) -> Result<()> {
+        let (inner, username, password) = (self.inner.clone(), username.to_owned(), password.clone());
+        detached(async move { inner.set_password(&username, &password).await }).await
+    }
+
+    /// Removes a user and ends the user's sessions.
+    pub async fn remove_user(&self, username: &str) -> Result<()> {
+        self.inner.remove_user(username).await
+    }
+
+    /// All users by name.
+    pub async fn users(&self) -> Result<Vec<UserView>> {
+        self.inner.users().await
+    }
+
+    /// `LoginFailed` for unknown user, wrong password, and while locked out (burst of 5 free, then growing delay per
+    /// user and address).
+    pub async fn log_in(&self, username: &str, password: &SecretString, address: &str) -> Result<Principal> {
+        let (inner, username, password) = (self.inner.clone(), username.to_owned(), password.clone());
+        let address = address.to_owned();
+        // A task of its own: a client that hangs up before the answer must not escape the count of failures.
+        detached(async move { inner.log_in(&username, &password, &address).await }).await
+    }
+
+    /// A token valid for `minutes` (1..=20160): text and expiry in epoch ms. Kept as SHA-256 only.
+    pub async fn issue_token(&self, principal: &Principal, minutes: u32) -> Result<(SecretString, i64)> {
+        self.inner.issue_token(principal, minutes).await
+    }
+
+    /// Who holds this token; `None` if unknown or expired, or the user is gone.
+    pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
+        self.inner.authenticate(token).await
+    }
+
+    /// Ends a session.
+    pub async fn revoke_token(&self, token: &str) -> Result<()> {
+        self.inner.revoke_token(token).await
+    }
+
+    /// All registered stores by name.
+    pub async fn stores(&self) -> Result<Vec<StoreView>> {
+        self.inner.stores().await
+    }
+
+    /// One store, with what had to be counted in it.
+    pub async fn store(&self, name: &str) -> Result<StoreDetail> {
+        self.inner.store(name).await
+    }
+
+    /// Registers a place as a store, making or adopting what is there.
+    pub async fn register_store(&self, request: RegisterStore) -> Result<StoreView> {
+        let inner = self.inner.clone();
+        detached(async move { inner.register_store(request).await }).await
+    }
+
+    /// Registers as a job (async=true); returns its id.
+    pub async fn register_store_as_job(&self, request: RegisterStore, caller: Caller) -> Result<String> {
+        let inner = self.inner.clone();
+        detached(async move { inner.register_store_as_job(request, caller).await }).await
+    }
+
+    /// Gives or takes the default flag.
+    pub async fn update_store(&self, name: &str, default: bool) -> Result<()> {
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        detached(async move { inner.update_store(&name, default).await }).await
+    }
+
+    /// Whether a store can be reached and used; never an error for a store that cannot.
+    pub async fn validate_store(&self, name: &str) -> Result<Validation> {
+        self.inner.validate_store(name).await
+    }
+
+    /// Forgets a store; what lies in it stays.
+    pub async fn unregister_store(&self, name: &str) -> Result<()> {
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        detached(async move { inner.unregister_store(&name).await }).await
+    }
+
+    /// Name of the default store.
+    pub async fn default_store(&self) -> Result<Option<String>> {
+        self.inner.default_store().await
+    }
+
+    /// Newest first; backups in progress too.
+    pub async fn backups(&self, store: &str) -> Result<Vec<BackupView>> {
+        self.inner.backups(store).await
+    }
+
+    /// Those of all stores that can be reached, newest first.
+    pub async fn all_backups(&self) -> Result<Vec<BackupView>> {
+        self.inner.all_backups().await
+    }
+
+    /// One backup.
+    pub async fn backup(&self, store: &str, name: &str) -> Result<BackupView> {
+        self.inner.backup(store, name).await
+    }
+
+    /// By name alone, as in release 10.9: in `store` if given; else in the only store that has it; else in the
+    /// default store if it has it; else `Ambiguous`. Returns the store.
+    pub async fn find_backup(&self, name: &str, store: Option<&str>) -> Result<String> {
+        self.inner.find_backup(name, store).await
+    }
+
+    /// All checks, then a durable job; returns its id.
+    pub async fn create_backup(&self, request: CreateBackup, caller: Caller) -> Result<String> {
+        let inner = self.inner.clone();
+        detached(async move { inner.create_backup(request, caller).await }).await
+    }
+
+    /// Changes retention date or description.
+    pub async fn update_backup(
+        &self,
+        store: &str,
+        name: &str,
+        retention_date: Option<i64>,
+        description: Option<String>,
+    ) -> Result<()> {
+        let (inner, store, name) = (self.inner.clone(), store.to_owned(), name.to_owned());
+        detached(async move { inner.update_backup(&store, &name, retention_date, description).await }).await
+    }
+
+    /// Takes a backup out of the catalogue, at once or as a job; its space is freed later.
+    pub async fn delete_backup(
+        &self,
+        store: &str,
+        name: &str,
+        as_job: bool,
+        caller: Caller,
+    ) -> Result<Deletion> {
+        let (inner, store, name) = (self.inner.clone(), store.to_owned(), name.to_owned());
+        detached(async move { inner.delete_backup(&store, &name, as_job, caller).await }).await
+    }
+
+    /// Whether a backup is all there; with the passcode also whether it opens.
+    pub async fn validate_backup(
+        &self,
+        store: &str,
+        name: &str,
+        passcode: Option<Passcode>,
+    ) -> Result<Validation> {
+        self.inner.validate_backup(store, name, passcode).await
+    }
+
+    /// Reads and checks every blob of a backup, as a job.
+    pub async fn verify_backup_as_job(
+        &self,
+        store: &str,
+        name: &str,
+        passcode: Passcode,
+        caller: Caller,
+    ) -> Result<String> {
+        let (inner, store, name) = (self.inner.clone(), store.to_owned(), name.to_owned());
+        detached(async move { inner.verify_backup_as_job(&store, &name, passcode, caller).await }).await
+    }
+
+    /// All checks (passcode included), then a durable job; `None` with `validate_only`.
+    pub async fn restore_backup(&self, request: RestoreBackup, caller: Caller) -> Result<Option<String>> {
+        let inner = self.inner.clone();
+        detached(async move { inner.restore_backup(request, caller).await }).await
+    }
+
+    /// Ids of all jobs, newest first.
+    pub async fn jobs(&self) -> Result<Vec<String>> {
+        self.inner.state.job_ids().await
+    }
+
+    /// One job.
+    pub async fn job(&self, id: &str) -> Result<JobView> {
+        self.inner.job(id).await
+    }
+
+    /// Stops a job if it can still be undone; `Busy` otherwise.
+    pub async fn cancel_job(&self, id: &str) -> Result<()> {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        detached(async move { inner.cancel_job(&id).await }).await
+    }
+
+    /// The last submitted backup or restore.
+    pub async fn last_operation(&self) -> Result<Option<JobView>> {
+        self.inner.last_operation().await
+    }
+
+    /// Why changes are refused now (a restore is running), if they are.
+    pub async fn read_only_reason(&self) -> Result<Option<String>> {
+        self.inner.read_only_reason().await
+    }
+
+    /// The retention cleaner, now instead of at the next hour.
+    pub async fn run_retention_now(&self) -> Result<RetentionReport> {
+        let inner = self.inner.clone();
+        detached(async move { inner.run_retention().await }).await
+    }
+}

@@ -1,0 +1,244 @@
+//! The hourly cleaner: backups whose retention date has passed leave the catalogue, and the space of what left it is
+//! freed once that is safe.
+//!
+//! What goes is decided by a plain function over the catalogue, so that it can be read and tested: never the newest
+//! complete backup of a store, never one that a job uses. Clocks decide nothing else; one that jumped is not believed
+//! at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::clock::now_ms;
+use crate::recovery::{Inner, blocking};
+use crate::state::StoreRow;
+use crate::{BackupView, JobStatus, Result};
+
+/// What one run of the cleaner did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetentionReport {
+    /// Store and name of each backup that left the catalogue.
+    pub deleted: Vec<(String, String)>,
+    /// Store, name and reason of each expired backup that stayed.
+    pub kept: Vec<(String, String, String)>,
+    /// Store and reason where the work could not be done.
+    pub failures: Vec<(String, String)>,
+    /// Packs removed, and their bytes.
+    pub packs_reclaimed: u64,
+    /// Bytes freed.
+    pub bytes_reclaimed: u64,
+    /// Why space still waits to be freed, by store.
+    pub waiting: Vec<(String, String)>,
+    /// Why nothing was looked at this time.
+    pub skipped: Option<String>,
+}
+
+/// What is to become of a store's expired backups.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Decision {
+    delete: Vec<String>,
+    keep: Vec<(String, String)>,
+}
+
+/// Decides over one store's catalogue. The newest backup without warnings is never taken, so that one that lacks
+/// something displaces none that is whole; where none is whole, the newest of all.
+fn decide(backups: &[BackupView], in_use: &HashSet<String>, now: i64) -> Decision {
+    let newest = |status: &str| {
+        let of_status = backups.iter().filter(|backup| backup.status == status);
+        of_status.max_by_key(|backup| (backup.start_time, &backup.name)).map(|backup| &backup.name)
+    };
+    let last = newest("completed").or_else(|| newest("completed_with_warnings"));
+    let mut decision = Decision::default();
+    for backup in backups {
+        let complete = matches!(backup.status.as_str(), "completed" | "completed_with_warnings");
+        if !complete || backup.retention_date < 0 || backup.retention_date > now {
+            continue;
+        }
+        if Some(&backup.name) == last {
+            let why = "it is the newest complete backup of its store".to_owned();
+            decision.keep.push((backup.name.clone(), why));
+        } else if in_use.contains(&backup.name) {
+            decision.keep.push((backup.name.clone(), "a job uses it; next time".to_owned()));
+        } else {
+            decision.delete.push(backup.name.clone());
+        }
+    }
+    decision
+}
+
+impl Inner {
+    /// One run over all stores; a store out of reach does not keep the others from it.
+    pub async fn run_retention(&self) -> Result<RetentionReport> {
+        let mut report = RetentionReport::default();
+        if let Some(drift) = self.clock.jumped() {
+            let why = format!(
+                "the clock jumped by {} hours; expired backups stay until the next run",
+                drift / 3_600_000
+            );
+            tracing::warn!("{why}");
+            report.skipped = Some(why);
+            return Ok(report);
+        }
+        for row in self.state.stores().await? {
+            if self.runner.is_stopping() {
+                break;
+            }
+            if let Err(error) = self.clean_store(&row, &mut report).await {
+                tracing::error!(store = %row.name, "retention cleaner: {error}");
+                report.failures.push((row.name.clone(), error.message));
+                continue;
+            }
+            self.reclaim(&row, &mut report).await;
+        }
+        tracing::info!(
+            deleted = report.deleted.len(),
+            kept = report.kept.len(),
+            failures = report.failures.len(),
+            bytes = report.bytes_reclaimed,
+            "retention cleaner ran"
+        );
+        Ok(report)
+    }
+
+    async fn clean_store(&self, row: &StoreRow, report: &mut RetentionReport) -> Result<()> {
+        let gate = self.gates.of(&row.name);
+        let _alone = gate.lock().await;
+        let backups = self.backups(&row.name).await?;
+        let active = self.state.active_jobs().await?;
+        let in_use = active.into_iter().filter(|job| job.store == row.name).map(|job| job.backup).collect();
+        let decision = decide(&backups, &in_use, now_ms());
+        for (name, why) in decision.keep {
+            report.kept.push((row.name.clone(), name, why));
+        }
+        for name in decision.delete {
+            // A restore takes the gate before it is accepted, so none can have begun since.
+            self.delete_now(row, &name).await?;
+            tracing::info!(store = %row.name, backup = %name, "backup deleted: its retention date has passed");
+            report.deleted.push((row.name.clone(), name));
+        }
+        Ok(())
+    }
+
+    /// Frees space in all stores.
+    pub async fn reclaim_all(&self) {
+        let mut report = RetentionReport::default();
+        match self.state.stores().await {
+            Ok(rows) => {
+                for row in rows {
+                    self.reclaim(&row, &mut report).await;
+                }
+            }
+            Err(error) => tracing::error!("space not reclaimed: {error}"),
+        }
+    }
+
+    async fn reclaim(&self, row: &StoreRow, report: &mut RetentionReport) {
+        match self.try_reclaim(row).await {
+            Ok(done) => {
+                report.packs_reclaimed += done.packs;
+                report.bytes_reclaimed += done.bytes;
+                for why in done.waiting {
+                    tracing::debug!(store = %row.name, "space waits: {why}");
+                    report.waiting.push((row.name.clone(), why));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(store = %row.name, "space not reclaimed: {error}");
+                report.failures.push((row.name.clone(), error.message));
+            }
+        }
+    }
+
+    async fn try_reclaim(&self, row: &StoreRow) -> Result<crate::store::ReclaimReport> {
+        let store = self.open_store(row).await?;
+        let opened = store.clone();
+        let running = blocking(move || opened.running()).await?;
+        // Records of jobs that ended without tidying up (their store was out of reach then) hold nothing any more.
+        for record in running {
+            let ended = self.state.job(&record.job_id).await?.is_some_and(|job| {
+                matches!(job.status, JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled)
+            });
+            if ended {
+                let store = store.clone();
+                blocking(move || store.clear_running(&record.job_id)).await?;
+            }
+        }
+        let (server_id, grace) = (self.server_id.clone(), self.settings.deletion_grace);
+        let control = Arc::clone(&self.runner.reclaiming);
+        let _one = self.reclaiming.lock().await;
+        blocking(move || store.reclaim(&server_id, grace, &control)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backup(name: &str, status: &str, start_time: i64, retention_date: i64) -> BackupView {
+        BackupView {
+            name: name.to_owned(),
+            store: "s".to_owned(),
+            description: String::new(),
+            release: String::new(),
+            site_name: String::new(),
+            status: status.to_owned(),
+            schedule_type: String::new(),
+            start_time,
+            complete_time: start_time,
+            retention_date,
+            components: Vec::new(),
+            bytes_read: 0,
+            bytes_added: 0,
+            files_total: 0,
+            format_version: 1,
+            vault: String::new(),
+            warnings: Vec::new(),
+            job_id: String::new(),
+        }
+    }
+
+    fn decided(backups: &[BackupView], in_use: &[&str]) -> (Vec<String>, Vec<String>) {
+        let in_use = in_use.iter().map(|name| (*name).to_owned()).collect();
+        let decision = decide(backups, &in_use, 1000);
+        (decision.delete, decision.keep.into_iter().map(|(name, _)| name).collect())
+    }
+
+    #[test]
+    fn only_expired_backups_go_and_never_the_newest_complete_one() {
+        let all = [
+            backup("old", "completed", 1, 500),
+            backup("at the limit", "completed", 2, 1000),
+            backup("kept for ever", "completed", 3, -1),
+            backup("not yet", "completed", 4, 1001),
+            backup("newest", "completed", 5, 500),
+        ];
+        let (delete, keep) = decided(&all, &[]);
+        assert_eq!(delete, ["old", "at the limit"]);
+        assert_eq!(keep, ["newest"]);
+    }
+
+    #[test]
+    fn what_is_incomplete_displaces_nothing_and_is_not_touched() {
+        let all = [
+            backup("whole", "completed", 1, 500),
+            backup("with gaps", "completed_with_warnings", 2, 500),
+            backup("being made", "in_progress", 3, 500),
+            backup("being deleted", "deleting", 4, 500),
+        ];
+        let (delete, keep) = decided(&all, &[]);
+        assert_eq!(delete, ["with gaps"]);
+        assert_eq!(keep, ["whole"]);
+    }
+
+    #[test]
+    fn where_none_is_whole_the_newest_with_warnings_stays() {
+        let all =
+            [backup("a", "completed_with_warnings", 1, 500), backup("b", "completed_with_warnings", 2, 500)];
+        assert_eq!(decided(&all, &[]), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_backup_in_use_waits_for_the_next_run() {
+        let all = [backup("a", "completed", 1, 500), backup("b", "completed", 2, -1)];
+        assert_eq!(decided(&all, &["a"]), (vec![], vec!["a".to_owned()]));
+    }
+}

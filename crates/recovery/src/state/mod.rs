@@ -1,0 +1,220 @@
+//! The server's own memory: users, tokens, registered stores and jobs, in one SQLite file.
+//!
+//! Reads go through a small pool of connections, writes through a pool of exactly one, each write in a
+//! transaction that takes the write lock at its start (`BEGIN IMMEDIATE`): so writers queue in the process and
+//! never fail half-way for a lock. WAL with `synchronous=FULL`: what is committed survives loss of power.
+//! SQL lies in one file per subject and uses what PostgreSQL understands too.
+
+mod jobs;
+mod leases;
+mod stores;
+mod users;
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+
+use crate::{Error, ErrorKind, Result};
+
+pub(crate) use jobs::{
+    Cancel, Finish, JobRow, LANE_MAIN, LANE_SIDE, LANE_VERIFY, Lease, NewJob, status_text,
+};
+pub(crate) use stores::{DeleteStore, StoreRow};
+
+/// A transaction that holds the write lock. Not sqlx's own: SQLite ends a transaction by itself when the disk is full,
+/// which sqlx does not learn, and the connection would be of no use ever after. Here a transaction that is not
+/// committed takes its connection with it, and the next write gets a new one.
+pub(crate) struct Write {
+    connection: PoolConnection<Sqlite>,
+    committed: bool,
+}
+
+impl Deref for Write {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// How long a statement waits for a lock that a foreign tool holds on the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The open state database.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    readers: SqlitePool,
+    writer: SqlitePool,
+    file: String,
+}
+
+impl State {
+    /// Opens the file, making it (readable by its owner alone) and bringing its tables up to date.
+    pub async fn open(file: &Path) -> Result<Self> {
+        make_private(file).map_err(|source| {
+            let message = format!("cannot open the state database {}: {source}", file.display());
+            Error::new(ErrorKind::Configuration, message).because(source)
+        })?;
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let name = file.display().to_string();
+        let opened = |e: sqlx::Error| convert(&name, "open", e);
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone());
+        let writer = writer.await.map_err(opened)?;
+        migrations().run(&writer).await.map_err(|e| {
+            let message = format!(
+                "cannot bring the state database {name} up to date: {e}; was it written by a newer release?"
+            );
+            Error::new(ErrorKind::Configuration, message).because(e)
+        })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.pragma("query_only", "ON"))
+            .await
+            .map_err(opened)?;
+        Ok(Self { readers, writer, file: name })
+    }
+
+    /// Begins a write; `commit` ends it, dropping it undoes it.
+    pub async fn write(&self) -> Result<Write> {
+        let connection = self.writer.acquire().await.map_err(self.write_error())?;
+        let mut write = Write { connection, committed: false };
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *write).await.map_err(self.write_error())?;
+        Ok(write)
+    }
+
+    /// Ends a write durably.
+    pub async fn commit(&self, mut write: Write) -> Result<()> {
+        sqlx::query("COMMIT").execute(&mut *write).await.map_err(self.write_error())?;
+        write.committed = true;
+        Ok(())
+    }
+
+    fn reader(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    fn error(&self, verb: &str, error: sqlx::Error) -> Error {
+        convert(&self.file, verb, error)
+    }
+
+    fn read_error(&self) -> impl Fn(sqlx::Error) -> Error + '_ {
+        |e| self.error("read", e)
+    }
+
+    fn write_error(&self) -> impl Fn(sqlx::Error) -> Error + '_ {
+        |e| self.error("write to", e)
+    }
+
+    /// True once the database answers.
+    pub async fn answers(&self) -> bool {
+        sqlx::query("SELECT name FROM meta LIMIT 1").fetch_optional(self.reader()).await.is_ok()
+    }
+
+    /// The value kept under `name`; `default` is kept if there is none yet.
+    pub async fn meta(&self, name: &str, default: &str) -> Result<String> {
+        let mut write = self.write().await?;
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(default)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        let value = sqlx::query_scalar("SELECT value FROM meta WHERE name = $1")
+            .bind(name)
+            .fetch_one(&mut *write)
+            .await
+            .map_err(self.read_error())?;
+        self.commit(write).await?;
+        Ok(value)
+    }
+
+    /// The value kept under `name`, if any.
+    pub async fn meta_if_any(&self, name: &str) -> Result<Option<String>> {
+        sqlx::query_scalar("SELECT value FROM meta WHERE name = $1")
+            .bind(name)
+            .fetch_optional(self.reader())
+            .await
+            .map_err(self.read_error())
+    }
+
+    /// Closes all connections.
+    #[cfg(test)]
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// One list of steps; a step that was released is never changed again.
+fn migrations() -> Migrator {
+    let initial = include_str!("../../migrations/sqlite/0001_initial.sql").into_sql_str();
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        Cow::Borrowed("initial"),
+        MigrationType::Simple,
+        initial,
+        false,
+    )])
+}
+
+/// SQLite gives its side files the mode of the database file, so it must be right from the start.
+fn make_private(file: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(file)?;
+    Ok(())
+}
+
+/// SQLite's primary result code for a full disk, and its code for a side file that could not grow.
+const SQLITE_FULL: u32 = 13;
+const SQLITE_IOERR_SHMSIZE: u32 = 4874;
+
+fn convert(file: &str, verb: &str, error: sqlx::Error) -> Error {
+    let code = match &error {
+        sqlx::Error::Database(database) => database.code().and_then(|code| code.parse::<u32>().ok()),
+        _ => None,
+    };
+    let full = code.is_some_and(|code| code & 0xff == SQLITE_FULL || code == SQLITE_IOERR_SHMSIZE);
+    if full {
+        let message = format!(
+            "no space left for the state database {file}; nothing was changed. Free some room there and try again."
+        );
+        return Error::new(ErrorKind::NoSpace, message).because(error);
+    }
+    Error::new(ErrorKind::Internal, format!("cannot {verb} the state database {file}: {error}"))
+        .because(error)
+}
+
+/// Keeps the executor's type in one place.
+type Connection = SqliteConnection;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Rows of users, their tokens and failed log-ins.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::State;
+use crate::names::name_key;
+use crate::{Principal, Result, Role, UserView};
+
+/// A client that makes one token per call must not fill the disk: the oldest go first.
+pub(super) const TOKENS_PER_USER_MAX: i64 = 10_000;
+/// More pairs of user and address than this are not remembered; the oldest go first.
+const FAILURES_MAX: i64 = 10_000;
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Operator => "operator",
+        Role::Administrator => "administrator",
+    }
+}
+
+/// An unknown text gives the least right, never the most.
+fn role_of(text: &str) -> Role {
+    match text {
+        "administrator" => Role::Administrator,
+        "operator" => Role::Operator,
+        _ => Role::Viewer,
+    }
+}
+
+fn user_of(row: &SqliteRow) -> Result<UserView, sqlx::Error> {
+    Ok(UserView {
+        username: row.try_get("username")?,
+        role: role_of(row.try_get("role")?),
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+impl State {
+    /// False if there is a user of that name, whatever its case.
+    pub async fn insert_user(&self, username: &str, hash: &str, role: Role, now: i64) -> Result<bool> {
+        let mut write = self.write().await?;
+        let done = sqlx::query(
+            "INSERT INTO users (username, name_key, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(username)
+        .bind(name_key(username))
+        .bind(hash)
+        .bind(role_text(role))
+        .bind(now)
+        .execute(&mut *write)
+        .await
+        .map_err(self.write_error())?;
+        self.commit(write).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Sets the password and ends all of the user's sessions. False if there is no such user.
+    pub async fn update_password(&self, username: &str, hash: &str) -> Result<bool> {
+        let mut write = self.write().await?;
+        let done = sqlx::query("UPDATE users SET password_hash = $2 WHERE username = $1")
+            .bind(username)
+            .bind(hash)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        sqlx::query("DELETE FROM tokens WHERE username = $1")
+            .bind(username)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Removes a user with all tokens. False if there is no such user.
+    pub async fn delete_user(&self, username: &str) -> Result<bool> {
+        let mut write = self.write().await?;
+        let done = sqlx::query("DELETE FROM users WHERE username = $1")
+            .bind(username)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// All users by name.
+    pub async fn users(&self) -> Result<Vec<UserView>> {
+        let rows = sqlx::query("SELECT username, role, created_at FROM users ORDER BY name_key")
+            .fetch_all(self.reader())
+            .await
+            .map_err(self.read_error())?;
+        rows.iter().map(user_of).collect::<Result<_, _>>().map_err(self.read_error())
+    }
+
+    /// Password hash and role of a user.
+    pub async fn credentials(&self, username: &str) -> Result<Option<(String, Role)>> {
+        let row: Option<(String, String)> =
+            sqlx::query_as("SELECT password_hash, role FROM users WHERE username = $1")
+                .bind(username)
+                .fetch_optional(self.reader())
+                .await
+                .map_err(self.read_error())?;
+        Ok(row.map(|(hash, role)| (hash, role_of(&role))))
+    }
+
+    /// Keeps a token by its hash; the user's oldest ones go when there are too many. False if the user is gone.
+    pub async fn insert_token(&self, hash: &str, username: &str, expires_at: i64) -> Result<bool> {
+        let mut write = self.write().await?;
+        let done = sqlx::query(
+            "INSERT INTO tokens (hash, username, expires_at)
+             SELECT $1, username, $3 FROM users WHERE username = $2",
+        )
+        .bind(hash)
+        .bind(username)
+        .bind(expires_at)
+        .execute(&mut *write)
+        .await
+        .map_err(self.write_error())?;
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tokens WHERE username = $1")
+            .bind(username)
+            .fetch_one(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        if count > TOKENS_PER_USER_MAX {
+            sqlx::query(
+                "DELETE FROM tokens WHERE hash IN
+                 (SELECT hash FROM tokens WHERE username = $1 AND hash <> $3 ORDER BY expires_at LIMIT $2)",
+            )
+            .bind(username)
+            .bind(count - TOKENS_PER_USER_MAX)
+            .bind(hash)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        }
+        self.commit(write).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Who holds the token with this hash.
+    pub async fn token_holder(&self, hash: &str, now: i64) -> Result<Option<Principal>> {
+        let row: Option<(String, String)> = sqlx::query_as(
+            "SELECT users.username, users.role FROM tokens JOIN users ON users.username = tokens.username
+             WHERE tokens.hash = $1 AND tokens.expires_at > $2",
+        )
+        .bind(hash)
+        .bind(now)
+        .fetch_optional(self.reader())
+        .await
+        .map_err(self.read_error())?;
+        Ok(row.map(|(username, role)| Principal { username, role: role_of(&role) }))
+    }
+
+    /// Ends one session.
+    pub async fn delete_token(&self, hash: &str) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM tokens WHERE hash = $1")
+            .bind(hash)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await
+    }
+
+    /// Forgets expired tokens, and failed log-ins from before `failures_before`.
+    pub async fn purge_sessions(&self, now: i64, failures_before: i64) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM tokens WHERE expires_at <= $1")
+            .bind(now)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        sqlx::query("DELETE FROM login_failures WHERE failed_at < $1")
+            .bind(failures_before)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await
+    }
+
+    /// How often, and when last, this user failed to log in from this address.
+    pub async fn login_failures(&self, username: &str, address: &str) -> Result<(i64, i64)> {
+        let row = sqlx::query_as(
+            "SELECT failures, failed_at FROM login_failures WHERE name_key = $1 AND address = $2",
+        )
+        .bind(name_key(username))
+        .bind(address)
+        .fetch_optional(self.reader())
+        .await
+        .map_err(self.read_error())?;
+        Ok(row.unwrap_or((0, 0)))
+    }
+
+    /// Counts one more failed log-in.
+    pub async fn add_login_failure(&self, username: &str, address: &str, now: i64) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "INSERT INTO login_failures (name_key, address, failures, failed_at) VALUES ($1, $2, 1, $3)
+             ON CONFLICT (name_key, address)
+             DO UPDATE SET failures = login_failures.failures + 1, failed_at = excluded.failed_at",
+        )
+        .bind(name_key(username))
+        .bind(address)
+        .bind(now)
+        .execute(&mut *write)
+        .await
+        .map_err(self.write_error())?;
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM login_failures")
+            .fetch_one(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        if count > FAILURES_MAX {
+            sqlx::query(
+                "DELETE FROM login_failures WHERE failed_at <= (SELECT MIN(failed_at) FROM login_failures)",
+            )
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        }
+        self.commit(write).await
+    }
+
+    /// Forgets failed log-ins after a good one.
+    pub async fn clear_login_failures(&self, username: &str, address: &str) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM login_failures WHERE name_key = $1 AND address = $2")
+            .bind(name_key(username))
+            .bind(address)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await
+    }
+}

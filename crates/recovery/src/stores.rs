@@ -1,0 +1,396 @@
+//! Registered stores: where they may lie, registering, looking, forgetting.
+//!
+//! A store's directory is found again by the canonical path in its row and opened anew for each use: one small file is
+//! read, and a disk that is no longer mounted is noticed at once instead of looking like an empty store.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Component as Part, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use storage::{Directory, DirectoryOptions};
+
+use crate::clock::now_ms;
+use crate::jobs::SubmitJob;
+use crate::names::{Named, check_name, name_key, normal};
+use crate::recovery::{Inner, blocking};
+use crate::state::{DeleteStore, LANE_SIDE, StoreRow};
+use crate::store::Store;
+use crate::{
+    Caller, Error, ErrorKind, Kind, RegisterStore, Result, Settings, StoreDetail, StoreView, Validation,
+};
+
+/// A validation answers within this time, whatever the store does.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// `storageConfig` is kept as it came and shown in lists.
+const CONFIG_BYTES_MAX: usize = 64 * 1024;
+
+/// One lock per store: deletions in it and forgetting it happen one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Gates(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Gates {
+    /// The lock of a registered store.
+    pub fn of(&self, store: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.entry(store.to_owned()).or_default().clone()
+    }
+}
+
+/// A registration whose parameters have passed.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub name: String,
+    pub kind: String,
+    pub root: PathBuf,
+    pub storage_config: serde_json::Value,
+    pub default: bool,
+}
+
+impl Inner {
+    pub async fn stores(&self) -> Result<Vec<StoreView>> {
+        Ok(self.state.stores().await?.iter().map(StoreRow::view).collect())
+    }
+
+    pub async fn default_store(&self) -> Result<Option<String>> {
+        Ok(self.state.stores().await?.into_iter().find(|store| store.default).map(|store| store.name))
+    }
+
+    /// The row of a registered store, or `StoreNotFound`.
+    pub async fn store_row(&self, name: &str) -> Result<StoreRow> {
+        let name = normal(name);
+        let row = self.state.store(&name).await?;
+        row.ok_or_else(|| Error::new(ErrorKind::StoreNotFound, format!("There is no backup store '{name}'.")))
+    }
+
+    /// The store itself, or `StoreUnreachable`.
+    pub async fn open_store(&self, row: &StoreRow) -> Result<Store> {
+        let row = row.clone();
+        blocking(move || open(&row)).await
+    }
+
+    pub async fn store(&self, name: &str) -> Result<StoreDetail> {
+        let row = self.store_row(name).await?;
+        let store = self.open_store(&row).await?;
+        let (backup_count, bytes_stored, free_bytes) = blocking(move || {
+            let (entries, _) = store.backups()?;
+            let free = store.storage().free_space().unwrap_or(None);
+            Ok((entries.len() as u64, store.bytes_stored()?, free))
+        })
+        .await?;
+        let last_validated = row.validated_at;
+        Ok(StoreDetail { store: row.view(), backup_count, bytes_stored, last_validated, free_bytes })
+    }
+
+    pub async fn register_store(&self, request: RegisterStore) -> Result<StoreView> {
+        self.refuse_while_read_only().await?;
+        let registration = self.check_registration(request).await?;
+        self.register(registration).await
+    }
+
+    pub async fn register_store_as_job(&self, request: RegisterStore, caller: Caller) -> Result<String> {
+        self.refuse_while_read_only().await?;
+        let registration = self.check_registration(request).await?;
+        self.refuse_taken(&registration).await?;
+        let parameters = json!({
+            "kind": registration.kind, "root": registration.root, "default": registration.default,
+            "storageConfig": registration.storage_config,
+        });
+        let job = SubmitJob {
+            operation: "Register",
+            lane: LANE_SIDE,
+            store: &registration.name,
+            parameters,
+            ..SubmitJob::default()
+        };
+        let key = name_key(&registration.name);
+        self.submit(job, caller, move |active| {
+            match active.iter().find(|job| job.operation == "Register" && name_key(&job.store) == key) {
+                Some(job) => Err(store_exists(&job.store).detail(format!("jobid={}", job.id))),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Parameters alone: name, type, place.
+    async fn check_registration(&self, request: RegisterStore) -> Result<Registration> {
+        let name = check_name(Named::Store, &request.name)?;
+        if request.storage_config.to_string().len() > CONFIG_BYTES_MAX {
+            let message = format!("'storageConfig' is longer than {CONFIG_BYTES_MAX} bytes.");
+            return Err(Error::new(ErrorKind::ParameterInvalid, message));
+        }
+        let settings = self.settings.clone();
+        let (kind, root_dir, for_name) = (request.kind.clone(), request.root_dir, name.clone());
+        let root = blocking(move || match kind.as_str() {
+            "HOSTED" => resolve(&settings.hosted_directory.join(for_name))
+                .map_err(|e| place_error(&settings.hosted_directory, &e)),
+            "FILESYSTEM" => {
+                let root = root_dir.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::ParameterMissing,
+                        "'rootDir' is missing: the directory of the store.",
+                    )
+                })?;
+                allowed_root(&root, &settings)
+            }
+            other => {
+                let message =
+                    format!("Stores of type '{other}' are not supported; HOSTED and FILESYSTEM are.");
+                Err(Error::new(ErrorKind::NotSupported, message))
+            }
+        })
+        .await?;
+        let RegisterStore { kind, storage_config, default, .. } = request;
+        Ok(Registration { name, kind, root, storage_config, default })
+    }
+
+    /// Conflicts of name and place.
+    async fn refuse_taken(&self, wanted: &Registration) -> Result<()> {
+        let key = name_key(&wanted.name);
+        for store in self.state.stores().await? {
+            if store.name_key == key {
+                return Err(store_exists(&store.name));
+            }
+            let there = Path::new(&store.root_dir);
+            if wanted.root.starts_with(there) || there.starts_with(&wanted.root) {
+                let message = format!(
+                    "{} is the place of store '{}', or lies inside it or around it.",
+                    wanted.root.display(),
+                    store.name
+                );
+                return Err(Error::new(ErrorKind::LocationInUse, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes or adopts the store at the place and keeps it. Nothing is registered unless all of it succeeds.
+    pub async fn register(&self, wanted: Registration) -> Result<StoreView> {
+        let _one = self.registration.lock().await;
+        self.refuse_taken(&wanted).await?;
+        let (root, name) = (wanted.root.clone(), wanted.name.clone());
+        let (cost, server_id) = (self.settings.cost, self.server_id.clone());
+        let (store, adopted) = blocking(move || make(&root, &name, cost, &server_id)).await?;
+        let row = StoreRow {
+            name_key: name_key(&wanted.name),
+            name: wanted.name,
+            kind: wanted.kind,
+            root_dir: wanted.root.display().to_string(),
+            storage_config: wanted.storage_config,
+            default: wanted.default,
+            identity: store.identity().id.clone(),
+            created_at: now_ms(),
+            validated_at: now_ms(),
+        };
+        if !self.state.insert_store(&row).await? {
+            return Err(store_exists(&row.name));
+        }
+        tracing::info!(store = %row.name, place = %row.root_dir, adopted, "store registered");
+        Ok(row.view())
+    }
+
+    pub async fn update_store(&self, name: &str, default: bool) -> Result<()> {
+        self.refuse_while_read_only().await?;
+        let row = self.store_row(name).await?;
+        self.state.set_default(&row.name, default).await?;
+        Ok(())
+    }
+
+    pub async fn validate_store(&self, name: &str) -> Result<Validation> {
+        let row = self.store_row(name).await?;
+        let looked = row.clone();
+        let look = blocking(move || {
+            let store = open(&looked)?;
+            let mut details = store.probe();
+            details.extend(room_missing(&store)?);
+            Ok(details)
+        });
+        let details = match tokio::time::timeout(VALIDATION_TIMEOUT, look).await {
+            Ok(Ok(details)) => details,
+            Ok(Err(error)) => vec![error.message],
+            Err(_) => {
+                vec![format!("{} did not answer within {} s.", row.root_dir, VALIDATION_TIMEOUT.as_secs())]
+            }
+        };
+        if details.is_empty() {
+            self.state.set_validated(&row.name, now_ms()).await?;
+        }
+        Ok(Validation { ready: details.is_empty(), details })
+    }
+
+    pub async fn unregister_store(&self, name: &str) -> Result<()> {
+        self.refuse_while_read_only().await?;
+        let row = self.store_row(name).await?;
+        let gate = self.gates.of(&row.name);
+        let Ok(_alone) = gate.try_lock() else {
+            let message =
+                format!("Backups are being deleted from store '{}'; try again when that is done.", row.name);
+            return Err(Error::new(ErrorKind::StoreInUse, message));
+        };
+        match self.state.delete_store(&row.name).await? {
+            DeleteStore::Done => {
+                tracing::info!(store = %row.name, place = %row.root_dir, "store unregistered; its backups stay");
+                Ok(())
+            }
+            DeleteStore::Unknown => {
+                Err(Error::new(ErrorKind::StoreNotFound, format!("There is no backup store '{}'.", row.name)))
+            }
+            DeleteStore::InUse(job) => {
+                let message = format!("Store '{}' is used by a running job.", row.name);
+                Err(Error::new(ErrorKind::StoreInUse, message).detail(format!("jobid={job}")))
+            }
+        }
+    }
+}
+
+fn store_exists(name: &str) -> Error {
+    Error::new(ErrorKind::StoreExists, format!("There is a backup store '{name}' already."))
+}
+
+/// Opens the registered store and makes sure that it is still the one that was registered.
+fn open(row: &StoreRow) -> Result<Store> {
+    let directory = Directory::open(Path::new(&row.root_dir), DirectoryOptions::default());
+    let directory = directory.map_err(|e| store_error(&row.name, e))?;
+    let store = Store::open(Arc::new(directory))?;
+    if store.identity().id != row.identity {
+        let message = format!(
+            "Store '{}': another store ({}) than the registered one ({}) lies at {}. Is the right disk mounted?",
+            row.name,
+            store.identity().id,
+            row.identity,
+            row.root_dir
+        );
+        return Err(Error::new(ErrorKind::StoreUnreachable, message));
+    }
+    Ok(store)
+}
+
+/// Makes the directory, the store in it, or adopts one that is there, and claims the right to delete in it.
+fn make(root: &Path, name: &str, cost: repository::Cost, server_id: &str) -> Result<(Store, bool)> {
+    let is_new = !root.exists();
+    let made = Directory::create_root(root, DirectoryOptions::default())
+        .map_err(|e| store_error(name, e))
+        .and_then(|directory| {
+            // Between the check of the path and now somebody may have put a link there.
+            if fs::canonicalize(root).ok().as_deref() != Some(root) {
+                let message = format!("{} changed while the store was being registered.", root.display());
+                return Err(Error::new(ErrorKind::ParameterInvalid, message));
+            }
+            Store::create_or_adopt(Arc::new(directory), name, cost)
+        })
+        .and_then(|(store, adopted)| {
+            store.claim(server_id)?;
+            Ok((store, adopted))
+        });
+    if made.is_err() && is_new {
+        // Goes only if it is empty.
+        let _ = fs::remove_dir(root);
+    }
+    made
+}
+
+fn store_error(name: &str, error: storage::Error) -> Error {
+    let kind = match error.kind {
+        storage::ErrorKind::NoSpace => ErrorKind::NoSpace,
+        _ => ErrorKind::StoreUnreachable,
+    };
+    Error::new(kind, format!("Store '{name}' cannot be reached: {error}")).because(error)
+}
+
+/// One line if the place has less room than the newest backup took.
+fn room_missing(store: &Store) -> Result<Option<String>> {
+    let free = store.storage().free_space().unwrap_or(None);
+    let newest = store.backups()?.0.iter().map(|entry| entry.view("")).max_by_key(|view| view.start_time);
+    Ok(match (free, newest) {
+        (Some(free), Some(newest)) if free < newest.bytes_added => Some(format!(
+            "{} bytes are free, less than the {} that the last backup '{}' added.",
+            free, newest.bytes_added, newest.name
+        )),
+        _ => None,
+    })
+}
+
+/// The canonical form of a root that lies under an allowed directory, or why it does not.
+fn allowed_root(root: &Path, settings: &Settings) -> Result<PathBuf> {
+    let refuse = |why: &str| {
+        let allowed: Vec<String> =
+            settings.allowed_directories.iter().map(|directory| directory.display().to_string()).collect();
+        let allowed = if allowed.is_empty() { "none is configured".to_owned() } else { allowed.join(", ") };
+        let message = format!("'rootDir' {} {why}. Allowed directories: {allowed}.", root.display());
+        Err(Error::new(ErrorKind::ParameterInvalid, message))
+    };
+    if !root.is_absolute() {
+        return refuse("is no absolute path");
+    }
+    if root.components().any(|part| part == Part::ParentDir) {
+        return refuse("holds '..'");
+    }
+    let Some(text) = root.to_str() else { return refuse("is no valid UTF-8") };
+    if text.len() > 4096 || text.chars().any(char::is_control) {
+        return refuse("is too long or holds control characters");
+    }
+    let resolved = resolve(root).map_err(|e| place_error(root, &e))?;
+    let allowed = settings.allowed_directories.iter().filter_map(|directory| resolve(directory).ok());
+    if !allowed.into_iter().any(|directory| resolved.starts_with(directory)) {
+        return refuse("does not lie under a directory that is allowed for stores");
+    }
+    if resolved.exists() && !resolved.is_dir() {
+        return refuse("is no directory");
+    }
+    if resolved.to_str().is_none() {
+        return refuse("is no valid UTF-8");
+    }
+    refuse_protected(&resolved, settings)?;
+    Ok(resolved)
+}
+
+/// A store inside what it protects would back itself up, and a restore would exchange it with the rest.
+fn refuse_protected(root: &Path, settings: &Settings) -> Result<()> {
+    for component in settings.components.iter().filter(|component| component.kind() == Kind::FileStore) {
+        let place = PathBuf::from(component.place());
+        let place = resolve(&place).unwrap_or(place);
+        if place.is_absolute() && (root.starts_with(&place) || place.starts_with(root)) {
+            let message = format!(
+                "'rootDir' {} and the protected directory {} of component '{}' lie inside each other.",
+                root.display(),
+                place.display(),
+                component.name()
+            );
+            return Err(Error::new(ErrorKind::ParameterInvalid, message));
+        }
+    }
+    Ok(())
+}
+
+/// The path with the links of all that exists of it resolved; what does not exist yet stays as it is.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(resolved) => Ok(resolved),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A link that leads nowhere is there all the same, and would be followed by whoever makes it.
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a link that leads nowhere"));
+            }
+            match (path.parent(), path.file_name()) {
+                (Some(parent), Some(name)) => Ok(resolve(parent)?.join(name)),
+                _ => Err(e),
+            }
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn place_error(path: &Path, error: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::ParameterInvalid,
+        format!("{} cannot be used for a store: {error}.", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests;

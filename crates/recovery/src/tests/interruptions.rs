@@ -1,0 +1,203 @@
+//! Servers that stop, cleanly or not, in the midst of jobs.
+
+use std::time::Duration;
+
+use super::gate::Point;
+use super::support::*;
+use crate::*;
+
+/// Ends the server as a kill would, while work waits at the gate.
+fn kill(server: Recovery, site: &Site) {
+    drop(server);
+    site.gate.die();
+}
+
+#[tokio::test]
+async fn a_backup_goes_on_after_a_kill() {
+    let site = Site::new();
+    let server = site.server_with_store().await;
+    site.gate.close(Point::Backup);
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    site.gate.reached(Point::Backup).await;
+    kill(server, &site);
+
+    let server = site.idle_server().await;
+    assert_eq!(server.backup("s", "b").await.unwrap().status, "in_progress");
+    site.gate.open();
+    server.start().await.unwrap();
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Completed, "{job:?}");
+    assert!(job.messages[0].contains("the server stopped during this job; it went on at"), "{job:?}");
+    let view = server.backup("s", "b").await.unwrap();
+    assert_eq!((view.status.as_str(), view.job_id), ("completed", id));
+    assert!(site.opened_store().running().unwrap().is_empty());
+    let whole = server.validate_backup("s", "b", Some(passcode(PASSCODE))).await.unwrap();
+    assert!(whole.ready, "{whole:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn after_the_third_interruption_a_backup_is_given_up_and_leaves_nothing() {
+    let site = Site::new();
+    site.gate.close(Point::Backup);
+    let mut server = site.server_with_store().await;
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    for _ in 0..3 {
+        site.gate.reached(Point::Backup).await;
+        kill(server, &site);
+        server = site.server().await;
+    }
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Failed, "{job:?}");
+    assert!(job.messages[0].contains("given up: the server stopped 3 times"), "{job:?}");
+    assert!(server.backups("s").await.unwrap().is_empty());
+    assert!(site.opened_store().running().unwrap().is_empty());
+    site.gate.open();
+    make(&server, "b").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_clean_stop_pauses_a_backup_and_does_not_count() {
+    let site = Site::new();
+    site.gate.close(Point::Backup);
+    let mut server = site.server_with_store().await;
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    for _ in 0..4 {
+        site.gate.reached(Point::Backup).await;
+        server.stop().await;
+        assert_eq!(server.job(&id).await.unwrap().status, JobStatus::Executing);
+        drop(server);
+        server = site.server().await;
+    }
+    site.gate.open();
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Completed, "{job:?}");
+    assert_eq!(job.messages.len(), 4);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_had_not_begun_begins_at_the_next_start() {
+    let site = Site::new();
+    drop(site.server_with_store().await);
+    let idle = site.idle_server().await;
+    let id = idle.create_backup(create("s", "b"), caller()).await.unwrap();
+    assert_eq!(idle.job(&id).await.unwrap().status, JobStatus::Submitted);
+    drop(idle);
+    let server = site.server().await;
+    let job = ended(&server, &id).await;
+    assert_eq!((job.status, job.messages.len()), (JobStatus::Completed, 0), "{job:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_wish_to_cancel_outlives_a_kill() {
+    let site = Site::new();
+    site.gate.close(Point::Backup);
+    let server = site.server_with_store().await;
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    site.gate.reached(Point::Backup).await;
+    kill(server, &site);
+    let server = site.idle_server().await;
+    server.cancel_job(&id).await.unwrap();
+    assert_eq!(server.job(&id).await.unwrap().status, JobStatus::Cancelling);
+    server.start().await.unwrap();
+    assert_eq!(ended(&server, &id).await.status, JobStatus::Cancelled);
+    assert!(server.backups("s").await.unwrap().is_empty());
+    assert!(site.opened_store().running().unwrap().is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restore_goes_on_after_a_kill_before_and_after_the_swap() {
+    for point in [Point::Staged, Point::Swapped] {
+        let site = Site::new();
+        let server = site.server_with_store().await;
+        let before = site.tree();
+        make(&server, "b").await;
+        site.damage();
+        site.gate.close(point);
+        let id = server.restore_backup(restore("s", "b"), caller()).await.unwrap().unwrap();
+        site.gate.reached(point).await;
+        kill(server, &site);
+        site.gate.open();
+        let server = site.idle_server().await;
+        assert!(server.read_only_reason().await.unwrap().is_some());
+        server.start().await.unwrap();
+        let job = ended(&server, &id).await;
+        assert_eq!(job.status, JobStatus::Completed, "{point:?}: {job:?}");
+        assert_eq!(site.tree(), before, "{point:?}");
+        let left = std::fs::read_dir(&site.base)
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        let left: Vec<String> = left.filter(|name| name.starts_with('.')).collect();
+        assert!(left.is_empty(), "{point:?}: {left:?}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_is_given_up_leaves_the_content_as_it_was() {
+    let site = Site::new();
+    let mut server = site.server_with_store().await;
+    make(&server, "b").await;
+    site.damage();
+    let damaged = site.tree();
+    site.gate.close(Point::Staged);
+    let id = server.restore_backup(restore("s", "b"), caller()).await.unwrap().unwrap();
+    for _ in 0..3 {
+        site.gate.reached(Point::Staged).await;
+        kill(server, &site);
+        server = site.server().await;
+    }
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Failed, "{job:?}");
+    assert_eq!(site.tree(), damaged);
+    assert_eq!(server.read_only_reason().await.unwrap(), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_passcode_outlives_its_job() {
+    let site = Site::new();
+    let server = site.server_with_store().await;
+    make(&server, "b").await;
+    site.damage();
+    let id = server.restore_backup(restore("s", "b"), caller()).await.unwrap().unwrap();
+    ended(&server, &id).await;
+    server.stop().await;
+    drop(server);
+    let state = crate::state::State::open(&site.settings.state_file).await.unwrap();
+    for id in state.job_ids().await.unwrap() {
+        assert_eq!(state.job(&id).await.unwrap().unwrap().passcode, None);
+    }
+    assert!(files_with(&site.base, PASSCODE).is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_writes_nothing_more_and_the_job_is_taken_up_again() {
+    let mut site = Site::new();
+    site.settings.lease = Duration::from_millis(1500);
+    let server = site.server_with_store().await;
+    site.gate.close(Point::Backup);
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    site.gate.reached(Point::Backup).await;
+    // As if this server had been paused, and another worker had taken the job and then died.
+    let state = crate::state::State::open(&site.settings.state_file).await.unwrap();
+    let far = 9_000_000_000_000;
+    let other = state.claim_job("main", "other", far, far).await.unwrap().unwrap();
+    assert_eq!((other.id.as_str(), other.lease_token), (id.as_str(), 2));
+    site.gate.left(Point::Backup).await;
+    let before = all_files(&site.store());
+    site.gate.open();
+    assert!(server.backups("s").await.unwrap().iter().all(|view| view.status == "in_progress"));
+    assert_eq!(all_files(&site.store()), before);
+    assert!(state.release_lease(&other.lease(), None, far).await.unwrap());
+
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Completed, "{job:?}");
+    assert!(server.validate_backup("s", "b", Some(passcode(PASSCODE))).await.unwrap().ready);
+    assert!(site.opened_store().running().unwrap().is_empty());
+    server.stop().await;
+}

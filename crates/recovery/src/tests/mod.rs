@@ -1,0 +1,9 @@
+//! The domain as a whole, over real stores on disk.
+
+mod backups;
+mod gate;
+mod interruptions;
+mod places;
+mod restores;
+mod sessions;
+pub(crate) mod support;

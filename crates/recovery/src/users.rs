@@ -1,0 +1,184 @@
+//! Users, log-in and tokens.
+//!
+//! Passwords are kept as Argon2id hashes, computed beside the request threads and only a few at a time, since each
+//! takes memory. Tokens are random and kept by their SHA-256 alone. A user who fails to log in from one address
+//! has five tries free; after that each failure makes the next try possible only later.
+
+use std::sync::OnceLock;
+
+use argon2::Argon2;
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::PasswordVerifier;
+use argon2::password_hash::phc::PasswordHash;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use crate::clock::now_ms;
+use crate::names::{Named, check_name, check_password, normal};
+use crate::recovery::{Inner, blocking};
+use crate::{Error, ErrorKind, Principal, Result, Role, UserView};
+
+const MINUTES_MAX: u32 = 20_160;
+const FAILURES_FREE: i64 = 5;
+const DELAY_MS_MAX: i64 = 300_000;
+/// Failures are forgotten after this long without another one.
+const FAILURES_KEPT_MS: i64 = 3_600_000;
+/// Longer texts are no tokens of ours and are not worth hashing.
+const TOKEN_LEN_MAX: usize = 128;
+const ADDRESS_LEN_MAX: usize = 64;
+const PASSWORD_LEN_MAX: usize = 4096;
+
+/// How long after failure number `failures` no further try is looked at.
+fn delay_ms(failures: i64) -> i64 {
+    let beyond = failures - FAILURES_FREE;
+    if beyond < 0 { 0 } else { (1000i64 << beyond.min(20)).min(DELAY_MS_MAX) }
+}
+
+fn login_failed() -> Error {
+    Error::new(ErrorKind::LoginFailed, "Unable to generate token.").detail("Invalid username or password.")
+}
+
+fn no_such_user(username: &str) -> Error {
+    Error::new(ErrorKind::ParameterInvalid, format!("There is no user '{username}'."))
+}
+
+fn hash(password: &SecretString) -> Result<String> {
+    let hash = Argon2::default().hash_password(password.expose_secret().as_bytes());
+    hash.map(|hash| hash.to_string())
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot hash a password: {e}")))
+}
+
+/// A hash that no password has, so that an unknown user takes as long as a known one.
+fn nobody() -> &'static str {
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| {
+        let random = SecretString::from(hex::encode(rand::random::<[u8; 32]>()));
+        hash(&random).unwrap_or_default()
+    })
+}
+
+fn verify(password: &SecretString, stored: &str) -> bool {
+    PasswordHash::new(stored).is_ok_and(|stored| {
+        Argon2::default().verify_password(password.expose_secret().as_bytes(), &stored).is_ok()
+    })
+}
+
+fn token_hash(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+impl Inner {
+    pub async fn add_user(&self, username: &str, password: &SecretString, role: Role) -> Result<()> {
+        let username = check_name(Named::User, username)?;
+        check_password(password)?;
+        let hash = self.hash_password(password).await?;
+        if self.state.insert_user(&username, &hash, role, now_ms()).await? {
+            return Ok(());
+        }
+        let message = format!("There is a user '{username}' already (names are compared without case).");
+        Err(Error::new(ErrorKind::ParameterInvalid, message))
+    }
+
+    pub async fn set_password(&self, username: &str, password: &SecretString) -> Result<()> {
+        check_password(password)?;
+        let username = normal(username);
+        let hash = self.hash_password(password).await?;
+        let done = self.state.update_password(&username, &hash).await?;
+        if done { Ok(()) } else { Err(no_such_user(&username)) }
+    }
+
+    pub async fn remove_user(&self, username: &str) -> Result<()> {
+        let username = normal(username);
+        let done = self.state.delete_user(&username).await?;
+        if done { Ok(()) } else { Err(no_such_user(&username)) }
+    }
+
+    pub async fn users(&self) -> Result<Vec<UserView>> {
+        self.state.users().await
+    }
+
+    pub async fn log_in(&self, username: &str, password: &SecretString, address: &str) -> Result<Principal> {
+        let Ok(username) = check_name(Named::User, username) else { return Err(login_failed()) };
+        if password.expose_secret().len() > PASSWORD_LEN_MAX {
+            return Err(login_failed());
+        }
+        let address: String = address.chars().filter(|c| !c.is_control()).take(ADDRESS_LEN_MAX).collect();
+        self.refuse_while_locked_out(&username, &address).await?;
+        let Ok(_turn) = self.password_turns.acquire().await else { return Err(login_failed()) };
+        // Again: while this one waited for its turn, others may have failed.
+        self.refuse_while_locked_out(&username, &address).await?;
+        let known = self.state.credentials(&username).await?;
+        let (stored, role) = match known {
+            Some((stored, role)) => (Some(stored), role),
+            None => (None, Role::Viewer),
+        };
+        let password = password.clone();
+        let right = blocking(move || match stored {
+            Some(stored) => Ok(verify(&password, &stored)),
+            None => {
+                verify(&password, nobody());
+                Ok(false)
+            }
+        })
+        .await?;
+        if !right {
+            self.state.add_login_failure(&username, &address, now_ms()).await?;
+            tracing::warn!(%username, %address, "log-in failed");
+            return Err(login_failed());
+        }
+        if self.state.login_failures(&username, &address).await?.0 > 0 {
+            self.state.clear_login_failures(&username, &address).await?;
+        }
+        Ok(Principal { username, role })
+    }
+
+    async fn refuse_while_locked_out(&self, username: &str, address: &str) -> Result<()> {
+        let (failures, failed_at) = self.state.login_failures(username, address).await?;
+        let since = now_ms() - failed_at;
+        // A clock that was set back must not lock anybody out for ever.
+        if (0..delay_ms(failures)).contains(&since) { Err(login_failed()) } else { Ok(()) }
+    }
+
+    async fn hash_password(&self, password: &SecretString) -> Result<String> {
+        let _turn = self.password_turns.acquire().await;
+        let password = password.clone();
+        blocking(move || hash(&password)).await
+    }
+
+    pub async fn issue_token(&self, principal: &Principal, minutes: u32) -> Result<(SecretString, i64)> {
+        let minutes = minutes.clamp(1, MINUTES_MAX);
+        let token = hex::encode(rand::random::<[u8; 32]>());
+        let expires_at = now_ms() + i64::from(minutes) * 60_000;
+        let kept = self.state.insert_token(&token_hash(&token), &principal.username, expires_at).await?;
+        if kept { Ok((SecretString::from(token), expires_at)) } else { Err(login_failed()) }
+    }
+
+    pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
+        if token.is_empty() || token.len() > TOKEN_LEN_MAX {
+            return Ok(None);
+        }
+        self.state.token_holder(&token_hash(token), now_ms()).await
+    }
+
+    pub async fn revoke_token(&self, token: &str) -> Result<()> {
+        self.state.delete_token(&token_hash(token)).await
+    }
+
+    /// Hourly: what has expired goes.
+    pub async fn purge_sessions(&self) -> Result<()> {
+        let now = now_ms();
+        self.state.purge_sessions(now, now - FAILURES_KEPT_MS).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_failures_are_free_and_then_the_delay_grows_to_a_limit() {
+        let delays: Vec<i64> = (0..10).map(delay_ms).collect();
+        assert_eq!(delays, [0, 0, 0, 0, 0, 1000, 2000, 4000, 8000, 16_000]);
+        assert_eq!(delay_ms(1_000_000), DELAY_MS_MAX);
+    }
+}

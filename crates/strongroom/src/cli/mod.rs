@@ -1,0 +1,96 @@
+//! The command line: what can be typed, and which file does it. One file, or folder, a command.
+
+mod completions;
+mod init;
+mod quickstart;
+mod repo;
+mod rescue;
+mod serve;
+mod user;
+mod version;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// Disaster recovery for a deployment: backups that prove themselves, and restores that never leave a mixture.
+#[derive(Parser, Debug)]
+#[command(name = "strongroom", version, max_term_width = 100, propagate_version = false)]
+#[command(
+    after_help = "Start with `strongroom quickstart`: a backup, a disaster and a recovery in a minute."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// See a backup, a disaster and a recovery with sample content, and keep the server
+    Quickstart(quickstart::Arguments),
+    /// Make a configuration, a master key and a self-signed certificate
+    Init(init::Arguments),
+    /// Run the server
+    Serve(serve::Arguments),
+    /// Manage who may log in
+    User(user::Arguments),
+    /// List, verify and restore backups with nothing but a store and a passcode
+    Rescue(rescue::Arguments),
+    /// Work with a plain restic repository
+    Repo(repo::Arguments),
+    /// Print a script that completes commands in a shell
+    Completions(completions::Arguments),
+    /// Print the version, the repository format and the platform
+    Version(version::Arguments),
+}
+
+/// Reads the command line and does what it says.
+pub fn run() -> Result<Exit> {
+    match Arguments::parse().command {
+        Command::Quickstart(arguments) => quickstart::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::User(arguments) => user::run(arguments),
+        Command::Rescue(arguments) => rescue::run(arguments),
+        Command::Repo(arguments) => repo::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+        Command::Version(arguments) => version::run(arguments),
+    }
+}
+
+/// The whole command line, for completions.
+fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_free_of_contradictions() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_takes_a_passcode_or_password_as_an_argument() {
+        fn visit(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                let secret = id.contains("pass") || id.contains("secret");
+                assert!(!secret || id.ends_with("_file"), "{}: {id}", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&command());
+    }
+
+    #[test]
+    fn options_of_the_repository_may_stand_before_or_after_the_verb() {
+        let before = ["strongroom", "repo", "-r", "/r", "--json", "backup", "/srv", "--tag", "a"];
+        let after = ["strongroom", "repo", "backup", "/srv", "--tag", "a", "--repository", "/r", "--json"];
+        assert!(Arguments::try_parse_from(before).is_ok());
+        assert!(Arguments::try_parse_from(after).is_ok());
+    }
+}

@@ -1,0 +1,277 @@
+//! `repo snapshots`, `repo ls`, `repo stats`: looking without changing anything.
+
+use anyhow::Result;
+use repository::{Id, LockKind, Node, NodeKind, Snapshot};
+use serde_json::{Value, json};
+
+use super::place::Place;
+use super::short;
+use crate::exit::Exit;
+use crate::progress::printable;
+use crate::{terminal, words};
+
+/// Which snapshots are listed.
+#[derive(clap::Args, Debug)]
+pub struct SnapshotsArguments {
+    /// Only those with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Only those of this host
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+}
+
+/// Which snapshot is listed.
+#[derive(clap::Args, Debug)]
+pub struct LsArguments {
+    /// Id, prefix of an id, or `latest`; with `:PATH` only what lies there
+    snapshot: String,
+    /// Mode, owner, size and time too
+    #[arg(long, short = 'l')]
+    long: bool,
+}
+
+/// What is counted.
+#[derive(clap::Args, Debug)]
+pub struct StatsArguments {
+    /// Id, prefix of an id, or `latest` (default: all snapshots)
+    snapshots: Vec<String>,
+}
+
+/// Lists the snapshots.
+pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> {
+    let (repository, _control) = place.open()?;
+    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let (all, unreadable) = repository.snapshots()?;
+    let chosen: Vec<_> = all
+        .into_iter()
+        .filter(|(_, snapshot)| {
+            arguments.tag.as_ref().is_none_or(|tag| snapshot.tags.contains(tag))
+                && arguments.host.as_ref().is_none_or(|host| snapshot.hostname == *host)
+        })
+        .collect();
+    if place.json {
+        let list: Vec<Value> = chosen.iter().map(|(id, snapshot)| snapshot_json(*id, snapshot)).collect();
+        terminal::out_json(&list)?;
+    } else {
+        let mut table = Table::new(["ID", "Time", "Host", "Tags", "Paths"]);
+        for (id, snapshot) in &chosen {
+            table.row([
+                short(&id.to_string()).to_owned(),
+                time_of(&snapshot.time),
+                printable(&snapshot.hostname),
+                printable(&snapshot.tags.join(",")),
+                printable(&snapshot.paths.join(", ")),
+            ]);
+        }
+        terminal::out(table.text())?;
+        terminal::out(words::counted(chosen.len() as u64, "snapshot", "snapshots"))?;
+    }
+    for warning in &unreadable {
+        terminal::warn(format!("{}: {}", warning.item, warning.reason));
+    }
+    Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
+/// Lists what is in a snapshot.
+pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
+    let (repository, control) = place.open()?;
+    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let (snapshot, path) = split(&arguments.snapshot);
+    let (id, snapshot) = repository.find_snapshot(snapshot)?;
+    let index = repository.load_index(&|_| true)?;
+    if place.json {
+        let mut head = snapshot_json(id, &snapshot);
+        head["struct_type"] = json!("snapshot");
+        terminal::out_json(&head)?;
+    }
+    let below = path.map(|path| path.trim_end_matches('/').as_bytes().to_vec()).unwrap_or_default();
+    // The walk can only be stopped by an engine's error; ours is kept here.
+    let mut failed: Option<std::io::Error> = None;
+    let walked = repository::walk(&repository, &index, id, &mut |path, node| {
+        control.check()?;
+        let inside =
+            path.strip_prefix(below.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+        if !inside {
+            return Ok(());
+        }
+        let name = String::from_utf8_lossy(path);
+        let told = match (place.json, arguments.long) {
+            (true, _) => terminal::out_json(&node_json(&name, node)),
+            (false, true) => terminal::out(long_line(&name, node)),
+            (false, false) => terminal::out(printable(&name)),
+        };
+        told.map_err(|e| {
+            failed = Some(e);
+            repository::Error {
+                kind: repository::ErrorKind::Cancelled,
+                message: "nobody reads the list".to_owned(),
+                source: None,
+            }
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    walked?;
+    Ok(Exit::Done)
+}
+
+/// Counts what is in the snapshots, and what is stored.
+pub fn stats(place: &Place, arguments: &StatsArguments) -> Result<Exit> {
+    let (repository, control) = place.open()?;
+    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let snapshots = if arguments.snapshots.is_empty() {
+        repository.snapshots()?.0.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    } else {
+        let found = arguments.snapshots.iter().map(|text| repository.find_snapshot(text).map(|(id, _)| id));
+        found.collect::<Result<_, _>>()?
+    };
+    let index = repository.load_index(&|_| true)?;
+    let (mut files, mut entries, mut bytes) = (0, 0, 0);
+    for id in &snapshots {
+        control.check()?;
+        let size = repository::measure(&repository, &index, *id, None)?;
+        files += size.files;
+        entries += size.files + size.dirs;
+        bytes += size.bytes;
+    }
+    let packs = repository.list_packs()?;
+    let stored: u64 = packs.values().sum();
+    if place.json {
+        terminal::out_json(&json!({
+            "total_size": bytes, "total_file_count": entries, "snapshots_count": snapshots.len(),
+            "total_files": files, "stored_size": stored, "pack_count": packs.len(),
+            "total_blob_count": index.blob_count(),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    terminal::out(format!("snapshots:    {}", words::count(snapshots.len() as u64)))?;
+    terminal::out(format!("files:        {}", words::count(files)))?;
+    terminal::out(format!("restore size: {}", words::bytes(bytes)))?;
+    terminal::out(format!(
+        "stored:       {} in {}, {}",
+        words::bytes(stored),
+        words::counted(packs.len() as u64, "pack", "packs"),
+        words::counted(index.blob_count(), "blob", "blobs")
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// `SNAPSHOT:PATH` in its two parts.
+pub fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((snapshot, path)) if !path.is_empty() => (snapshot, Some(path)),
+        Some((snapshot, _)) => (snapshot, None),
+        None => (text, None),
+    }
+}
+
+/// A snapshot in the form of `restic snapshots --json`.
+pub fn snapshot_json(id: Id, snapshot: &Snapshot) -> Value {
+    let mut value = serde_json::to_value(snapshot).unwrap_or_else(|_| json!({}));
+    if let Some(object) = value.as_object_mut() {
+        // restic leaves out what is empty.
+        object.retain(|_, value| !value.is_null() && *value != json!([]) && *value != json!(""));
+    }
+    let id = id.to_string();
+    value["id"] = json!(id);
+    value["short_id"] = json!(short(&id));
+    value
+}
+
+fn node_json(path: &str, node: &Node) -> Value {
+    let mut value = json!({
+        "name": path.rsplit('/').next().unwrap_or_default(), "type": node.kind.word(), "path": path,
+        "uid": node.uid, "gid": node.gid, "mode": node.mode, "permissions": permissions(node.kind, node.permissions()), "mtime": node.mtime.text(),
+        "struct_type": "node",
+    });
+    if node.kind == NodeKind::File {
+        value["size"] = json!(node.size);
+    }
+    if let Some(target) = &node.link_target {
+        value["linktarget"] = json!(String::from_utf8_lossy(target));
+    }
+    value
+}
+
+fn long_line(path: &str, node: &Node) -> String {
+    let link = match &node.link_target {
+        Some(target) => format!(" -> {}", printable(&String::from_utf8_lossy(target))),
+        None => String::new(),
+    };
+    format!(
+        "{} {:>5} {:>5} {:>12} {} {}{link}",
+        permissions(node.kind, node.permissions()),
+        node.uid,
+        node.gid,
+        node.size,
+        time_of(&node.mtime.text()),
+        printable(path)
+    )
+}
+
+/// `drwxr-xr-x`
+fn permissions(kind: NodeKind, mode: u32) -> String {
+    let kind = match kind {
+        NodeKind::Dir => 'd',
+        NodeKind::Symlink => 'l',
+        NodeKind::Fifo => 'p',
+        NodeKind::Socket => 's',
+        NodeKind::Dev => 'b',
+        NodeKind::CharDev => 'c',
+        NodeKind::File | NodeKind::Irregular => '-',
+    };
+    let bit = |at: u32| if mode & (1 << at) == 0 { '-' } else { ['x', 'w', 'r'][at as usize % 3] };
+    std::iter::once(kind).chain((0..9).rev().map(bit)).collect()
+}
+
+/// `2026-03-01 10:15:30` of an RFC 3339 time, as it was written.
+fn time_of(time: &str) -> String {
+    printable(time.get(..19).unwrap_or(time)).replace('T', " ")
+}
+
+/// Columns as wide as what is in them.
+struct Table {
+    rows: Vec<[String; 5]>,
+}
+
+impl Table {
+    fn new(head: [&str; 5]) -> Self {
+        Self { rows: vec![head.map(str::to_owned)] }
+    }
+
+    fn row(&mut self, row: [String; 5]) {
+        self.rows.push(row);
+    }
+
+    fn text(&self) -> String {
+        let width = |at: usize| self.rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 5] = std::array::from_fn(width);
+        let line = |row: &[String; 5]| {
+            let cells: Vec<_> =
+                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            cells.join("  ").trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_and_a_path_inside_it_are_told_apart() {
+        assert_eq!(split("latest"), ("latest", None));
+        assert_eq!(split("4f1c:/srv/a:b"), ("4f1c", Some("/srv/a:b")));
+        assert_eq!(split("latest:"), ("latest", None));
+    }
+
+    #[test]
+    fn modes_are_shown_as_ls_shows_them() {
+        assert_eq!(permissions(NodeKind::Dir, 0o755), "drwxr-xr-x");
+        assert_eq!(permissions(NodeKind::File, 0o640), "-rw-r-----");
+        assert_eq!(permissions(NodeKind::Symlink, 0o777), "lrwxrwxrwx");
+    }
+}

@@ -1,0 +1,116 @@
+//! `strongroom repo`: a plain restic v2 repository, with restic's words and meaning.
+//!
+//! Every verb opens the repository, takes the lock that restic would take, works, and tells the outcome on standard
+//! output: text for people, or with `--json` one object a line in restic's form where restic has one.
+
+mod backup;
+mod check;
+mod forget;
+mod look;
+mod place;
+mod prune;
+mod restore;
+mod scan;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::exit::Exit;
+use crate::{terminal, words};
+pub use check::tell as tell_report;
+use place::Place;
+pub use place::{lock_owner, open_storage};
+
+/// Arguments of `strongroom repo`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Make a new repository
+    Init,
+    /// Back up files and directories as a new snapshot
+    Backup(backup::Arguments),
+    /// List the snapshots
+    Snapshots(look::SnapshotsArguments),
+    /// List what is in a snapshot
+    Ls(look::LsArguments),
+    /// Restore a snapshot, or a part of it, into a directory
+    Restore(restore::Arguments),
+    /// Look for damage
+    Check(check::Arguments),
+    /// Remove snapshots: those named, or all but the newest
+    Forget(forget::Arguments),
+    /// Free the space that no snapshot needs
+    Prune(prune::Arguments),
+    /// Count what is in the snapshots, and what is stored
+    Stats(look::StatsArguments),
+    /// Remove locks that nobody has refreshed for half an hour
+    Unlock(UnlockArguments),
+}
+
+#[derive(clap::Args, Debug)]
+struct UnlockArguments {
+    /// Remove every lock, also one that is in use
+    #[arg(long)]
+    remove_all: bool,
+}
+
+/// Runs one verb.
+pub fn run(arguments: Arguments) -> Result<Exit> {
+    let place = &arguments.place;
+    match &arguments.verb {
+        Verb::Init => init(place),
+        Verb::Backup(arguments) => backup::run(place, arguments),
+        Verb::Snapshots(arguments) => look::snapshots(place, arguments),
+        Verb::Ls(arguments) => look::ls(place, arguments),
+        Verb::Restore(arguments) => restore::run(place, arguments),
+        Verb::Check(arguments) => check::run(place, arguments),
+        Verb::Forget(arguments) => forget::run(place, arguments),
+        Verb::Prune(arguments) => prune::run(place, arguments),
+        Verb::Stats(arguments) => look::stats(place, arguments),
+        Verb::Unlock(arguments) => unlock(place, arguments),
+    }
+}
+
+fn init(place: &Place) -> Result<Exit> {
+    let repository = place.init()?;
+    let location = repository.storage().location();
+    if place.json {
+        terminal::out_json(&serde_json::json!({
+            "message_type": "initialized", "id": repository.id(), "repository": location,
+        }))?;
+    } else {
+        terminal::out(format!("made repository {} at {location}", short(repository.id())))?;
+        terminal::note("keep the passcode: without it the repository cannot be read by anybody");
+    }
+    Ok(Exit::Done)
+}
+
+fn unlock(place: &Place, arguments: &UnlockArguments) -> Result<Exit> {
+    let (repository, _control) = place.open()?;
+    let removed = repository.unlock(arguments.remove_all)?;
+    let left = repository.storage().list_all("locks/")?.len() as u64;
+    if place.json {
+        terminal::out_json(&serde_json::json!({
+            "message_type": "summary", "locks_removed": removed, "locks_left": left,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    terminal::out(format!("removed {}", words::counted(removed, "lock", "locks")))?;
+    if left > 0 {
+        let locks = words::counted(left, "lock stays", "locks stay");
+        terminal::note(format!("{locks}: less than half an hour old; --remove-all removes them too"));
+    }
+    Ok(Exit::Done)
+}
+
+/// The first eight characters of an id, as restic shows it.
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}

@@ -1,0 +1,157 @@
+//! What a person who mistypes the configuration gets to read, and what the environment may change.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::environment::Variable;
+use super::*;
+use crate::exit::{self, Exit};
+
+const FILE: &str = "/etc/strongroom/strongroom.toml";
+
+fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, Failure> {
+    let variables: Vec<_> = variables.iter().map(|(name, text)| Variable::for_test(name, text)).collect();
+    parse(text, Path::new(FILE), &variables)
+}
+
+fn refusal(text: &str, variables: &[(&str, &str)]) -> String {
+    let failure = load_text(text, variables).unwrap_err();
+    let told = format!("{failure}\n{failure:?}");
+    assert_eq!(exit::classify(&failure.into()), Exit::Usage);
+    told
+}
+
+#[test]
+fn an_empty_file_is_a_configuration_with_paths_beside_it() {
+    let config = load_text("", &[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
+    assert_eq!(config.data_directory, Path::new("/etc/strongroom/data"));
+    assert_eq!(config.url_at(config.listen), "https://127.0.0.1:7443/strongroom");
+    let settings = config.settings("https://x/strongroom".to_owned());
+    assert_eq!(settings.state_file, Path::new("/etc/strongroom/data/state.db"));
+    assert_eq!(settings.master_key_file, Path::new("/etc/strongroom/data/master.key"));
+    assert_eq!(settings.deletion_grace, Duration::from_secs(3600));
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_line_and_the_key_that_was_meant() {
+    let told = refusal("[server]\nlistne = \"0.0.0.0:1\"\n", &[]);
+    assert!(told.contains("strongroom.toml line 2: unknown key 'listne'"), "{told}");
+    assert!(told.contains("did you mean 'listen'?"), "{told}");
+    let told = refusal("[server]\n\n[serverr]\n", &[]);
+    assert!(told.contains("line 3: unknown key 'serverr'") && told.contains("'server'"), "{told}");
+    let told = refusal("[state]\nzebra = 1\n", &[]);
+    assert!(told.contains("known here: url"), "{told}");
+}
+
+#[test]
+fn a_secret_in_clear_is_refused_with_the_right_key_and_not_repeated() {
+    let told = refusal("[[component]]\nkind = \"fileStore\"\npassword = \"hunter2hunter2\"\n", &[]);
+    assert!(told.contains("line 3") && told.contains("password_file"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_or_broken_syntax_is_told_with_its_line() {
+    let told = refusal("[server]\n# a comment\nlisten = 7\n", &[]);
+    assert!(told.contains("line 3"), "{told}");
+    let told = refusal("[server]\nlisten = \n", &[]);
+    assert!(told.contains("line 2"), "{told}");
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[server]\nlisten = \"127.0.0.1:1\"\n[[component]]\nkind = \"fileStore\"\nname = \"a\"\npath = \"b\"\n";
+    let variables = [
+        ("STRONGROOM_SERVER__LISTEN", "0.0.0.0:9"),
+        ("STRONGROOM_SERVER__TLS__ENABLED", "false"),
+        ("STRONGROOM_STORES__ALLOWED_DIRECTORIES", r#"["/backup"]"#),
+        ("STRONGROOM_COMPONENT__0__PATH", "/srv/maps"),
+        ("STRONGROOM_SERVER__SITE_NAME", "12"),
+    ];
+    let config = load_text(text, &variables).unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9");
+    assert_eq!(config.tls, Tls::Off);
+    assert_eq!(config.component_paths, [("a".to_owned(), PathBuf::from("/srv/maps"))]);
+    let settings = config.settings(String::new());
+    assert_eq!(settings.allowed_directories, [PathBuf::from("/backup")]);
+    assert_eq!(settings.site_name, "12", "text that looks like a number is still text");
+}
+
+#[test]
+fn a_wrong_variable_is_told_by_its_name() {
+    let told = refusal("", &[("STRONGROOM_SERVER__LISTN", "x")]);
+    assert!(told.contains("STRONGROOM_SERVER__LISTN") && told.contains("did you mean 'listen'?"), "{told}");
+    let told = refusal("", &[("STRONGROOM_LIMITS__DELETION_GRACE_MINUTES", "soon")]);
+    assert!(told.contains("STRONGROOM_LIMITS__DELETION_GRACE_MINUTES"), "{told}");
+    let told = refusal("", &[("STRONGROOM_COMPONENT__3__PATH", "/x")]);
+    assert!(told.contains("STRONGROOM_COMPONENT__3__PATH"), "{told}");
+}
+
+#[test]
+fn variables_without_a_section_are_no_configuration() {
+    let all = ["STRONGROOM_PASSCODE", "STRONGROOM_LOG", "STRONGROOM_REPOSITORY", "HOME"];
+    let found = environment::variables(all.iter().map(|name| ((*name).into(), "x".into())));
+    assert!(found.is_empty());
+}
+
+#[test]
+fn other_kinds_of_component_are_known_but_not_built_yet() {
+    let text = "[[component]]\nkind = \"relationalStore\"\nname = \"gis\"\nurl = \"postgres://db/\"\n";
+    let told = refusal(text, &[]);
+    assert!(told.contains("component 'gis'") && told.contains("not in this build yet"), "{told}");
+    let told = refusal("[[component]]\nkind = \"fileStor\"\nname = \"a\"\n", &[]);
+    assert!(told.contains("'fileStor' is none of fileStore"), "{told}");
+}
+
+#[test]
+fn a_component_needs_its_own_name_and_a_path_that_is_not_the_whole_machine() {
+    let store = |name: &str, path: &str| {
+        format!("[[component]]\nkind = \"fileStore\"\nname = \"{name}\"\npath = \"{path}\"\n")
+    };
+    let told = refusal(&(store("a", "x") + &store("a", "y")), &[]);
+    assert!(told.contains("two components have this name"), "{told}");
+    assert!(refusal(&store("a", "../../.."), &[]).contains("root of the whole machine"));
+    assert!(refusal(&store("a", ""), &[]).contains("path is missing"));
+    assert!(refusal(&(store("a", "x") + "namespace = \"gis\"\n"), &[]).contains("'namespace' is no key"));
+}
+
+#[test]
+fn addresses_urls_and_contexts_are_checked() {
+    assert!(refusal("[server]\nlisten = \"localhost\"\n", &[]).contains("server.listen"));
+    assert!(refusal("[server]\ncontext = \"a/b\"\n", &[]).contains("server.context"));
+    assert!(refusal("[server]\npublic_url = \"dr.example.org\"\n", &[]).contains("server.public_url"));
+    assert!(refusal("[state]\nurl = \"postgres://db/x\"\n", &[]).contains("not in this build yet"));
+    assert!(refusal("[server.tls]\nkey_file = \"k\"\n", &[]).contains("together"));
+    let config = load_text("[server]\npublic_url = \"https://dr.example.org/strongroom/\"\n", &[]).unwrap();
+    assert_eq!(config.url_at(config.listen), "https://dr.example.org/strongroom");
+}
+
+#[test]
+fn the_template_is_a_configuration_and_its_comments_are_right() {
+    let template = Template {
+        listen: "127.0.0.1:7443".to_owned(),
+        allowed_directories: vec![PathBuf::from("/backup \"quoted\"")],
+        component: None,
+    };
+    let config = load_text(&template.text(), &[]).unwrap();
+    assert!(config.components.is_empty());
+    assert!(matches!(config.tls, Tls::Files { .. }));
+    let settings = config.settings(String::new());
+    assert_eq!(settings.allowed_directories, [PathBuf::from("/backup \"quoted\"")]);
+
+    // Every commented key, switched on, is a key that exists.
+    let example = Template { component: Some(("a".to_owned(), PathBuf::from("/srv/a"))), ..template };
+    let switched_on: String = example
+        .text()
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = load_text(&switched_on, &[]).unwrap();
+    assert_eq!(config.component_paths, [("a".to_owned(), PathBuf::from("/srv/a"))]);
+    assert_eq!(config.public_url.as_deref(), Some("https://dr.example.org/strongroom"));
+}

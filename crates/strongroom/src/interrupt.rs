@@ -1,0 +1,48 @@
+//! Ctrl-C and SIGTERM: the first asks the work to stop cleanly, the second ends the process at once.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use repository::Control;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::Exit;
+use crate::terminal;
+
+/// From now on Ctrl-C cancels `control`; the engine then stops at its next safe point and the command ends with 130.
+pub fn cancels(control: &Arc<Control>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let control = Arc::clone(control);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                if stop_requested().await.is_err() {
+                    return;
+                }
+                terminal::note("stopping at the next safe point; once more to quit at once");
+                control.cancel();
+                exit_at_next_signal().await;
+            });
+        })
+        .context("cannot start the thread that waits for signals")?;
+    Ok(())
+}
+
+/// Returns when the process is asked to stop.
+pub async fn stop_requested() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends the process, without cleaning up, when it is asked to stop once more.
+pub async fn exit_at_next_signal() {
+    if stop_requested().await.is_ok() {
+        std::process::exit(Exit::Interrupted as i32);
+    }
+}

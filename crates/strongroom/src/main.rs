@@ -1,0 +1,28 @@
+//! The `strongroom` command: the disaster-recovery server, its quickstart, and the tools that work without a server.
+//!
+//! This crate is glue: it reads what was typed and configured, calls the crates below and shows what came of it.
+//!
+//! * `cli` one file a command; `config` strongroom.toml, as typed and as meant
+//! * `server`, `tls`, `logging` the running server
+//! * `passcode`, `interrupt`, `progress`, `terminal`, `words` what the commands have in common towards a person
+//! * `exit` every exit code, and what an error looks like at the end
+#![deny(missing_docs)]
+
+mod cli;
+mod config;
+mod exit;
+mod interrupt;
+mod logging;
+mod passcode;
+mod progress;
+mod server;
+mod terminal;
+mod tls;
+mod words;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    exit::report(cli::run())
+}

@@ -1,0 +1,157 @@
+//! Where a passcode comes from: a file, the environment, or a hidden prompt; never the command line, which every
+//! user of the machine can read.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use repository::Passcode;
+use secrecy::SecretString;
+
+use crate::exit::Failure;
+
+/// The environment variable that may hold the passcode.
+const VARIABLE: &str = "STRONGROOM_PASSCODE";
+/// Fewer characters are refused when something new is sealed.
+const LENGTH_MIN: usize = 8;
+/// A secret file longer than this is not one.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// `--passcode-file`, the same for every command that needs a passcode.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PasscodeSource {
+    /// File that holds the passcode (else STRONGROOM_PASSCODE, else a hidden prompt)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub passcode_file: Option<PathBuf>,
+}
+
+impl PasscodeSource {
+    /// The passcode of something that is there already.
+    pub fn existing(&self) -> Result<Passcode> {
+        match self.given()? {
+            Some(text) => passcode(text),
+            None => passcode(prompt("Passcode: ")?),
+        }
+    }
+
+    /// The passcode of something new: at least eight characters, and typed twice if it is typed.
+    pub fn for_something_new(&self) -> Result<Passcode> {
+        let text = match self.given()? {
+            Some(text) => text,
+            None => {
+                let first = prompt("New passcode: ")?;
+                if prompt("The same again: ")? != first {
+                    return Err(Failure::usage("the two passcodes differ").into());
+                }
+                first
+            }
+        };
+        if text.chars().count() < LENGTH_MIN {
+            return Err(Failure::usage(format!("the passcode has fewer than {LENGTH_MIN} characters")).into());
+        }
+        passcode(text)
+    }
+
+    fn given(&self) -> Result<Option<String>> {
+        if let Some(file) = &self.passcode_file {
+            return read_secret_text(file).map(Some);
+        }
+        match std::env::var(VARIABLE) {
+            Ok(text) => Ok(Some(text)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(Failure::usage(format!("{VARIABLE} is not valid UTF-8")).into())
+            }
+        }
+    }
+}
+
+/// Reads a secret from a file. One line end at the end, which editors add, does not belong to it.
+pub fn read_secret_file(file: &Path) -> Result<SecretString> {
+    read_secret_text(file).map(SecretString::from)
+}
+
+fn read_secret_text(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    File::open(file)
+        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|e| Failure::usage(format!("cannot read the secret in {}: {e}", file.display())))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::usage(format!("{} is too long to be a secret", file.display())).into());
+    }
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() {
+        return Err(Failure::usage(format!("{} is empty", file.display())).into());
+    }
+    Ok(text)
+}
+
+fn passcode(text: String) -> Result<Passcode> {
+    if text.is_empty() {
+        return Err(Failure::usage("the passcode is empty").into());
+    }
+    Ok(Passcode::new(text))
+}
+
+fn prompt(question: &str) -> Result<String> {
+    let typed = rpassword::prompt_password(question).map_err(|e| {
+        Failure::usage(format!("no passcode was given, and there is no terminal to ask for it ({e})"))
+            .hint(format!("use --passcode-file FILE, or set {VARIABLE}"))
+    })?;
+    Ok(typed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    fn file_with(content: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        file
+    }
+
+    fn source(file: &tempfile::NamedTempFile) -> PasscodeSource {
+        PasscodeSource { passcode_file: Some(file.path().to_owned()) }
+    }
+
+    #[test]
+    fn a_line_end_that_an_editor_added_does_not_belong_to_the_passcode() {
+        for content in ["correct horse", "correct horse\n", "correct horse\r\n"] {
+            let secret = read_secret_file(file_with(content.as_bytes()).path()).unwrap();
+            assert_eq!(secret.expose_secret(), "correct horse");
+        }
+        let two_lines = read_secret_file(file_with(b" a b \n\n").path()).unwrap();
+        assert_eq!(two_lines.expose_secret(), " a b \n", "only one line end goes, and no blank");
+    }
+
+    #[test]
+    fn a_short_passcode_opens_what_exists_but_seals_nothing_new() {
+        let file = file_with(b"seven77\n");
+        assert!(source(&file).existing().is_ok());
+        let refused = source(&file).for_something_new().unwrap_err();
+        assert!(refused.to_string().contains("fewer than 8 characters"), "{refused}");
+        assert!(!refused.to_string().contains("seven77"), "no message holds the passcode");
+    }
+
+    #[test]
+    fn eight_letters_of_any_alphabet_are_enough() {
+        assert!(source(&file_with("пароль12".as_bytes())).for_something_new().is_ok());
+    }
+
+    #[test]
+    fn an_empty_missing_or_huge_file_is_refused_by_name() {
+        let empty = file_with(b"\n");
+        let refused = read_secret_file(empty.path()).unwrap_err().to_string();
+        assert!(refused.contains(&empty.path().display().to_string()), "{refused}");
+        assert!(read_secret_file(Path::new("/nonexistent/passcode")).is_err());
+        assert!(read_secret_file(file_with(&vec![b'a'; 70_000]).path()).is_err());
+    }
+}

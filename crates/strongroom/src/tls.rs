@@ -1,0 +1,135 @@
+//! Certificates: a self-signed one for a new server, and the rustls configuration that the server speaks with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::{Config, Tls, write_new};
+use crate::exit::Failure;
+use crate::words;
+
+/// Chooses the cipher library for the whole process; must run before anything speaks TLS.
+pub fn install_provider() {
+    // An error says that it is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// A certificate for this machine under all the names that it has here, and its key, both PEM.
+pub fn self_signed() -> Result<(String, String)> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let host = words::host_name();
+    if !host.is_empty() && !names.contains(&host) {
+        names.push(host);
+    }
+    // A host name that is no DNS name must not cost us the certificate.
+    let mut parameters = CertificateParams::new(names.clone())
+        .or_else(|_| CertificateParams::new(names[..3].to_vec()))
+        .context("cannot make a certificate")?;
+    parameters.distinguished_name.push(DnType::CommonName, "Strongroom (self-signed)");
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().context("cannot make a key")?;
+    let certificate = parameters.self_signed(&key).context("cannot sign the certificate")?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Makes both files, the key readable by its owner alone. Neither may exist.
+pub fn write_self_signed(certificate_file: &Path, key_file: &Path) -> Result<()> {
+    let (certificate, key) = self_signed()?;
+    write_new(key_file, key.as_bytes(), 0o600)
+        .with_context(|| format!("cannot write the key {}", key_file.display()))?;
+    write_new(certificate_file, certificate.as_bytes(), 0o644)
+        .with_context(|| format!("cannot write the certificate {}", certificate_file.display()))
+}
+
+/// What the server speaks with; `None` for plain HTTP. Makes the self-signed certificate where one is wanted.
+pub fn server_config(config: &Config) -> Result<Option<Arc<ServerConfig>>> {
+    let (certificate, key) = match &config.tls {
+        Tls::Off => return Ok(None),
+        Tls::Files { certificate, key } => (certificate, key),
+        Tls::SelfSigned { certificate, key } => {
+            if !certificate.exists() && !key.exists() {
+                make_kept(certificate, key)?;
+            }
+            (certificate, key)
+        }
+    };
+    load(certificate, key).map(Some)
+}
+
+fn make_kept(certificate: &Path, key: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Some(directory) = key.parent() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    write_self_signed(certificate, key)
+}
+
+/// Reads certificate and key for serving.
+pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>> {
+    let chain = certificates(certificate_file)?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|e| Failure::usage(format!("no private key can be read in {}: {e}", key_file.display())))?;
+    let mut config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(|e| {
+            Failure::usage(format!(
+                "certificate {} and key {} cannot be used: {e}",
+                certificate_file.display(),
+                key_file.display()
+            ))
+        })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The certificates of a PEM file, at least one.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = |e: &dyn std::fmt::Display| {
+        anyhow!(Failure::usage(format!("no certificate can be read in {}: {e}", file.display())))
+    };
+    let chain = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| unreadable(&e))?;
+    if chain.is_empty() {
+        return Err(unreadable(&"there is none"));
+    }
+    Ok(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_self_made_certificate_can_be_served_and_its_key_is_private() {
+        install_provider();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        write_self_signed(&certificate, &key).unwrap();
+        assert!(load(&certificate, &key).is_ok());
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_self_signed(&certificate, &key).is_err(), "nothing is overwritten");
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused_by_name() {
+        install_provider();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        write_self_signed(&certificate, &key).unwrap();
+        std::fs::remove_file(&key).unwrap();
+        let refused = load(&certificate, &key).unwrap_err().to_string();
+        assert!(refused.contains("k.pem"), "{refused}");
+    }
+}

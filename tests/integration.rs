@@ -1,0 +1,18 @@
+//! The product from outside: the real binary on real files, and stock restic as the judge.
+//!
+//! Each file tells one story. What a promise rests on another program for (restic, a mounted file system, root's
+//! rights) is skipped only with a line that says so.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "integration/command.rs"]
+mod command;
+#[path = "integration/command_line.rs"]
+mod command_line;
+#[path = "integration/damage.rs"]
+mod damage;
+#[path = "integration/disk_full.rs"]
+mod disk_full;
+#[path = "integration/interop.rs"]
+mod interop;
+#[path = "integration/quickstart.rs"]
+mod quickstart;
