@@ -8,6 +8,8 @@
 mod content;
 #[path = "faults/documented.rs"]
 mod documented;
+#[path = "faults/gate.rs"]
+mod gate;
 #[path = "faults/kill.rs"]
 mod kill;
 #[path = "faults/kill_at_calls.rs"]

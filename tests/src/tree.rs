@@ -95,7 +95,7 @@ fn names(at: &Path) {
         b"delete\x7f",
         b"'single' \"double\" `back`",
         b"back\\slash \\x41 \\n \\u0041",
-        b"<html> & </html>",
+        b"<html> &amp; 1 > 0",
         b"-rf",
         b"--help",
         b" blank before and after ",
@@ -437,6 +437,16 @@ fn difference(path: &[u8], aspect: Aspect, was: &dyn fmt::Debug, is: &dyn fmt::D
     Difference { path: path.to_vec(), aspect, told }
 }
 
+fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+/// Attributes of the one that the other has not, or not with this value.
+fn only_in(one: &BTreeMap<Vec<u8>, Vec<u8>>, other: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<String> {
+    let differing = one.iter().filter(|(name, value)| other.get(*name) != Some(value));
+    differing.map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
+}
+
 fn compare(path: &[u8], was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
     let mut note = |aspect, was: &dyn fmt::Debug, is: &dyn fmt::Debug| found.push(difference(path, aspect, was, is));
     if was.kind != is.kind {
@@ -455,17 +465,17 @@ fn compare(path: &[u8], was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
         note(Aspect::Content, &(was.size, &was.content), &(is.size, &is.content));
     }
     if was.target != is.target {
-        let show = |target: &Option<Vec<u8>>| target.as_ref().map(|target| target.escape_ascii().to_string());
-        note(Aspect::LinkTarget, &show(&was.target), &show(&is.target));
+        note(Aspect::LinkTarget, &was.target.as_deref().map(text), &is.target.as_deref().map(text));
     }
     if was.attributes != is.attributes {
-        note(Aspect::Attributes, &was.attributes, &is.attributes);
+        let (lost, gained) = (only_in(&was.attributes, &is.attributes), only_in(&is.attributes, &was.attributes));
+        note(Aspect::Attributes, &lost, &gained);
     }
     if was.device != is.device {
         note(Aspect::Device, &was.device, &is.device);
     }
     if was.same_as != is.same_as {
-        note(Aspect::HardLinks, &was.same_as, &is.same_as);
+        note(Aspect::HardLinks, &was.same_as.as_deref().map(text), &is.same_as.as_deref().map(text));
     }
     let sparse = was.allocated + HOLE_BYTES_MIN <= was.size;
     if sparse && is.allocated > was.allocated + HOLE_BYTES_MIN {

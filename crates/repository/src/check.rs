@@ -290,7 +290,9 @@ impl<'a> Check<'a> {
             return Err("its content does not fit its name".to_owned());
         }
         let header = read_header(self.repository.key(), body)?;
-        if !expected.iter().all(|blob| header.contains(blob)) {
+        // Both are in order of offsets; the index may know fewer blobs than the pack has.
+        let mut there = header.iter();
+        if !expected.iter().all(|blob| there.any(|other| other == blob)) {
             return Err("its header and the index name different blobs".to_owned());
         }
         for blob in &header {

@@ -30,6 +30,7 @@ pub(crate) mod failure;
 pub(crate) mod groups;
 mod identity;
 pub(crate) mod layout;
+mod mended;
 mod owner;
 mod probe;
 mod reclaim;

@@ -9,20 +9,19 @@
 //! intact was removed on purpose and is not brought back.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use repository::{Cost, Finding, Id, Index, Passcode, Repository};
 use sha2::{Digest, Sha256};
-use storage::{Entry, ErrorKind, Prefixed, Shared, Storage, Version};
+use storage::{Entry, ErrorKind, Prefixed, Shared};
 
 use super::catalogue::CatalogueEntry;
+use super::mended::Mended;
 use super::{Store, failure, layout};
 use crate::{Error, ErrorKind as Kind, Result};
 
-const CONFIG: &str = "config";
-const KEYS: &str = "keys/";
+pub(super) const CONFIG: &str = "config";
+pub(super) const KEYS: &str = "keys/";
 const INDEX: &str = "index/";
 /// So often the index is read anew when files of it turn out damaged or vanish.
 const INDEX_TRIES_MAX: u32 = 5;
@@ -57,7 +56,11 @@ impl Store {
     /// Opens the vault of this backup and checks that the entry was written by somebody who knew its passcode.
     pub fn open_vault(&self, entry: &CatalogueEntry, passcode: &Passcode) -> Result<Repository> {
         let what = format!("cannot open the vault of backup '{}'", entry.name);
-        let vault = match self.open_vault_files(&entry.vault, passcode, std::slice::from_ref(&entry.vault_config)) {
+        let vault = match self.open_vault_files(
+            &entry.vault,
+            passcode,
+            std::slice::from_ref(&entry.vault_config),
+        ) {
             Ok(vault) => vault,
             Err(e) if e.kind == repository::ErrorKind::WrongPasscode => {
                 let message = format!(
@@ -240,8 +243,10 @@ impl Store {
         let Some(files) = best_of(&originals, &copies, known).filter(|files| *files != originals) else {
             return Err(first);
         };
-        match Repository::open(Arc::new(View { inner, files: Some(files), hidden: HashSet::new() }), passcode)
-        {
+        match Repository::open(
+            Arc::new(Mended { inner, files: Some(files), hidden: HashSet::new() }),
+            passcode,
+        ) {
             Ok(repository) => {
                 tracing::warn!(vault, reason = %first, "config or keys are lost or damaged; the second copies were used");
                 Ok(repository)
@@ -343,100 +348,6 @@ fn best_of(originals: &SmallFiles, copies: &SmallFiles, known: &[String]) -> Opt
     Some(files)
 }
 
-/// A vault as it would be with its damaged files mended: config and keys from memory, damaged index files left out.
-#[derive(Debug)]
-struct View {
-    inner: Shared,
-    /// In the place of config and keys.
-    files: Option<SmallFiles>,
-    /// Keys that no listing shows.
-    hidden: HashSet<String>,
-}
-
-impl View {
-    /// The content of a file that comes from memory; `None` if this key does not.
-    fn small(&self, operation: &'static str, key: &str) -> Option<storage::Result<&Vec<u8>>> {
-        let files = self.files.as_ref().filter(|_| key == CONFIG || key.starts_with(KEYS))?;
-        Some(files.0.get(key).ok_or_else(|| {
-            storage::Error::new(
-                ErrorKind::NotFound,
-                operation,
-                key,
-                &self.location(),
-                "there is no such file",
-            )
-        }))
-    }
-
-    fn entry(file: &str, bytes: &[u8]) -> Entry {
-        Entry { key: file.to_owned(), size: bytes.len() as u64, modified: None }
-    }
-}
-
-impl Storage for View {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn get(&self, key: &str, size_max: u64) -> storage::Result<Vec<u8>> {
-        match self.small("read", key) {
-            Some(found) => found.cloned(),
-            None => self.inner.get(key, size_max),
-        }
-    }
-
-    fn get_versioned(&self, key: &str, size_max: u64) -> storage::Result<(Vec<u8>, Version)> {
-        self.inner.get_versioned(key, size_max)
-    }
-
-    fn get_range(&self, key: &str, range: Range<u64>) -> storage::Result<Vec<u8>> {
-        let Some(found) = self.small("read", key) else { return self.inner.get_range(key, range) };
-        let cut = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let part = found.map(|bytes| cut.and_then(|(start, end)| bytes.get(start..end)))?;
-        part.map(<[u8]>::to_vec).ok_or_else(|| {
-            storage::Error::new(ErrorKind::Short, "read", key, &self.location(), "it ends before the range")
-        })
-    }
-
-    fn create(&self, key: &str, parts: &[&[u8]]) -> storage::Result<()> {
-        self.inner.create(key, parts)
-    }
-
-    fn replace(&self, key: &str, body: &[u8], expected: &Version) -> storage::Result<()> {
-        self.inner.replace(key, body, expected)
-    }
-
-    fn delete(&self, key: &str) -> storage::Result<()> {
-        self.inner.delete(key)
-    }
-
-    fn head(&self, key: &str) -> storage::Result<Option<Entry>> {
-        match self.small("look at", key) {
-            Some(found) => Ok(found.ok().map(|bytes| Self::entry(key, bytes))),
-            None => self.inner.head(key),
-        }
-    }
-
-    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> storage::Result<()>) -> storage::Result<()> {
-        if let Some(files) = self.files.as_ref().filter(|_| prefix == KEYS) {
-            let keys = files.0.iter().filter(|(file, _)| file.starts_with(KEYS));
-            return keys.map(|(file, bytes)| Self::entry(file, bytes)).try_for_each(visit);
-        }
-        self.inner.list(prefix, &mut |entry| match self.hidden.contains(&entry.key) {
-            true => Ok(()),
-            false => visit(entry),
-        })
-    }
-
-    fn free_space(&self) -> storage::Result<Option<u64>> {
-        self.inner.free_space()
-    }
-
-    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> storage::Result<u64> {
-        self.inner.clean_leftovers(prefix, age_min)
-    }
-}
-
 /// The index of a vault. Index files that are damaged are left out instead of blocking every backup and restore: what
 /// only they list counts as unknown, so the next backup stores it again. One that vanishes while it is to be read was
 /// deleted meanwhile; then the listing is made anew.
@@ -451,7 +362,7 @@ pub(crate) fn load_index(vault: &Repository, usable: &dyn Fn(Id) -> bool) -> Res
         }
         let hidden = damaged_index_files(vault)?;
         let inner = vault.storage().clone();
-        view = vault.with_storage(Arc::new(View { inner, files: None, hidden }));
+        view = vault.with_storage(Arc::new(Mended { inner, files: None, hidden }));
     }
 }
 

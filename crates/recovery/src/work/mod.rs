@@ -1,6 +1,6 @@
 //! What a job does: backup, restore, verification, scrub. All of it blocks, knows a store and components, and nothing
-//! of the server's state; whoever runs it (the server's jobs, the rescue command) watches through [`Control`] and
-//! [`StageSink`].
+//! of the server's state; whoever runs it (the server's jobs, the rescue command) watches through
+//! [`repository::Control`] and [`StageSink`].
 //!
 //! Each work may be killed at any instant and run again under the same job id:
 //!
@@ -33,9 +33,6 @@ pub use restore::{check_restore, recover_restore, run_restore};
 pub use scrub::scrub;
 pub use stages::StageSink;
 pub use undo::undo_backup;
-
-#[cfg(doc)]
-use repository::Control;
 
 /// A backup to make.
 #[derive(Clone, Debug)]

@@ -319,7 +319,7 @@ fn lock(vault: &Repository, task: &RestoreTask) -> Result<Option<Lock>> {
         LockOwner { hostname: format!("strongroom/{}", task.job_id), username: "strongroom".to_owned() };
     match vault.lock(LockKind::Shared, &owner) {
         Ok(lock) => Ok(Some(lock)),
-        Err(e) if matches!(e.kind, Engine::Denied | Engine::NoSpace | Engine::Forbidden) => {
+        Err(e) if matches!(e.kind, Engine::Denied | Engine::NoSpace) => {
             tracing::warn!(error = %e, "restoring without a lock on the vault");
             Ok(None)
         }

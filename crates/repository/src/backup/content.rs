@@ -102,7 +102,7 @@ pub(super) fn run_reader(
     chunks: &Sender<ChunkJob>,
 ) -> Result<()> {
     let mut reader =
-        Reader { blobs, chunker, names, chunks, sealer: blobs.sealer()?, buffer: Vec::new(), zeros: None };
+        Reader { blobs, chunker, names, chunks, sealer: blobs.sealer()?, buffer: Vec::new(), zeros: Vec::new() };
     while let Ok(job) = files.recv() {
         if blobs.writer.has_failed() {
             continue;
@@ -121,8 +121,8 @@ struct Reader<'a, 'b> {
     chunks: &'a Sender<ChunkJob>,
     sealer: Sealer,
     buffer: Vec<u8>,
-    /// Id of the zero chunk of [`CHUNK_MAX`] bytes, once it is stored.
-    zeros: Option<Id>,
+    /// Ids of the zero chunks of [`CHUNK_MIN`] and [`CHUNK_MAX`] bytes, once they are stored.
+    zeros: Vec<(u64, Id)>,
 }
 
 /// What reading a file came to.
@@ -319,28 +319,31 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// A hole of `length` bytes.
+    /// A hole of `length` bytes. It starts with a chunk of [`CHUNK_MIN`] zeros, since by such a one restic's
+    /// `restore --sparse` knows a file with holes.
     fn zero_chunks(&mut self, file: &Arc<LargeFile>, number: &mut usize, mut length: u64) -> Result<()> {
+        let mut part = length.min(CHUNK_MIN as u64);
         while length > 0 {
-            let part = length.min(CHUNK_MAX as u64);
-            let id = match self.zeros {
-                Some(id) if part == CHUNK_MAX as u64 => id,
-                _ => {
-                    let zeros = vec![0; usize::try_from(part).unwrap_or(CHUNK_MAX)];
-                    let id = Id::of(&zeros);
-                    self.blobs.store(&mut self.sealer, BlobKind::Data, id, &zeros)?;
-                    if part == CHUNK_MAX as u64 {
-                        self.zeros = Some(id);
-                    }
-                    id
-                }
-            };
-            file.set(*number, id);
+            file.set(*number, self.zero_chunk(part)?);
             *number += 1;
             self.blobs.control.progress.bytes(part);
             length -= part;
+            part = length.min(CHUNK_MAX as u64);
         }
         Ok(())
+    }
+
+    fn zero_chunk(&mut self, length: u64) -> Result<Id> {
+        if let Some((_, id)) = self.zeros.iter().find(|(known, _)| *known == length) {
+            return Ok(*id);
+        }
+        let zeros = vec![0; usize::try_from(length).unwrap_or(CHUNK_MAX)];
+        let id = Id::of(&zeros);
+        self.blobs.store(&mut self.sealer, BlobKind::Data, id, &zeros)?;
+        if [CHUNK_MIN, CHUNK_MAX].contains(&zeros.len()) {
+            self.zeros.push((length, id));
+        }
+        Ok(id)
     }
 }
 

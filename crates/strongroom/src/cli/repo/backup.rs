@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use repository::{BackupOutcome, BackupRequest, Compression, LockKind};
+use repository::{BackupOutcome, BackupRequest, Compression, Control, LockKind};
 use serde_json::{Value, json};
 
 use super::place::{Place, user_name};
 use super::{scan, short};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::progress::{self, Follower, Work};
 use crate::{terminal, words};
 
@@ -72,7 +72,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
         None => None,
     };
     let index = repository.load_index(&|_| true)?;
-    let mut request = BackupRequest::new(absolute(&arguments.paths)?);
+    let mut request = BackupRequest::new(existing(&arguments.paths, &control)?);
     request.excludes = arguments.excludes.clone();
     request.tags = arguments.tags.iter().flat_map(|tags| tags.split(',')).map(str::to_owned).collect();
     request.hostname = arguments.host.clone().unwrap_or_else(words::host_name);
@@ -98,8 +98,19 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     Ok(if control.warning_count() > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
-fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    paths.iter().map(|path| Ok(std::path::absolute(path)?)).collect()
+/// The paths, absolute. As with restic, one that is not there is named and left out, unless none is there.
+fn existing(paths: &[PathBuf], control: &Control) -> Result<Vec<PathBuf>> {
+    let absolute = paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+    let is_missing =
+        |path: &PathBuf| path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let (missing, existing): (Vec<_>, Vec<_>) = absolute.into_iter().partition(is_missing);
+    if existing.is_empty() {
+        return Err(Failure::new(Exit::Failed, "none of the paths to back up exists").into());
+    }
+    for path in missing {
+        control.warn(path.display().to_string(), "does not exist");
+    }
+    Ok(existing)
 }
 
 fn tell(outcome: &BackupOutcome, elapsed: std::time::Duration) -> std::io::Result<()> {
@@ -146,4 +157,19 @@ fn summary(outcome: &BackupOutcome, seconds: f64) -> Value {
         None => summary["dry_run"] = json!(true),
     }
     summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_there_is_named_and_left_out_unless_none_is_there() {
+        let place = tempfile::tempdir().unwrap();
+        let (there, missing) = (place.path().to_owned(), place.path().join("missing"));
+        let control = Control::new();
+        assert_eq!(existing(&[there.clone(), missing.clone()], &control).unwrap(), [there]);
+        assert_eq!(control.warnings()[0].item, missing.display().to_string());
+        assert!(existing(&[missing], &control).is_err());
+    }
 }
