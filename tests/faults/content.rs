@@ -2,7 +2,7 @@
 //! time and hash.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -50,11 +50,6 @@ impl Tree {
         Self(tree)
     }
 
-    /// How many things it holds.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// A few of the differences to another.
     pub fn differences(&self, other: &Self) -> String {
         let paths = self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path)));
@@ -92,8 +87,7 @@ pub struct Content {
 impl Content {
     /// Fills an empty directory.
     pub fn new(root: &Path, size: Size, seed: u64) -> Self {
-        let mut content =
-            Self { root: root.to_owned(), size, random: StdRng::seed_from_u64(seed), names: 0 };
+        let mut content = Self { root: root.to_owned(), size, random: StdRng::seed_from_u64(seed), names: 0 };
         for _ in 0..size.files {
             content.add();
         }
@@ -126,14 +120,20 @@ impl Content {
         }
         let half = self.size.large / 2;
         let (bytes, at) = (self.bytes(half), self.random.random_range(0..=half));
-        let mut large = OpenOptions::new().create(true).truncate(false).write(true).open(self.root.join("large.bin")).unwrap();
+        let mut large = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.root.join("large.bin"))
+            .unwrap();
         large.seek(SeekFrom::Start(at as u64)).unwrap();
         large.write_all(&bytes).unwrap();
     }
 
     fn add(&mut self) {
         self.names += 1;
-        let directory = self.root.join(format!("folder {}", self.names % 17)).join(format!("{}", self.names % 5));
+        let directory =
+            self.root.join(format!("folder {}", self.names % 17)).join(format!("{}", self.names % 5));
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join(format!("file-{:05}.dat", self.names));
         let length = self.random.random_range(0..20_000);
@@ -174,12 +174,4 @@ pub fn seed(test: &str) -> u64 {
     let seed = seed.unwrap_or_else(rand::random::<u64>);
     eprintln!("{test}: STRONGROOM_TEST_SEED={seed}");
     seed
-}
-
-/// Damages content without a trace in names or times: one byte of one file.
-pub fn flip(file: &Path) {
-    let mut bytes = fs::read(file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    File::create(file).unwrap().write_all(&bytes).unwrap();
 }

@@ -18,7 +18,8 @@ use crate::vault::{self, Traces};
 
 /// How many kills there are in all; each test takes its part.
 fn kills(part: f64) -> usize {
-    let all: f64 = std::env::var("STRONGROOM_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(24.0);
+    let all: f64 =
+        std::env::var("STRONGROOM_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(24.0);
     ((all * part).round() as usize).max(1)
 }
 
@@ -132,7 +133,11 @@ fn a_server_killed_during_backups_harms_none_and_shows_none_half_made() {
     victim.client.back_up("g001");
     let time = begun.elapsed();
     backups.insert("g001".to_owned(), content.tree());
-    eprintln!("kill during backup: one takes {} ms, a start {} ms", time.as_millis(), victim.start_time.as_millis());
+    eprintln!(
+        "kill during backup: one takes {} ms, a start {} ms",
+        time.as_millis(),
+        victim.start_time.as_millis()
+    );
 
     for round in 2.. {
         content.change();
@@ -239,8 +244,7 @@ fn a_server_killed_while_it_deletes_keeps_what_the_others_need() {
             let path = format!("admin/system/disasterrecovery/stores/s1/backups/{doomed}/delete");
             let _ = client.post(&path, &[("async", wait)]);
         });
-        let (entry, record) =
-            (site.store().join(format!("backups/{doomed}.json")).exists(), !freed(&site));
+        let (entry, record) = (site.store().join(format!("backups/{doomed}.json")).exists(), !freed(&site));
         let phase = match (entry, record) {
             (true, false) => "not begun",
             (true, true) => "record written, still listed",
@@ -254,7 +258,10 @@ fn a_server_killed_while_it_deletes_keeps_what_the_others_need() {
             false => drop(backups.remove(&doomed)),
             // It is whole as long as it is listed, and can be deleted again.
             true => {
-                assert!(job.is_none_or(|job| job["status"] != "COMPLETED"), "deleted, it is said, and still listed");
+                assert!(
+                    job.is_none_or(|job| job["status"] != "COMPLETED"),
+                    "deleted, it is said, and still listed"
+                );
                 victim.check(&backups);
                 victim.client.delete(&doomed).ok();
                 backups.remove(&doomed);

@@ -1,1 +1,215 @@
-//! x
+//! kill -9 right before the first, second, third … of the system calls that make things durable or visible.
+//!
+//! Random instants seldom hit the few microseconds in which an operation commits; strace hits each of them. It
+//! counts per thread, so call n dies at the first thread that reaches its nth. One round for each n, until the
+//! operation gets through alive.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use strongroom_tests::server::{Client, Options, PASSCODE, Server, Site, wait_for};
+
+use crate::content::{Content, Size, seed};
+use crate::vault;
+
+/// Calls that change names.
+const NAMES: &str = "renameat2,rename,renameat,linkat,link";
+/// Calls that make durable.
+const SYNCS: &str = "fsync,fdatasync,syncfs,sync_file_range";
+/// Calls that remove.
+const REMOVALS: &str = "unlink,unlinkat,rmdir";
+/// More calls of one kind than this are sampled.
+const CALLS_ALL: usize = 24;
+
+/// A tracer that kills a server at its nth call of these.
+struct Tracer(Child);
+
+impl Tracer {
+    fn attach(server: &Server<'_>, calls: &str, n: usize) -> Self {
+        let child = Command::new("strace")
+            .args(["-f", "-qqq", "-o", "/dev/null", "-p", &server.pid().to_string()])
+            .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:signal=KILL:when={n}")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace: apt-get install strace");
+        let tasks = format!("/proc/{}/task", server.pid());
+        wait_for("strace to hold all threads", || {
+            let all = vault::names(tasks.as_ref());
+            let traced = |task: &String| {
+                let status = fs::read_to_string(format!("{tasks}/{task}/status")).unwrap_or_default();
+                status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+            };
+            all.iter().all(traced).then_some(())
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // Interrupted it lets go of the server; killed it would leave it stopped.
+        let pid = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let _ = self.0.wait();
+    }
+}
+
+/// Each n while few, then fewer and fewer.
+fn next(n: usize) -> usize {
+    if n < CALLS_ALL { n + 1 } else { n + n / 2 }
+}
+
+fn run_every_call() -> bool {
+    std::env::var("STRONGROOM_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(24) >= 100
+}
+
+/// What is traced in a normal run, and in a long one.
+fn kinds() -> &'static [&'static str] {
+    if run_every_call() { &[NAMES, SYNCS, REMOVALS] } else { &[NAMES] }
+}
+
+/// Posts, and waits until the job has ended or the server is dead. The id of the job, if it was told.
+fn post_and_follow(client: &Client, server: &mut Server<'_>, path: &str, fields: &[(&str, &str)]) -> bool {
+    let Ok(reply) = client.post(&format!("admin/system/disasterrecovery/{path}"), fields) else {
+        return false;
+    };
+    let Some(id) = reply.json["jobid"].as_str().map(str::to_owned) else { return server.is_alive() };
+    wait_for("the end of the job or of the server", || {
+        if !server.is_alive() {
+            return Some(false);
+        }
+        let job = client.get(&format!("admin/jobs/{id}")).ok()?;
+        matches!(job.json["status"].as_str(), Some("COMPLETED" | "FAILED")).then_some(true)
+    })
+}
+
+const TINY: Size = Size { files: 12, large: 200_000 };
+
+#[test]
+fn a_restore_killed_at_each_call_ends_before_or_after_and_never_between() {
+    let site = Site::new(Options::default());
+    let mut content = Content::new(&site.content(), TINY, seed("restore killed at calls"));
+    let mut server = site.start();
+    server.client().register(&site);
+    server.client().back_up("b");
+    let backed_up = content.tree();
+    for calls in kinds() {
+        let (mut n, mut outcomes) = (1, Vec::new());
+        loop {
+            content.change();
+            let before = content.tree();
+            let client = server.client();
+            let known = client.jobs();
+            let tracer = Tracer::attach(&server, calls, n);
+            let survived = post_and_follow(
+                &client,
+                &mut server,
+                "stores/s1/backups/b/restore",
+                &[("passcode", PASSCODE)],
+            );
+            drop(tracer);
+            let phase = vault::restore_phase(&site);
+            if !survived {
+                server.wait();
+                server = site.start();
+            }
+            let client = server.client();
+            let new = client.jobs().into_iter().find(|id| !known.contains(id));
+            let job = new.map(|id| client.ended(&id));
+            let status = job.as_ref().map_or("not accepted", |job| job["status"].as_str().unwrap());
+            outcomes.push(format!("{n}: {phase} → {status}"));
+            let expected = if status == "COMPLETED" { &backed_up } else { &before };
+            let now = content.tree();
+            assert!(
+                now == *expected,
+                "call {n} of {calls} ({phase}, {status}):\n{}",
+                now.differences(expected)
+            );
+            vault::nothing_half_made(&site);
+            if survived {
+                break;
+            }
+            n = next(n);
+        }
+        eprintln!("restore, {calls}: {}", outcomes.join("; "));
+        assert!(n > 3, "too few calls were met: {n}");
+    }
+    assert_eq!(server.client().backups(), ["b"]);
+    vault::verifies(&site.store());
+    vault::restic_agrees(&site.store());
+}
+
+#[test]
+fn a_backup_killed_at_each_call_is_listed_whole_or_not_at_all() {
+    let site = Site::new(Options::default());
+    let mut content = Content::new(&site.content(), TINY, seed("backup killed at calls"));
+    let mut server = site.start();
+    server.client().register(&site);
+    server.client().back_up("b0");
+    let mut expected = vec!["b0".to_owned()];
+    for calls in kinds() {
+        let (mut n, mut outcomes) = (1, Vec::new());
+        loop {
+            content.change();
+            let client = server.client();
+            let name = format!("b{}-{n}", calls.len());
+            let (known, traces) = (client.jobs(), vault::Traces::of(&site.store()));
+            let tracer = Tracer::attach(&server, calls, n);
+            let fields = [("name", name.as_str()), ("passcode", PASSCODE)];
+            let survived = post_and_follow(&client, &mut server, "stores/s1/backups/create", &fields);
+            drop(tracer);
+            let phase = vault::backup_phase(&site.store(), &name, &traces);
+            if !survived {
+                server.wait();
+                server = site.start();
+            }
+            let client = server.client();
+            let new = client.jobs().into_iter().find(|id| !known.contains(id));
+            let job = new.map(|id| client.ended(&id));
+            let status = job.as_ref().map_or("not accepted", |job| job["status"].as_str().unwrap());
+            outcomes.push(format!("{n}: {phase} → {status}"));
+            if status == "COMPLETED" {
+                expected.push(name);
+                expected.sort();
+            }
+            assert_eq!(client.backups(), expected, "call {n} of {calls}");
+            vault::nothing_half_made(&site);
+            if survived {
+                break;
+            }
+            n = next(n);
+        }
+        eprintln!("backup, {calls}: {}", outcomes.join("; "));
+        assert!(n > 3, "too few calls were met: {n}");
+        vault::verifies(&site.store());
+        vault::restic_agrees(&site.store());
+    }
+}
+
+#[test]
+fn a_first_start_killed_at_each_call_starts_the_next_time() {
+    for calls in [NAMES, SYNCS] {
+        let mut n = 1;
+        loop {
+            let site = Site::new(Options::default());
+            fs::remove_dir_all(site.data()).unwrap();
+            let prefix =
+                ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .chain([format!("inject={calls}:signal=KILL:when={n}")])
+                    .collect();
+            let launch = strongroom_tests::server::Launch { prefix, environment: Vec::new() };
+            let mut first = site.launch(&launch);
+            let survived = first.answers();
+            first.kill();
+            site.start().stop();
+            if survived {
+                break;
+            }
+            n = next(n);
+        }
+        eprintln!("first start, {calls}: {} calls", n - 1);
+    }
+}

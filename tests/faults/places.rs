@@ -20,9 +20,10 @@ fn json(file: &Path) -> Value {
 /// A number anywhere in a small file of the store.
 fn number(value: &Value, key: &str) -> Option<u64> {
     match value {
-        Value::Object(object) => {
-            object.get(key).and_then(Value::as_u64).or_else(|| object.values().find_map(|part| number(part, key)))
-        }
+        Value::Object(object) => object
+            .get(key)
+            .and_then(Value::as_u64)
+            .or_else(|| object.values().find_map(|part| number(part, key))),
         _ => None,
     }
 }
@@ -72,6 +73,11 @@ fn a_store_that_vanishes_is_unreachable_and_works_again_when_it_is_back() {
     fs::rename(&gone, &here).unwrap();
     assert_eq!(client.backups(), ["b"]);
     client.back_up("c");
+    // What could not be tidied up while the store was gone goes with the next deletion, or within the hour.
+    client.delete("b").ok();
+    wait_for("the running record to go", || vault::names(&here.join("running")).is_empty().then_some(()));
+    wait_for("the space to be freed", || (Traces::of(&here).deleted == 0).then_some(()));
+    assert_eq!(client.backups(), ["c"]);
     vault::nothing_half_made(&site);
     vault::verifies(&here);
     assert!(server.is_alive());
@@ -99,7 +105,10 @@ fn two_servers_on_one_store_see_each_other_and_one_of_them_deletes() {
     assert!(epoch() > first, "the second registration took the right to delete over");
     assert_eq!(b.backups(), ["of a"], "adopted with its backups");
     let added = b.back_up("of b")["result"]["bytesAdded"].as_u64().unwrap();
-    assert!(added < 1 << 20, "the same data under the same passcode is stored once, but {added} bytes were added");
+    assert!(
+        added < 1 << 20,
+        "the same data under the same passcode is stored once, but {added} bytes were added"
+    );
     assert_eq!(a.backups(), ["of a", "of b"]);
 
     // Both at once, under two names and under one.
@@ -114,14 +123,17 @@ fn two_servers_on_one_store_see_each_other_and_one_of_them_deletes() {
     let jobs = [0, 1].map(|n: usize| job_id(&clients[n].create("same").ok()).to_owned());
     gates.iter().for_each(Gate::reached);
     gates.iter().for_each(Gate::open);
-    let mut statuses = [0, 1].map(|n: usize| clients[n].ended(&jobs[n])["status"].as_str().unwrap().to_owned());
+    let mut statuses =
+        [0, 1].map(|n: usize| clients[n].ended(&jobs[n])["status"].as_str().unwrap().to_owned());
     statuses.sort();
     assert_eq!(statuses, ["COMPLETED", "FAILED"], "one name, one backup");
     vault::verifies(&store);
 
     // A is no longer the one who may free space.
     a.delete("both 0").ok();
-    wait_for("A to learn that it may not delete", || sites[0].log().contains("the right to delete").then_some(()));
+    wait_for("A to learn that it may not delete", || {
+        sites[0].log().contains("the right to delete").then_some(())
+    });
     assert_eq!(b.backups(), ["both 1", "of a", "of b", "same"]);
     assert_eq!(Traces::of(&store).deleted, 1);
 
@@ -261,6 +273,11 @@ impl SmallDisk {
         fs::remove_file(self.filler()).unwrap();
     }
 
+    fn grow(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+
     fn filler(&self) -> PathBuf {
         self.0.join("filler")
     }
@@ -315,7 +332,9 @@ fn a_server_whose_state_has_no_room_says_so_and_works_again_with_room() {
     gate.reached();
     disk.fill();
     gate.open();
-    wait_for("the backup to be in the catalogue", || site.store().join("backups/e.json").exists().then_some(()));
+    wait_for("the backup to be in the catalogue", || {
+        site.store().join("backups/e.json").exists().then_some(())
+    });
     client.get("admin").unwrap().ok();
     disk.make_room();
     assert_eq!(client.ended(&job)["status"], "COMPLETED");
@@ -358,8 +377,8 @@ fn a_backup_into_a_full_store_fails_and_harms_no_earlier_one() {
     }
     client.completed(&client.restore("b").ok());
     assert!(content.tree() == tree, "{}", content.tree().differences(&tree));
-    client.delete("b"); // answers, whatever it answers
     disk.make_room();
+    disk.grow("40m");
     assert!(server.is_alive());
     content.change();
     client.back_up("d");

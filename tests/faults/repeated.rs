@@ -116,7 +116,10 @@ fn a_stopped_server_pauses_its_backup_and_the_next_start_finishes_the_same_job()
     let packs = Traces::of(&site.store()).packs;
     wait_for("the first new pack", || (Traces::of(&site.store()).packs > packs).then_some(()));
     assert!(server.stop().success());
-    assert!(!site.store().join("backups/in the data.json").exists(), "it was stopped too late to show anything");
+    assert!(
+        !site.store().join("backups/in the data.json").exists(),
+        "it was stopped too late to show anything"
+    );
     let server = site.start();
     let ended = client.ended(&job);
     assert_eq!(ended["status"], "COMPLETED", "{ended}");

@@ -70,7 +70,8 @@ pub fn restic_agrees(store: &Path) {
 
 /// Stock restic in a vault.
 pub fn restic(vault: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(std::env::var_os("STRONGROOM_TEST_RESTIC_OLD").unwrap_or_else(|| "restic".into()));
+    let mut command =
+        Command::new(std::env::var_os("STRONGROOM_TEST_RESTIC_OLD").unwrap_or_else(|| "restic".into()));
     command.arg("--no-cache").arg("-r").arg(vault).args(arguments).env("RESTIC_PASSWORD", PASSCODE);
     command.output().expect("restic: apt-get install restic")
 }

@@ -33,7 +33,8 @@ pub fn strongroom_path() -> PathBuf {
 /// A command of ours that knows nothing of this process's environment but its passcode.
 pub fn strongroom<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(strongroom_path());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STRONGROOM_")) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STRONGROOM_"))
+    {
         command.env_remove(name);
     }
     command.args(arguments).env("STRONGROOM_PASSCODE", PASSCODE).env_remove("NO_COLOR");
@@ -164,7 +165,9 @@ impl Ran {
     /// Standard output as one JSON value a line.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}\n{self}"));
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}\n{self}"))
+        };
         self.out.lines().map(parse).collect()
     }
 }
@@ -184,7 +187,11 @@ pub fn run(command: &mut Command) -> Ran {
         if since.elapsed() > DEADLINE {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{line}\nis still running after {DEADLINE:?}\n{}{}", out.join().unwrap(), err.join().unwrap());
+            panic!(
+                "{line}\nis still running after {DEADLINE:?}\n{}{}",
+                out.join().unwrap(),
+                err.join().unwrap()
+            );
         }
         std::thread::sleep(Duration::from_millis(2));
     };

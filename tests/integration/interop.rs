@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use repository::{Control, Passcode, Repository};
+use repository::{Passcode, Repository};
 use storage::{Directory, DirectoryOptions};
 use strongroom_tests::tree::{Aspect, Picture, am_root, make_odd_tree, make_unnameable_paths, noise};
 
@@ -65,7 +65,11 @@ fn restic_cannot_restore(restic: &Restic) -> Vec<(&'static str, Aspect, &'static
         ("links/other/a second name of a symbolic link", Aspect::HardLinks, "as above"),
     ];
     if restic.version < (0, 15) && am_root() {
-        but.push(("attributes/link", Aspect::Attributes, "restic sets a link's attributes on what it points to"));
+        but.push((
+            "attributes/link",
+            Aspect::Attributes,
+            "restic sets a link's attributes on what it points to",
+        ));
         but.push(("attributes/file", Aspect::Attributes, "as above: the link points to it"));
     }
     if restic.version < (0, 16) {
@@ -101,11 +105,165 @@ fn strongroom_checks_and_restores_what_restic_backed_up() {
         place.repo(["restore", "latest", "--verify", "--target", target.to_str().unwrap()]).expect(0);
         let mut but = vec![("special/socket", Aspect::Missing, "restic does not back up sockets")];
         if restic.version < (0, 15) && am_root() {
-            but.push(("attributes/link", Aspect::Attributes, "restic 0.14 does not read attributes of links"));
+            but.push((
+                "attributes/link",
+                Aspect::Attributes,
+                "restic 0.14 does not read attributes of links",
+            ));
         }
         if restic.version < (0, 16) {
-            but.push(("links/not text", Aspect::LinkTarget, "restic 0.14 does not back up the bytes of such a target"));
+            but.push((
+                "links/not text",
+                Aspect::LinkTarget,
+                "restic 0.14 does not back up the bytes of such a target",
+            ));
         }
         before.assert_same_but(&Picture::take(&inside(&target, &source)), &format!("{restic:?}"), &but);
     }
+}
+
+#[test]
+fn both_prune_in_turn_and_nothing_is_lost() {
+    for restic in restics() {
+        let place = Place::with_repository();
+        let source = place.path("source");
+        fs::create_dir(&source).unwrap();
+        let mut generations = Vec::new();
+        for number in 0..6 {
+            change(&source, number);
+            generations.push(Picture::take(&source));
+            if number % 2 == 0 {
+                place.repo(["backup", source.to_str().unwrap(), "--host", "one"]).expect(0);
+            } else {
+                place.restic(&restic, ["backup", source.to_str().unwrap(), "--host", "one"]).expect(0);
+            }
+        }
+        place.repo(["forget", "--keep-last", "5", "--prune", "--max-unused", "0"]).expect(0);
+        everything_is_there(&place, &restic, &source, &generations[1..]);
+        let forget = ["forget", "--keep-last", "4", "--prune", "--max-unused", "0", "--group-by", "host"];
+        place.restic(&restic, forget).expect(0);
+        everything_is_there(&place, &restic, &source, &generations[2..]);
+        place.repo(["forget", "--keep-last", "3"]).expect(0);
+        place.repo(["prune", "--max-unused", "0"]).expect(0);
+        everything_is_there(&place, &restic, &source, &generations[3..]);
+        place.restic(&restic, ["forget", "--keep-last", "1", "--prune", "--max-unused", "0"]).expect(0);
+        everything_is_there(&place, &restic, &source, &generations[5..]);
+        // What both call unused is gone: a second prune of either finds nothing.
+        let again = place.repo(["--json", "prune", "--max-unused", "0"]).expect(0).json();
+        assert_eq!((&again[0]["packs_removed"], &again[0]["packs_repacked"]), (&0.into(), &0.into()), "{again:?}");
+    }
+}
+
+/// The next generation of a source: some files stay, some change, some go.
+fn change(source: &Path, number: u64) {
+    fs::write(source.join("stays"), noise(7, 700_000)).unwrap();
+    fs::write(source.join("changes in the middle"), {
+        let mut bytes = noise(8, 3_000_000);
+        bytes[1_000_000..1_100_000].copy_from_slice(&noise(100 + number, 100_000));
+        bytes
+    })
+    .unwrap();
+    fs::write(source.join(format!("of generation {number}")), noise(200 + number, 400_000)).unwrap();
+    if number >= 2 {
+        fs::remove_file(source.join(format!("of generation {}", number - 2))).unwrap();
+    }
+    let below = source.join(format!("directory {number}"));
+    fs::create_dir(&below).unwrap();
+    for i in 0..50 {
+        fs::write(below.join(format!("{i}")), format!("{number} {i}")).unwrap();
+    }
+}
+
+/// Both programs find the repository whole, and each generation comes back by the hand of either.
+fn everything_is_there(place: &Place, restic: &Restic, source: &Path, generations: &[Picture]) {
+    place.repo(["check", "--read-data"]).expect(0);
+    place.restic(restic, ["check", "--read-data"]).expect(0).expect_text("no errors were found");
+    let snapshots = place.repo(["--json", "snapshots"]).expect(0).json().remove(0);
+    let snapshots = snapshots.as_array().unwrap().clone();
+    assert_eq!(snapshots.len(), generations.len());
+    for (snapshot, before) in snapshots.iter().zip(generations) {
+        let id = snapshot["id"].as_str().unwrap();
+        let (ours, theirs) = (place.path("ours"), place.path("theirs"));
+        place.repo(["restore", id, "--target", ours.to_str().unwrap()]).expect(0);
+        before.assert_same(&Picture::take(&inside(&ours, source)), "restored by strongroom");
+        place.restic(restic, ["restore", id, "--target", theirs.to_str().unwrap()]).expect(0);
+        before.assert_same(&Picture::take(&inside(&theirs, source)), "restored by restic");
+        fs::remove_dir_all(&ours).unwrap();
+        fs::remove_dir_all(&theirs).unwrap();
+    }
+}
+
+#[test]
+fn each_lists_what_the_other_wrote_in_the_same_words() {
+    for restic in restics() {
+        let place = Place::with_repository();
+        let source = place.path("source");
+        make_odd_tree(&source);
+        let path = source.to_str().unwrap();
+        place.repo(["backup", path, "--tag", "by us", "--tag", "second", "--host", "here"]).expect(0);
+        place.restic(&restic, ["backup", path, "--tag", "by them", "--host", "there"]).expect(0);
+
+        let ours = place.repo(["--json", "snapshots"]).expect(0).json().remove(0);
+        let theirs = place.restic(&restic, ["--json", "snapshots"]).expect(0).json().remove(0);
+        for list in [&ours, &theirs] {
+            assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
+        }
+        for (one, other) in ours.as_array().unwrap().iter().zip(theirs.as_array().unwrap()) {
+            for field in ["id", "short_id", "time", "tree", "paths", "hostname", "tags", "parent"] {
+                assert_eq!(one[field], other[field], "{field}");
+            }
+        }
+        for host in ["here", "there"] {
+            let id = ours.as_array().unwrap().iter().find(|snapshot| snapshot["hostname"] == host).unwrap();
+            let id = id["id"].as_str().unwrap();
+            let (ours, theirs) = (place.repo(["--json", "ls", id]), place.restic(&restic, ["--json", "ls", id]));
+            let (ours, theirs) = (ours.expect(0).json(), theirs.expect(0).json());
+            assert_eq!(ours.len(), theirs.len(), "entries of the snapshot of {host}");
+            for (one, other) in ours.iter().zip(&theirs).skip(1) {
+                for field in ["name", "path", "type", "uid", "gid", "mode", "mtime", "size"] {
+                    assert_eq!(one[field], other[field], "{field} of {other}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plain_tree_gets_the_same_tree_id_from_both() {
+    let place = Place::with_repository();
+    let source = place.path("source");
+    fs::create_dir_all(source.join("below/and below")).unwrap();
+    fs::create_dir(source.join("empty directory")).unwrap();
+    for (name, content) in [("a file", "one\n"), ("empty", ""), ("below/b-1.txt", "two"), ("below/and below/c", "3")] {
+        fs::write(source.join(name), content).unwrap();
+    }
+    fs::hard_link(source.join("a file"), source.join("below/the same file")).unwrap();
+    std::os::unix::fs::symlink("a file", source.join("link")).unwrap();
+    let restic = restic();
+    place.repo(["backup", source.to_str().unwrap(), "--host", "ours"]).expect(0);
+    // Without a parent, so that nothing is taken over from our snapshot.
+    place.restic(&restic, ["backup", source.to_str().unwrap(), "--host", "theirs", "--force"]).expect(0);
+
+    let options = DirectoryOptions::default();
+    let storage = Arc::new(Directory::open(&place.repository(), options).unwrap());
+    let repository = Repository::open(storage, &Passcode::new(PASSCODE.to_owned())).unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    let snapshots = repository.snapshots().unwrap().0;
+    let trees: Vec<_> = snapshots
+        .iter()
+        .map(|(id, _)| {
+            let mut trees = Vec::new();
+            repository::walk(&repository, &index, *id, &mut |path, node| {
+                // What lies above the source may change between the two backups.
+                if path.starts_with(source.as_os_str().as_encoded_bytes()) {
+                    trees.extend(node.subtree);
+                }
+                Ok(())
+            })
+            .unwrap();
+            trees
+        })
+        .collect();
+    assert_eq!(trees[0].len(), 4);
+    assert_eq!(trees[0], trees[1], "tree ids of strongroom and of {restic:?}");
 }

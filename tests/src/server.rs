@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use ureq::Agent;
@@ -175,7 +175,9 @@ impl Site {
 
     /// The same as text.
     pub fn log(&self) -> String {
-        fs::read(self.log_file()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.log_file())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Every reply that any client of this site got.
@@ -221,8 +223,18 @@ impl Site {
         fs::write(&file, password).unwrap();
         let (config, file) = (self.config(), file.display().to_string());
         let config = config.display().to_string();
-        let arguments =
-            ["user", "add", "--config", &config, "--username", username, "--role", role, "--password-file", &file];
+        let arguments = [
+            "user",
+            "add",
+            "--config",
+            &config,
+            "--username",
+            username,
+            "--role",
+            role,
+            "--password-file",
+            &file,
+        ];
         let output = run(&arguments, &[]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -264,7 +276,12 @@ impl Site {
 
     /// A client of somebody who is not logged in.
     pub fn stranger(&self) -> Client {
-        Client { agent: agent(&self.certificate()), base: self.url(), token: None, replies: self.replies.clone() }
+        Client {
+            agent: agent(&self.certificate()),
+            base: self.url(),
+            token: None,
+            replies: self.replies.clone(),
+        }
     }
 
     /// A client of the administrator. The token is the one of the last time as long as it is valid: a server that
@@ -438,7 +455,12 @@ impl Reply {
     /// The body, which must be no error.
     #[track_caller]
     pub fn ok(self) -> Value {
-        assert!(self.status == 200 && self.code() == 0 && self.json.is_object(), "HTTP {}: {}", self.status, self.text);
+        assert!(
+            self.status == 200 && self.code() == 0 && self.json.is_object(),
+            "HTTP {}: {}",
+            self.status,
+            self.text
+        );
         self.json
     }
 
@@ -468,15 +490,20 @@ impl Client {
     /// Logs in; must succeed.
     pub fn log_in(&mut self, username: &str, password: &str) {
         self.token = None;
-        let fields =
-            [("username", username), ("password", password), ("client", "referer"), ("referer", "http"), ("expiration", "720")];
+        let fields = [
+            ("username", username),
+            ("password", password),
+            ("client", "referer"),
+            ("referer", "http"),
+            ("expiration", "720"),
+        ];
         let reply = self.post("sharing/rest/generateToken", &fields).unwrap().ok();
         self.token = Some(reply["token"].as_str().unwrap().to_owned());
     }
 
     /// Reads a resource as JSON.
     pub fn get(&self, path: &str) -> Result<Reply> {
-        let mut request = self.agent.get(format!("{}/{path}", self.base)).query("f", "json");
+        let mut request = self.agent.get(self.address_of(path)).query("f", "json");
         if let Some(token) = &self.token {
             request = request.header("X-Esri-Authorization", format!("Bearer {token}"));
         }
@@ -485,12 +512,16 @@ impl Client {
 
     /// Runs an operation.
     pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> Result<Reply> {
-        let mut request = self.agent.post(format!("{}/{path}", self.base));
+        let mut request = self.agent.post(self.address_of(path));
         if let Some(token) = &self.token {
             request = request.header("X-Esri-Authorization", format!("Bearer {token}"));
         }
         let format = (!fields.iter().any(|(name, _)| *name == "f")).then_some(("f", "json"));
         self.read(request.send_form(fields.iter().copied().chain(format)))
+    }
+
+    fn address_of(&self, path: &str) -> String {
+        format!("{}/{}", self.base, path.replace(' ', "%20"))
     }
 
     fn read(&self, reply: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply> {
@@ -515,12 +546,19 @@ impl Client {
     /// Registers the directory `s1` of the site as the default store `s1`.
     pub fn register(&self, site: &Site) {
         let settings = serde_json::json!({"type": "FILESYSTEM", "rootDir": site.store()}).to_string();
-        self.dr_post("stores/register", &[("storeName", "s1"), ("isDefault", "true"), ("settings", &settings)]).ok();
+        self.dr_post(
+            "stores/register",
+            &[("storeName", "s1"), ("isDefault", "true"), ("settings", &settings)],
+        )
+        .ok();
     }
 
     /// Asks for a backup in `s1`.
     pub fn create(&self, name: &str) -> Reply {
-        self.dr_post("stores/s1/backups/create", &[("name", name), ("passcode", PASSCODE), ("description", "")])
+        self.dr_post(
+            "stores/s1/backups/create",
+            &[("name", name), ("passcode", PASSCODE), ("description", "")],
+        )
     }
 
     /// Makes a backup in `s1`, which must succeed; returns its job.

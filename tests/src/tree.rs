@@ -15,8 +15,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, lsetxattr,
-    makedev, mknodat, openat, readlinkat, statat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
+    lsetxattr, makedev, mknodat, openat, readlinkat, statat, utimensat,
 };
 
 /// Holes smaller than this may fill up in a copy.
@@ -194,8 +194,9 @@ fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 
 fn attributes(at: &Path) {
     let set = |name: &str, attribute: &str, value: &[u8]| {
-        lsetxattr(at.join(name), attribute, value, XattrFlags::empty())
-            .unwrap_or_else(|e| panic!("cannot set {attribute} on {name}: {e}; tests need a temporary directory with attributes"));
+        lsetxattr(at.join(name), attribute, value, XattrFlags::empty()).unwrap_or_else(|e| {
+            panic!("cannot set {attribute} on {name}: {e}; tests need a temporary directory with attributes")
+        });
     };
     const NOBODY: u32 = u32::MAX;
     let (owner, user, group, any_group, mask, other) = (1, 2, 4, 8, 16, 32);
@@ -309,7 +310,8 @@ fn times(at: &Path) {
         ("2200", 7_258_118_400, 999_999_999),
     ];
     for (name, seconds, nanoseconds) in times {
-        let (file, below, link) = (at.join(name), at.join(format!("{name} dir")), at.join(format!("{name} link")));
+        let (file, below, link) =
+            (at.join(name), at.join(format!("{name} dir")), at.join(format!("{name} link")));
         fs::write(&file, name).unwrap();
         fs::create_dir(&below).unwrap();
         fs::write(below.join("younger than its directory"), "").unwrap();
@@ -383,7 +385,8 @@ impl Picture {
     /// Writes down a whole tree. Goes through descriptors, so that no path is too long.
     pub fn take(root: &Path) -> Self {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(root, flags, Mode::empty()).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
+        let fd = rustix::fs::open(root, flags, Mode::empty())
+            .unwrap_or_else(|e| panic!("{}: {e}", root.display()));
         let mut entries = BTreeMap::new();
         entries.insert(Vec::new(), entry(&fd, b".").1);
         let mut inodes: HashMap<(u64, u64), Vec<Vec<u8>>> = HashMap::new();
@@ -424,7 +427,9 @@ impl Picture {
         let mut differences = self.differences(copy);
         for (path, aspect, reason) in but {
             let at = differences.iter().position(|d| d.path == path.as_bytes() && d.aspect == *aspect);
-            let at = at.unwrap_or_else(|| panic!("{what}: '{path}' was expected to differ in {aspect:?} ({reason})"));
+            let at = at.unwrap_or_else(|| {
+                panic!("{what}: '{path}' was expected to differ in {aspect:?} ({reason})")
+            });
             differences.remove(at);
         }
         assert!(differences.is_empty(), "{what}: {} differences: {differences:#?}", differences.len());
@@ -448,7 +453,8 @@ fn only_in(one: &BTreeMap<Vec<u8>, Vec<u8>>, other: &BTreeMap<Vec<u8>, Vec<u8>>)
 }
 
 fn compare(path: &[u8], was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
-    let mut note = |aspect, was: &dyn fmt::Debug, is: &dyn fmt::Debug| found.push(difference(path, aspect, was, is));
+    let mut note =
+        |aspect, was: &dyn fmt::Debug, is: &dyn fmt::Debug| found.push(difference(path, aspect, was, is));
     if was.kind != is.kind {
         return note(Aspect::Kind, &was.kind, &is.kind);
     }
@@ -468,7 +474,8 @@ fn compare(path: &[u8], was: &Entry, is: &Entry, found: &mut Vec<Difference>) {
         note(Aspect::LinkTarget, &was.target.as_deref().map(text), &is.target.as_deref().map(text));
     }
     if was.attributes != is.attributes {
-        let (lost, gained) = (only_in(&was.attributes, &is.attributes), only_in(&is.attributes, &was.attributes));
+        let (lost, gained) =
+            (only_in(&was.attributes, &is.attributes), only_in(&is.attributes, &was.attributes));
         note(Aspect::Attributes, &lost, &gained);
     }
     if was.device != is.device {
@@ -489,7 +496,8 @@ fn below(
     entries: &mut BTreeMap<Vec<u8>, Entry>,
     inodes: &mut HashMap<(u64, u64), Vec<Vec<u8>>>,
 ) {
-    let names: Vec<_> = Dir::read_from(dir).unwrap().map(|item| item.unwrap().file_name().to_bytes().to_vec()).collect();
+    let names: Vec<_> =
+        Dir::read_from(dir).unwrap().map(|item| item.unwrap().file_name().to_bytes().to_vec()).collect();
     let length = path.len();
     for name in names.iter().filter(|name| *name != b"." && *name != b"..") {
         if length > 0 {
@@ -512,7 +520,8 @@ fn entry(dir: &OwnedFd, name: &[u8]) -> ((u64, u64), Entry) {
     let stat = statat(dir, named(name), AtFlags::SYMLINK_NOFOLLOW).unwrap();
     let kind = FileType::from_raw_mode(stat.st_mode);
     let is_device = matches!(kind, FileType::BlockDevice | FileType::CharacterDevice);
-    let target = (kind == FileType::Symlink).then(|| readlinkat(dir, named(name), Vec::new()).unwrap().into_bytes());
+    let target =
+        (kind == FileType::Symlink).then(|| readlinkat(dir, named(name), Vec::new()).unwrap().into_bytes());
     let is_file = kind == FileType::RegularFile;
     let entry = Entry {
         kind,

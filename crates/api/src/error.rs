@@ -154,7 +154,7 @@ pub(crate) fn wire_code(kind: ErrorKind) -> (u16, &'static str) {
         ErrorKind::NotSupported => (501, "NOT_SUPPORTED"),
         ErrorKind::StoreUnreachable => (503, "STORE_UNREACHABLE"),
         ErrorKind::NoSpace => (507, "NO_SPACE"),
-        ErrorKind::Configuration | ErrorKind::Internal => (500, "INTERNAL"),
+        ErrorKind::AlreadyRunning | ErrorKind::Configuration | ErrorKind::Internal => (500, "INTERNAL"),
     }
 }
 

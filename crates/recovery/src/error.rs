@@ -60,7 +60,9 @@ pub enum ErrorKind {
     Cancelled,
     /// The lease on the work was lost, or the server stops.
     LeaseLost,
-    /// The data directory belongs to another running server, or the like: wrong set-up.
+    /// The data directory belongs to another running server.
+    AlreadyRunning,
+    /// Wrong set-up: a setting, a key file, a place that cannot be used.
     Configuration,
     /// Our fault.
     Internal,

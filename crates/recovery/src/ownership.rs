@@ -64,7 +64,7 @@ fn taken(directory: &Path, lock: &mut File) -> Error {
     let known = lock.take(20).read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
     let who = if known { format!(" (process {})", pid.trim()) } else { String::new() };
     Error::new(
-        ErrorKind::Configuration,
+        ErrorKind::AlreadyRunning,
         format!("another server{who} is running on {}; stop it first", directory.display()),
     )
 }
@@ -102,7 +102,7 @@ mod tests {
         let data = dir.path().join("data");
         let first = Ownership::take(&data).unwrap();
         let error = Ownership::take(&data).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Configuration);
+        assert_eq!(error.kind, ErrorKind::AlreadyRunning);
         let expected =
             format!("another server (process {}) is running on {}", std::process::id(), data.display());
         assert!(error.message.contains(&expected), "{error}");

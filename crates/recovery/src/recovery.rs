@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     pub clock: JumpWatch,
     pub runner: Arc<Runner>,
     /// Last, so that the data directory is free only when all else is gone.
-    _ownership: Ownership,
+    _ownership: Option<Ownership>,
 }
 
 /// Ends the background work with the last handle.
@@ -71,12 +71,24 @@ impl Drop for Alive {
     }
 }
 
+/// What to do if another process has the data directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfTaken {
+    Refuse,
+    /// Only for what the state database alone guards, like users.
+    WorkBeside,
+}
+
 impl Inner {
-    async fn open(settings: Settings) -> Result<Self> {
+    async fn open(settings: Settings, if_taken: IfTaken) -> Result<Self> {
         let (data, state_dir) =
             (settings.data_directory.clone(), settings.state_file.parent().map(ToOwned::to_owned));
         let ownership = blocking(move || {
-            let ownership = Ownership::take(&data)?;
+            let ownership = match Ownership::take(&data) {
+                Ok(ownership) => Some(ownership),
+                Err(e) if e.kind == ErrorKind::AlreadyRunning && if_taken == IfTaken::WorkBeside => None,
+                Err(e) => return Err(e),
+            };
             if let Some(directory) = state_dir.filter(|directory| *directory != data) {
                 refuse_network(&directory)?;
             }
@@ -144,7 +156,17 @@ fn died(error: tokio::task::JoinError) -> Error {
 impl Recovery {
     /// Takes the data directory for this process, opens and migrates the state, loads or makes the master key.
     pub async fn open(settings: Settings) -> Result<Recovery> {
-        let inner = Arc::new(Inner::open(settings).await?);
+        Self::open_as(settings, IfTaken::Refuse).await
+    }
+
+    /// Opens the state for the management of users alone, also beside a running server: the database guards those
+    /// by itself. Not to be [`Recovery::start`]ed.
+    pub async fn open_for_users(settings: Settings) -> Result<Recovery> {
+        Self::open_as(settings, IfTaken::WorkBeside).await
+    }
+
+    async fn open_as(settings: Settings, if_taken: IfTaken) -> Result<Recovery> {
+        let inner = Arc::new(Inner::open(settings, if_taken).await?);
         let alive = Arc::new(Alive(inner.runner.clone()));
         Ok(Recovery { inner, _alive: alive })
     }

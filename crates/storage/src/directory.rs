@@ -107,9 +107,7 @@ impl Directory {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let short: String = name.chars().take(64).collect();
         let temporary = dir.join(format!(".{short}.tmp-{:016x}", rand::random::<u64>()));
-        let open = || {
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)
-        };
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
         let mut file = match open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.make_parents(dir)?;

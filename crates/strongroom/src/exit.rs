@@ -136,7 +136,9 @@ fn of_recovery(kind: recovery::ErrorKind) -> Exit {
         Kind::PasscodeWrong => Exit::WrongPasscode,
         Kind::Damaged => Exit::Damaged,
         Kind::Cancelled => Exit::Interrupted,
-        Kind::Busy | Kind::StoreInUse | Kind::BackupInUse | Kind::LeaseLost => Exit::Locked,
+        Kind::AlreadyRunning | Kind::Busy | Kind::StoreInUse | Kind::BackupInUse | Kind::LeaseLost => {
+            Exit::Locked
+        }
         Kind::Configuration
         | Kind::ParameterMissing
         | Kind::ParameterInvalid
@@ -250,6 +252,7 @@ mod tests {
             (Kind::StoreUnreachable, Exit::NoRepository),
             (Kind::PasscodeWrong, Exit::WrongPasscode),
             (Kind::Damaged, Exit::Damaged),
+            (Kind::AlreadyRunning, Exit::Locked),
             (Kind::Configuration, Exit::Usage),
             (Kind::Internal, Exit::Failed),
         ] {

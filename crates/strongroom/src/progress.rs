@@ -35,11 +35,6 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Whether anybody is told anything.
-    pub fn tells(as_json: bool) -> bool {
-        as_json || std::io::stderr().is_terminal()
-    }
-
     /// Starts to tell.
     pub fn start(control: &Arc<Control>, work: Work, as_json: bool) -> Self {
         let done = Arc::new(AtomicBool::new(false));

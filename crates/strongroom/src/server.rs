@@ -39,6 +39,11 @@ pub async fn open_state(config: &Config, url: &str) -> Result<Recovery> {
     Ok(Recovery::open(config.settings(url.to_owned())).await?)
 }
 
+/// Opens the state to manage users, also beside a running server.
+pub async fn open_users(config: &Config, url: &str) -> Result<Recovery> {
+    Ok(Recovery::open_for_users(config.settings(url.to_owned())).await?)
+}
+
 impl Opened {
     /// Takes up interrupted jobs and serves until `stop`; then running jobs pause, to go on at the next start.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {

@@ -127,6 +127,11 @@ impl<'a> Attempt<'a> {
         let repository = store.open_or_make_vault(&self.record.vault, &task.passcode, task.cost)?;
         self.repository = Some(repository.clone());
         let owner = LockOwner { hostname: task.server_id.clone(), username: task.username.clone() };
+        // This server is one process and makes one backup at a time: a lock under its name is left from a kill, and
+        // would keep deletions waiting until it is stale.
+        repository
+            .break_locks_of(&task.server_id)
+            .map_err(|e| failure::engine("cannot clear the locks of a killed backup", e))?;
         let lock = repository
             .lock(LockKind::Shared, &owner)
             .map_err(|e| failure::engine("cannot lock the vault for a backup", e))?;

@@ -317,6 +317,8 @@ fn lock(vault: &Repository, task: &RestoreTask) -> Result<Option<Lock>> {
     use repository::ErrorKind as Engine;
     let owner =
         LockOwner { hostname: format!("strongroom/{}", task.job_id), username: "strongroom".to_owned() };
+    // This job runs once at a time: a lock under its name is left from before a kill.
+    let _ = vault.break_locks_of(&owner.hostname);
     match vault.lock(LockKind::Shared, &owner) {
         Ok(lock) => Ok(Some(lock)),
         Err(e) if matches!(e.kind, Engine::Denied | Engine::NoSpace) => {

@@ -101,8 +101,15 @@ pub(super) fn run_reader(
     files: &Receiver<FileJob>,
     chunks: &Sender<ChunkJob>,
 ) -> Result<()> {
-    let mut reader =
-        Reader { blobs, chunker, names, chunks, sealer: blobs.sealer()?, buffer: Vec::new(), zeros: Vec::new() };
+    let mut reader = Reader {
+        blobs,
+        chunker,
+        names,
+        chunks,
+        sealer: blobs.sealer()?,
+        buffer: Vec::new(),
+        zeros: Vec::new(),
+    };
     while let Ok(job) = files.recv() {
         if blobs.writer.has_failed() {
             continue;

@@ -14,6 +14,7 @@
 mod blobs;
 mod content;
 mod directory;
+mod estimate;
 mod exclude;
 mod scan;
 mod source;
@@ -21,6 +22,7 @@ mod source;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::bounded;
 
@@ -118,12 +120,13 @@ pub fn backup(
     if let Some(summary) = parent.as_ref().and_then(|(_, snapshot)| snapshot.summary.as_ref()) {
         // A first guess, so that progress has an end; it grows if there is more.
         let progress = &control.progress;
-        progress.files_total.fetch_max(summary.total_files_processed, std::sync::atomic::Ordering::Relaxed);
-        progress.bytes_total.fetch_max(summary.total_bytes_processed, std::sync::atomic::Ordering::Relaxed);
+        progress.files_total.fetch_max(summary.total_files_processed, Ordering::Relaxed);
+        progress.bytes_total.fetch_max(summary.total_bytes_processed, Ordering::Relaxed);
     }
     let writer = PackWriter::new(repository, control);
     let blobs = BlobStore::new(repository, index, &writer, control, request);
-    let tree = run_pipeline(&blobs, &sources, &excludes, parent_tree)?;
+    let estimate = parent.is_none().then_some(&request.paths[..]);
+    let tree = run_pipeline(&blobs, &sources, &excludes, parent_tree, estimate)?;
     let (used, mut summary) = blobs.finish();
     let Written { packs, indexes } = writer.finish()?;
     control.check()?;
@@ -185,6 +188,7 @@ fn run_pipeline(
     sources: &source::Sources,
     excludes: &Excludes,
     parent_tree: Option<Id>,
+    estimate: Option<&[PathBuf]>,
 ) -> Result<Id> {
     let workers = threads();
     let chunker = Chunker::new(&blobs.repository.derive_key("strongroom chunker v1"));
@@ -192,6 +196,7 @@ fn run_pipeline(
     let (chunk_sender, chunk_receiver) = bounded::<ChunkJob>(workers);
     let names = Names::load();
     let root = directory::Root::default();
+    let scanned_all = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
         let uploaders: Vec<_> = (0..UPLOADERS).map(|_| scope.spawn(|| blobs.writer.run_uploader())).collect();
         let mut handles = Vec::new();
@@ -203,6 +208,10 @@ fn run_pipeline(
             handles.push(scope.spawn(move || content::run_chunk_worker(blobs, &chunks)));
         }
         drop((chunk_sender, file_receiver, chunk_receiver));
+        let scanned_all = &scanned_all;
+        if let Some(paths) = estimate {
+            scope.spawn(move || estimate::run(paths, excludes, blobs.control, scanned_all));
+        }
         // Deeply nested directories need a deep stack.
         let names = &names;
         let root = &root;
@@ -217,6 +226,7 @@ fn run_pipeline(
             Ok(handle) => join(handle),
             Err(e) => Err(Error::path("start a thread to scan", "the sources", e)),
         };
+        scanned_all.store(true, Ordering::Relaxed);
         if let Err(error) = scanned {
             blobs.writer.fail(error);
         }

@@ -1,4 +1,4 @@
-//! `strongroom user`: who may log in. Works on the state itself, so the server must not run meanwhile.
+//! `strongroom user`: who may log in. Works on the state itself, beside a running server or without one.
 
 use std::path::PathBuf;
 
@@ -130,9 +130,9 @@ fn role_text(role: Role) -> &'static str {
     }
 }
 
-/// Takes the state. While a server has it this is an error that says so.
+/// Opens the state; a running server sees the change at once.
 async fn open(file: ConfigFile) -> Result<Recovery> {
     let config = server::load_config(&file.config)?;
     let url = config.url_at(config.listen);
-    server::open_state(&config, &url).await
+    server::open_users(&config, &url).await
 }

@@ -9,7 +9,7 @@ use repository::{BackupOutcome, BackupRequest, Compression, Control, LockKind};
 use serde_json::{Value, json};
 
 use super::place::{Place, user_name};
-use super::{scan, short};
+use super::short;
 use crate::exit::{Exit, Failure};
 use crate::progress::{self, Follower, Work};
 use crate::{terminal, words};
@@ -82,9 +82,6 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     request.force = arguments.force;
     request.dry_run = arguments.dry_run;
 
-    if request.excludes.is_empty() && Follower::tells(place.json) {
-        scan::start(request.paths.clone(), &control);
-    }
     let follower = Follower::start(&control, Work::Backup, place.json);
     let outcome = repository::backup(&repository, &index, &request, &control);
     drop(follower);

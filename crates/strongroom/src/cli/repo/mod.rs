@@ -10,7 +10,6 @@ mod look;
 mod place;
 mod prune;
 mod restore;
-mod scan;
 
 use anyhow::Result;
 use clap::Subcommand;
