@@ -188,6 +188,68 @@ fn a_backup_killed_at_each_call_is_listed_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_deletion_killed_at_each_call_keeps_what_the_others_need() {
+    let site = Site::new(Options::default());
+    let mut content = Content::new(&site.content(), TINY, seed("deletion killed at calls"));
+    let mut server = site.start();
+    server.client().register(&site);
+    server.client().back_up("b000");
+    let mut round = 0;
+    for calls in [NAMES, REMOVALS] {
+        let (mut n, mut outcomes) = (1, Vec::new());
+        loop {
+            content.change();
+            let client = server.client();
+            let (doomed, kept) = (format!("b{round:03}"), format!("b{:03}", round + 1));
+            round += 1;
+            client.back_up(&kept);
+            let freed = || vault::Traces::of(&site.store()).deleted == 0;
+            let listed = || site.store().join(format!("backups/{doomed}.json")).exists();
+            let tracer = Tracer::attach(&server, calls, n);
+            let _ = client.post(&format!("admin/system/disasterrecovery/stores/s1/backups/{doomed}/delete"), &[]);
+            let survived = wait_for("the end of the deletion or of the server", || {
+                if !server.is_alive() {
+                    return Some(false);
+                }
+                (!listed() && freed()).then_some(true)
+            });
+            drop(tracer);
+            outcomes.push(format!("{n}: {}, {}", if listed() { "listed" } else { "gone" }, if freed() { "freed" } else { "not freed" }));
+            if !survived {
+                server.wait();
+                server = site.start();
+            }
+            let client = server.client();
+            let mut expected = vec![kept];
+            if listed() {
+                expected.insert(0, doomed.clone());
+            }
+            assert_eq!(client.backups(), expected, "call {n} of {calls}");
+            vault::nothing_half_made(&site);
+            vault::verifies(&site.store());
+            vault::restic_agrees(&site.store());
+            if listed() {
+                client.delete(&doomed).ok();
+            }
+            if survived {
+                break;
+            }
+            n = next(n);
+        }
+        eprintln!("deletion, {calls}: {}", outcomes.join("; "));
+    }
+    // What the dead servers did not free goes with the next deletion.
+    let client = server.client();
+    client.back_up("last");
+    client.delete("last").ok();
+    wait_for("the space of all deleted backups", || {
+        (vault::Traces::of(&site.store()).deleted == 0).then_some(())
+    });
+    vault::verifies(&site.store());
+    vault::restic_agrees(&site.store());
+}
+
+#[test]
 fn a_first_start_killed_at_each_call_starts_the_next_time() {
     for calls in [NAMES, SYNCS] {
         let mut n = 1;

@@ -19,7 +19,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    fn level(self) -> i32 {
+    pub(crate) fn level(self) -> i32 {
         match self {
             Self::Off | Self::Fastest => 1,
             Self::Auto => 3,
@@ -60,11 +60,6 @@ impl Zstd {
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("it holds {written} bytes, not {length}")))
     }
-}
-
-/// The frame of a small text.
-pub(crate) fn compress_text(text: &[u8]) -> io::Result<Vec<u8>> {
-    zstd::bulk::compress(text, Compression::Auto.level())
 }
 
 /// The content of a frame of unknown length, at most `length_max` bytes.

@@ -1,10 +1,11 @@
 //! Unpacked files (index, snapshot, lock): sealed, compressed JSON under the SHA-256 of the sealed bytes.
 
+use serde::Serialize;
 use storage::{ErrorKind as StorageKind, Shared};
 
-use crate::compress::{compress_text, decompress_text};
+use crate::compress::{Compression, decompress_text};
 use crate::seal::SealKey;
-use crate::{Error, Id, Result};
+use crate::{Error, ErrorKind, Id, Result};
 
 /// Longest unpacked file that is read, and longest text in one: an index file is usually below 8 MiB.
 const FILE_BYTES_MAX: u64 = 512 << 20;
@@ -80,12 +81,20 @@ pub(crate) fn decode_payload(payload: Vec<u8>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Seals and stores a JSON text; returns its name. Storing the same bytes twice cannot happen: the seal is random.
-pub(crate) fn write_text(storage: &Shared, key: &SealKey, folder: Folder, text: &[u8]) -> Result<Id> {
-    let frame = compress_text(text).map_err(|e| Error::damaged("a new file", e))?;
-    let mut payload = Vec::with_capacity(frame.len() + 1);
-    payload.push(COMPRESSED);
-    payload.extend_from_slice(&frame);
+/// Seals and stores something as JSON; returns its name. Storing the same bytes twice cannot happen: the seal is random.
+/// The text is compressed as it is made, as that of an index can be large.
+pub(crate) fn write_json(
+    storage: &Shared,
+    key: &SealKey,
+    folder: Folder,
+    value: &impl Serialize,
+) -> Result<Id> {
+    let failed =
+        |e: String| Error::new(ErrorKind::Io, format!("cannot write a file for {}/: {e}", folder.name()));
+    let mut encoder = zstd::stream::write::Encoder::new(vec![COMPRESSED], Compression::Auto.level())
+        .map_err(|e| failed(e.to_string()))?;
+    serde_json::to_writer(&mut encoder, value).map_err(|e| failed(e.to_string()))?;
+    let payload = encoder.finish().map_err(|e| failed(e.to_string()))?;
     let sealed = key.seal(&payload);
     let id = Id::of(&sealed);
     storage.create(&folder.key(id), &[&sealed])?;

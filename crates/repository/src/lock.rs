@@ -78,8 +78,7 @@ impl LockText {
     }
 
     fn write(&self, repository: &Repository) -> Result<Id> {
-        let text = serde_json::to_vec(self).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
-        file::write_text(repository.storage(), repository.key(), Folder::Locks, &text)
+        file::write_json(repository.storage(), repository.key(), Folder::Locks, self)
     }
 }
 

@@ -169,8 +169,7 @@ impl<'a> PackWriter<'a> {
         if text.packs.is_empty() {
             return Ok(());
         }
-        let json = serde_json::to_vec(text).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
-        let id = file::write_text(self.repository.storage(), self.repository.key(), Folder::Index, &json)?;
+        let id = file::write_json(self.repository.storage(), self.repository.key(), Folder::Index, text)?;
         lock_mutex(&self.written).indexes.push(id);
         Ok(())
     }

@@ -203,8 +203,7 @@ impl Repository {
     }
 
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot) -> Result<Id> {
-        let text = serde_json::to_vec(snapshot).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
-        file::write_text(self.storage(), self.key(), Folder::Snapshots, &text)
+        file::write_json(self.storage(), self.key(), Folder::Snapshots, snapshot)
     }
 
     /// Refuses to remove anything from a repository that is marked append-only (by rustic).
