@@ -20,9 +20,6 @@ mod terminal;
 mod tls;
 mod words;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
     exit::report(cli::run())
 }
