@@ -179,7 +179,7 @@ pub(crate) fn open_key_file(name: &str, body: &[u8], passcode: &Passcode) -> Res
     part(&text.mac.k, &mut master.k)?;
     part(&text.mac.r, &mut master.r)?;
     text.zeroize();
-    if master.is_legal() { Ok(master) } else { Err(Error::damaged(name, "its master key is zero")) }
+    if master.is_legal() { Ok(master.masked()) } else { Err(Error::damaged(name, "its master key is zero")) }
 }
 
 fn json_error(e: serde_json::Error) -> Error {
@@ -208,7 +208,7 @@ mod tests {
         let master = SealKey::random();
         let file = make_key_file(&master, &Passcode::new("right one".into()), Cost::FAST).unwrap();
         let opened = open_key_file("keys/x", &file, &Passcode::new("right one".into())).unwrap();
-        assert_eq!(opened.encrypt, master.encrypt);
+        assert_eq!((opened.encrypt, opened.k, opened.r), (master.encrypt, master.k, master.r));
         let wrong = open_key_file("keys/x", &file, &Passcode::new("wrong one".into())).err().unwrap();
         assert_eq!(wrong.kind, ErrorKind::WrongPasscode);
     }

@@ -30,11 +30,13 @@ pub struct PruneRequest {
     pub max_unused_percent: f64,
     /// Plan alone.
     pub dry_run: bool,
+    /// Snapshots that count as forgotten already: what a dry run of forgetting them would free.
+    pub forgotten: Vec<Id>,
 }
 
 impl Default for PruneRequest {
     fn default() -> Self {
-        Self { max_unused_percent: 5.0, dry_run: false }
+        Self { max_unused_percent: 5.0, dry_run: false, forgotten: Vec::new() }
     }
 }
 
@@ -73,6 +75,9 @@ pub fn prune(
     control: &Arc<Control>,
 ) -> Result<PruneReport> {
     repository.check_removal()?;
+    if !request.dry_run && !request.forgotten.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "only a dry run may take snapshots for forgotten"));
+    }
     let lock = repository.lock(LockKind::Exclusive, owner)?;
     let plan = plan(repository, request, control)?;
     let report = report(&plan);
@@ -100,8 +105,14 @@ fn report(plan: &Plan) -> PruneReport {
 }
 
 /// All blobs that some snapshot needs. An unreadable snapshot or tree stops everything.
-fn used_blobs(repository: &Repository, index: &Index, control: &Control) -> Result<HashSet<(BlobKind, Id)>> {
-    let (snapshots, damaged) = repository.snapshots()?;
+fn used_blobs(
+    repository: &Repository,
+    index: &Index,
+    forgotten: &[Id],
+    control: &Control,
+) -> Result<HashSet<(BlobKind, Id)>> {
+    let (mut snapshots, damaged) = repository.snapshots()?;
+    snapshots.retain(|(id, _)| !forgotten.contains(id));
     if let Some(warning) = damaged.into_iter().next() {
         let message = format!("nothing was removed, as a snapshot cannot be read: {}", warning.reason);
         return Err(Error::new(ErrorKind::Damaged, message));
@@ -135,7 +146,7 @@ fn plan(repository: &Repository, request: &PruneRequest, control: &Control) -> R
         file::list(repository.storage(), Folder::Index)?.into_iter().map(|(id, _)| id).collect();
     let index = repository.load_index(&|_| true)?;
     let sizes = repository.list_packs()?;
-    let mut used = used_blobs(repository, &index, control)?;
+    let mut used = used_blobs(repository, &index, &request.forgotten, control)?;
     let mut packs: Vec<(Id, Vec<PackedBlob>)> = index.by_pack().into_iter().collect();
     // Where a blob has several copies, the pack with the most needed bytes keeps its own.
     let needed = |blobs: &[PackedBlob]| -> u64 {

@@ -228,6 +228,19 @@ impl Repository {
         Index::load(self.storage(), self.key(), usable)
     }
 
+    /// Reads the index files that can be read, for restoring from a damaged repository; names the others.
+    pub fn load_readable_index(&self) -> Result<(Index, Vec<Warning>)> {
+        let mut damaged = Vec::new();
+        let index = Index::load_lenient(self.storage(), self.key(), |id, e| match e.kind {
+            ErrorKind::Damaged => {
+                damaged.push(Warning { item: Folder::Index.key(id), reason: e.message });
+                Ok(())
+            }
+            _ => Err(e),
+        })?;
+        Ok((index, damaged))
+    }
+
     /// The size of each pack, by listing.
     pub fn list_packs(&self) -> Result<HashMap<Id, u64>> {
         let mut packs = HashMap::new();

@@ -30,7 +30,19 @@ pub(crate) struct Unsealable;
 impl SealKey {
     /// A fresh random key.
     pub(crate) fn random() -> Self {
-        Self { encrypt: rand::random(), k: rand::random(), r: rand::random() }
+        Self { encrypt: rand::random(), k: rand::random(), r: rand::random() }.masked()
+    }
+
+    /// With the bits of `r` cleared that Poly1305 never uses. restic writes a key back like this when it adds a
+    /// passcode, so whatever is derived from a key is derived from this form.
+    pub(crate) fn masked(mut self) -> Self {
+        for i in [3, 7, 11, 15] {
+            self.r[i] &= 15;
+        }
+        for i in [4, 8, 12] {
+            self.r[i] &= 252;
+        }
+        self
     }
 
     /// restic refuses keys of zeros, and so do we.
@@ -129,6 +141,14 @@ mod tests {
             assert_eq!(hex::encode(&out), sealed);
             assert_eq!(key().open(&out).unwrap(), plain.as_bytes());
         }
+    }
+
+    #[test]
+    fn the_bits_that_masking_clears_never_mattered() {
+        let mut key = key();
+        key.r = [0xff; 16];
+        let sealed = key.seal(b"content");
+        assert_eq!(key.masked().open(&sealed).unwrap(), b"content");
     }
 
     #[test]

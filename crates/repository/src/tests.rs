@@ -195,6 +195,35 @@ fn an_unchanged_tree_is_not_read_again_and_a_changed_file_is() {
 }
 
 #[test]
+fn a_damaged_listing_costs_only_what_lies_in_that_directory() {
+    let place = Place::new();
+    make_source(&place.path("source"));
+    let repository = place.init();
+    let snapshot = place.back_up(&repository).snapshot.unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    let mut listing = None;
+    walk(&repository, &index, snapshot, &mut |path, node| {
+        if path.ends_with(b"/source/a/b") {
+            listing = node.subtree;
+        }
+        Ok(())
+    })
+    .unwrap();
+    let blob = index.place(crate::pack::BlobKind::Tree, &listing.unwrap()).unwrap();
+    let pack = place.path("repo").join(crate::pack::pack_key(index.pack_id(blob.pack)));
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[blob.offset as usize + 40] ^= 1;
+    fs::remove_file(&pack).unwrap();
+    fs::write(&pack, bytes).unwrap();
+
+    let failed = place.restore_to(&repository, snapshot, "out").unwrap_err();
+    assert_eq!(failed.kind, ErrorKind::Damaged, "{failed}");
+    let mut expected = picture(&place.path("source"));
+    expected.retain(|path, _| !path.starts_with(b"a/b/"));
+    assert_eq!(picture(&place.path("out")), expected);
+}
+
+#[test]
 fn restore_over_present_files_reuses_what_is_right_and_replaces_what_is_not() {
     let place = Place::new();
     make_source(&place.path("source"));
@@ -278,10 +307,11 @@ fn prune_removes_what_no_snapshot_needs_and_nothing_else() {
     for (id, _) in &snapshots[..3] {
         repository.delete_snapshot(*id).unwrap();
     }
-    let request = PruneRequest { max_unused_percent: 0.0, dry_run: false };
+    let request = PruneRequest { max_unused_percent: 0.0, ..PruneRequest::default() };
     let before: u64 = repository.list_packs().unwrap().values().sum();
     let planned =
-        prune(&repository, &owner, &PruneRequest { dry_run: true, ..request }, &Control::new()).unwrap();
+        prune(&repository, &owner, &PruneRequest { dry_run: true, ..request.clone() }, &Control::new())
+            .unwrap();
     let report = prune(&repository, &owner, &request, &Control::new()).unwrap();
     assert_eq!(report, planned);
     assert!(report.packs_removed > 0 && report.packs_repacked > 0);
@@ -368,7 +398,7 @@ fn a_death_at_any_storage_call_loses_nothing_and_shows_nothing_half_made() {
                 // The second half of the story: forget the new one again and prune.
                 let id = outcome.snapshot.unwrap();
                 if broken.delete_snapshot(id).is_ok() {
-                    let request = PruneRequest { max_unused_percent: 0.0, dry_run: false };
+                    let request = PruneRequest { max_unused_percent: 0.0, ..PruneRequest::default() };
                     let _ = prune(&broken, &owner, &request, &Control::new());
                 }
             }

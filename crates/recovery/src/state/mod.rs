@@ -85,7 +85,9 @@ impl State {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            // Sealed passcodes are wiped when their job ends: then they must not stay in free pages.
+            .pragma("secure_delete", "ON");
         let name = file.display().to_string();
         let opened = |e: sqlx::Error| convert(&name, "open", e);
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone());

@@ -117,7 +117,7 @@ impl<'a> Batch<'a> {
         };
         if wants.len() != 1 || target.reuse.is_some() {
             // Several threads will write it: it is made here, as one hole.
-            let fail = |e: Errno| Error::path("write", show(path), e);
+            let fail = |e: Errno| self.context.fail("write", path, e);
             let fd = make_file(target.dir.as_fd(), &target.node.name).map_err(fail)?;
             rustix::fs::ftruncate(&fd, at).map_err(fail)?;
             if wants.is_empty() {
@@ -130,6 +130,10 @@ impl<'a> Batch<'a> {
         self.files.push(target);
         self.wants.append(&mut wants);
         Ok(())
+    }
+
+    fn write_error(&self, file: &Target, e: Errno) -> Error {
+        self.context.fail("write", &file.path, e)
     }
 
     fn lose(&self, path: &[u8], why: &str) {
@@ -191,11 +195,11 @@ impl<'a> Batch<'a> {
         let source = file.reuse.as_ref().and_then(|dir| posix::open_file(dir.as_fd(), &file.node.name).ok());
         let Some(source) = source else { return Ok(group.to_vec()) };
         let mut wrong = Vec::new();
-        let output = reopen_file(file.dir.as_fd(), &file.node.name).map_err(|e| file.write_error(e))?;
+        let output = reopen_file(file.dir.as_fd(), &file.node.name).map_err(|e| self.write_error(file, e))?;
         for want in group {
             buffer.resize(want.place.plain_length() as usize, 0);
             if read_exact_at(&source, buffer, want.at).is_ok() && Id::of(buffer) == want.id {
-                write_part(&output, buffer, want.at).map_err(|e| file.write_error(e))?;
+                write_part(&output, buffer, want.at).map_err(|e| self.write_error(file, e))?;
                 self.context.reused.fetch_add(buffer.len() as u64, Ordering::Relaxed);
                 self.done(file, buffer.len(), &output);
             } else {
@@ -231,12 +235,6 @@ impl<'a> Batch<'a> {
             self.context.warn_all(&file.path, problems);
         }
         self.context.control.progress.file_done();
-    }
-}
-
-impl Target {
-    fn write_error(&self, e: Errno) -> Error {
-        Error::path("write", show(&self.path), e)
     }
 }
 
@@ -316,10 +314,10 @@ impl Worker<'_, '_> {
         let alone = file.node.content.len() == 1 && file.reuse.is_none();
         let dir = file.dir.as_fd();
         let opened = if alone { make_file(dir, &file.node.name) } else { reopen_file(dir, &file.node.name) };
-        let fd = opened.map_err(|e| file.write_error(e))?;
+        let fd = opened.map_err(|e| self.batch.write_error(file, e))?;
         let written =
             if alone { write_whole(&fd, &self.plain) } else { write_part(&fd, &self.plain, want.at) };
-        written.map_err(|e| file.write_error(e))?;
+        written.map_err(|e| self.batch.write_error(file, e))?;
         self.batch.done(file, self.plain.len(), &fd);
         Ok(())
     }

@@ -5,8 +5,9 @@
 //! and only then written. Files whose content lies on this machine already are copied from there, blob by blob, if
 //! the hash is right. Hard links and the metadata of directories come last, as everything before would move them.
 //!
-//! A blob that is damaged in all its copies loses the files that need it: they are removed and named, and the
-//! restore ends as `Damaged`. No byte is written that does not fit its hash.
+//! A blob that is damaged in all its copies loses the files that need it, or the entries of the directory that it
+//! lists: they are left out and named, all else is restored, and the restore ends as `Damaged`. No byte is written
+//! that does not fit its hash.
 
 mod batch;
 mod target;
@@ -14,9 +15,12 @@ mod verify;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::io::Errno;
 
 use crate::posix::{self, show};
 use crate::repository::Opener;
@@ -88,6 +92,7 @@ pub fn restore(
         repository,
         index,
         control,
+        target: &request.target,
         am_root,
         damaged: AtomicU64::new(0),
         reused: AtomicU64::new(0),
@@ -107,7 +112,7 @@ pub fn restore(
     let damaged = context.damaged.load(Ordering::Relaxed);
     if damaged > 0 {
         let message = format!(
-            "{damaged} files could not be restored because their content is damaged in the repository; they are named in the warnings"
+            "{damaged} files or directories could not be restored because their content is damaged in the repository; they are named in the warnings"
         );
         return Err(Error::new(ErrorKind::Damaged, message));
     }
@@ -127,10 +132,12 @@ fn expect(
 ) -> Result<()> {
     let (files, bytes) = match (summary, &request.subpath) {
         (Some(summary), None) => (summary.total_files_processed, summary.total_bytes_processed),
-        _ => {
-            let size = measure(repository, index, request.snapshot, request.subpath.as_deref())?;
-            (size.files, size.bytes)
-        }
+        _ => match measure(repository, index, request.snapshot, request.subpath.as_deref()) {
+            Ok(size) => (size.files, size.bytes),
+            // Unknown then; the restore itself names the damage and goes on.
+            Err(e) if e.kind == ErrorKind::Damaged => (0, 0),
+            Err(e) => return Err(e),
+        },
     };
     control.progress.files_total.store(files, Ordering::Relaxed);
     control.progress.bytes_total.store(bytes, Ordering::Relaxed);
@@ -149,14 +156,22 @@ pub(crate) struct Context<'a> {
     repository: &'a Repository,
     index: &'a Index,
     control: &'a Control,
+    target: &'a Path,
     am_root: bool,
-    /// Files that could not be restored.
+    /// Files and directories that could not be restored.
     damaged: AtomicU64,
     /// Bytes copied from `reuse_from`.
     reused: AtomicU64,
 }
 
 impl Context<'_> {
+    /// A failed system call on an entry, which is named where it lies.
+    fn fail(&self, what: &str, path: &[u8], e: Errno) -> Error {
+        let mut whole = self.target.as_os_str().as_bytes().to_vec();
+        whole.extend_from_slice(path);
+        Error::path(what, show(&whole), e)
+    }
+
     fn warn_all(&self, path: &[u8], problems: Vec<String>) {
         for problem in problems {
             self.control.warn(show(path), problem);
@@ -209,11 +224,10 @@ impl Walk<'_> {
             path.extend_from_slice(&node.name);
             let (dir, reuse) = (level.dir.clone(), level.reuse.clone());
             if let Some(tree) = directory_of(&node, &path)? {
-                let nodes = self.context.repository.read_tree(self.context.index, tree, &mut self.opener);
-                let nodes = nodes.map_err(|e| in_directory(&path, e))?.into_iter();
+                let nodes = self.listing(tree, &path)?.into_iter();
                 let reuse = reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
                 let dir =
-                    make_dir(dir.as_fd(), &node.name).map_err(|e| Error::path("make", show(&path), e))?;
+                    make_dir(dir.as_fd(), &node.name).map_err(|e| self.context.fail("make", &path, e))?;
                 self.outcome.dirs += 1;
                 batch.count_directory();
                 stack.push(Level { path_length: path.len(), dir: Arc::new(dir), reuse, nodes });
@@ -225,6 +239,19 @@ impl Walk<'_> {
             }
         }
         batch.run()
+    }
+
+    /// A directory's entries. One whose listing is damaged is restored empty and named: it must not cost the rest.
+    fn listing(&mut self, tree: Id, path: &[u8]) -> Result<Vec<Node>> {
+        match self.context.repository.read_tree(self.context.index, tree, &mut self.opener) {
+            Err(e) if e.kind == ErrorKind::Damaged => {
+                self.context.damaged.fetch_add(1, Ordering::Relaxed);
+                let problem = format!("nothing in it was restored, its listing is damaged: {}", e.message);
+                self.context.control.warn(show(path), problem);
+                Ok(Vec::new())
+            }
+            other => other.map_err(|e| in_directory(path, e)),
+        }
     }
 
     fn leaf(
@@ -264,14 +291,14 @@ impl Walk<'_> {
     }
 
     fn special(&self, dir: std::os::fd::BorrowedFd<'_>, node: &Node, path: &[u8]) -> Result<()> {
-        make_way(dir, &node.name).map_err(|e| Error::path("replace", show(path), e))?;
+        make_way(dir, &node.name).map_err(|e| self.context.fail("replace", path, e))?;
         match posix::make_special(dir, node) {
             Ok(()) => self.context.warn_all(path, posix::apply_at(dir, node, self.context.am_root)),
             // Devices need rights that a user may lack: named, not fatal.
-            Err(e @ (rustix::io::Errno::PERM | rustix::io::Errno::ACCESS)) => {
+            Err(e @ (Errno::PERM | Errno::ACCESS)) => {
                 self.context.control.warn(show(path), format!("this {} cannot be made: {e}", node.kind));
             }
-            Err(e) => return Err(Error::path("make", show(path), e)),
+            Err(e) => return Err(self.context.fail("make", path, e)),
         }
         self.context.control.progress.file_done();
         Ok(())
@@ -279,7 +306,7 @@ impl Walk<'_> {
 
     fn make_links(&mut self, target: &OwnedFd) -> Result<()> {
         for Later { first, path } in std::mem::take(&mut self.later) {
-            let fail = |e| Error::path("link", show(&path), e);
+            let fail = |e| self.context.fail("link", &path, e);
             let (from, from_name) = target::open_parent(target, &first).map_err(fail)?;
             let (to, to_name) = target::open_parent(target, &path).map_err(fail)?;
             make_way(to.as_fd(), to_name).map_err(fail)?;
@@ -291,7 +318,7 @@ impl Walk<'_> {
                 rustix::fs::AtFlags::empty(),
             ) {
                 // The first one was damaged and is named already.
-                Err(rustix::io::Errno::NOENT) if self.context.damaged.load(Ordering::Relaxed) > 0 => {}
+                Err(Errno::NOENT) if self.context.damaged.load(Ordering::Relaxed) > 0 => {}
                 other => other.map_err(fail)?,
             }
         }
@@ -319,9 +346,12 @@ impl Walk<'_> {
                 path.push(b'/');
                 path.extend_from_slice(&node.name);
                 let fd = posix::open_dir(level.fd.as_fd(), &node.name)
-                    .map_err(|e| Error::path("open", show(&path), e))?;
+                    .map_err(|e| self.context.fail("open", &path, e))?;
                 let Some(tree) = directory_of(&node, &path)? else { continue };
-                let below = self.context.repository.read_tree(self.context.index, tree, &mut self.opener)?;
+                let below = self.context.repository.read_tree(self.context.index, tree, &mut self.opener);
+                // Named already, when its entries were to be restored.
+                let below =
+                    below.or_else(|e| if e.kind == ErrorKind::Damaged { Ok(Vec::new()) } else { Err(e) })?;
                 stack.push(Open { fd, node: Some(node), path_length: path.len(), nodes: only_dirs(below) });
             } else if let Some(Open { fd, node: Some(node), .. }) = stack.pop() {
                 self.context.warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Context;
 use crate::pack::BlobKind;
-use crate::posix::{self, show};
+use crate::posix;
 use crate::repository::Opener;
 use crate::tree::{Node, NodeKind};
 use crate::walk::directory_of;
@@ -46,8 +46,7 @@ pub(super) fn verify(
         let dir = dir.clone();
         if let Some(tree) = directory_of(&node, &path)? {
             let below = context.repository.read_tree(context.index, tree, &mut opener)?;
-            let fd =
-                posix::open_dir(dir.as_fd(), &node.name).map_err(|e| Error::path("open", show(&path), e))?;
+            let fd = posix::open_dir(dir.as_fd(), &node.name).map_err(|e| context.fail("open", &path, e))?;
             stack.push((path.len(), Arc::new(fd), below.into_iter()));
             directories += 1;
         }

@@ -17,6 +17,7 @@ const DEFAULT_CONTEXT: &str = "strongroom";
 const DEFAULT_STATE_URL: &str = "sqlite:state.db";
 const DEFAULT_DELETION_GRACE: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const HOOK_TIMEOUT_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// A job whose server has not reported for so long may be taken over.
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -126,6 +127,15 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
     };
     let without_effect = without_effect(&typed.limits);
     let (components, component_paths) = components(typed.component, directory)?;
+    keep_apart(
+        &component_paths,
+        &[
+            ("server.data_directory", &data_directory),
+            ("state.url", &state_file),
+            ("security.master_key_file", &master_key_file),
+            ("stores.hosted_directory", &hosted_directory),
+        ],
+    )?;
     Ok(Config {
         listen,
         context,
@@ -262,6 +272,28 @@ fn components(typed: Vec<typed::Component>, directory: &Path) -> Result<Componen
     Ok((built, paths))
 }
 
+/// A restore exchanges a component's whole directory: neither another component nor what the running server works with
+/// may lie in it.
+fn keep_apart(components: &[(String, PathBuf)], ours: &[(&str, &PathBuf)]) -> Result<(), String> {
+    for (name, path) in components {
+        if let Some((inner, _)) = components.iter().find(|(other, at)| other != name && at.starts_with(path)) {
+            return Err(format!(
+                "component '{name}': the directory of component '{inner}' lies in its path {}; protect one of the two",
+                path.display()
+            ));
+        }
+        if let Some((key, place)) = ours.iter().find(|(_, place)| place.starts_with(path)) {
+            return Err(format!(
+                "component '{name}': {key} ({}) lies in its path {}, and a restore would exchange it under the running \
+                 server; put it elsewhere",
+                place.display(),
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn file_store(component: typed::Component, directory: &Path) -> Result<FileStoreSettings, String> {
     match component.kind.as_deref() {
         Some("fileStore") => {}
@@ -284,6 +316,11 @@ fn file_store(component: typed::Component, directory: &Path) -> Result<FileStore
     if path == Path::new("/") {
         return Err("path is the root of the whole machine; name the directory to protect".to_owned());
     }
+    let hook_timeout = match component.hook_timeout_seconds {
+        None => DEFAULT_HOOK_TIMEOUT,
+        Some(seconds @ 1..=HOOK_TIMEOUT_SECONDS_MAX) => Duration::from_secs(seconds),
+        Some(_) => return Err(format!("hook_timeout_seconds must be 1 to {HOOK_TIMEOUT_SECONDS_MAX} (a week)")),
+    };
     Ok(FileStoreSettings {
         name,
         path,
@@ -293,7 +330,7 @@ fn file_store(component: typed::Component, directory: &Path) -> Result<FileStore
         after_backup: component.after_backup.unwrap_or_default(),
         before_restore: component.before_restore.unwrap_or_default(),
         after_restore: component.after_restore.unwrap_or_default(),
-        hook_timeout: component.hook_timeout_seconds.map_or(DEFAULT_HOOK_TIMEOUT, Duration::from_secs),
+        hook_timeout,
     })
 }
 

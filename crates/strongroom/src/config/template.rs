@@ -52,7 +52,7 @@ fn component(name: &str, path: &str) -> String {
 kind = "fileStore"
 name = {name}
 path = {path}
-# exclude = ["*.tmp"]               # as in .gitignore: * within a name, ** across directories
+# exclude = ["*.tmp"]               # * within a name, ** across directories; a leading / counts from the root
 # optional = false                  # true: a backup without it is completed with warnings
 # Programs run around a backup or restore, each with its arguments, in order.
 # before_backup = ["/usr/local/bin/quiesce"]

@@ -155,3 +155,26 @@ fn the_template_is_a_configuration_and_its_comments_are_right() {
     assert_eq!(config.component_paths, [("a".to_owned(), PathBuf::from("/srv/a"))]);
     assert_eq!(config.public_url.as_deref(), Some("https://dr.example.org/strongroom"));
 }
+
+#[test]
+fn what_a_restore_exchanges_holds_neither_another_component_nor_the_servers_own_files() {
+    let component =
+        |name: &str, path: &str| format!("[[component]]\nkind = \"fileStore\"\nname = \"{name}\"\npath = \"{path}\"\n");
+    let nested = component("a", "/srv") + &component("b", "/srv/b");
+    assert!(refusal(&nested, &[]).contains("component 'b' lies in its path /srv"));
+    let own = refusal(&component("a", "/etc/strongroom"), &[]);
+    assert!(own.contains("server.data_directory (/etc/strongroom/data)"), "{own}");
+    let state = format!("[state]\nurl = \"sqlite:/srv/state.db\"\n{}", component("a", "/srv"));
+    assert!(refusal(&state, &[]).contains("state.url"));
+    load_text(&(component("a", "/srv/a") + &component("b", "/srv/ab")), &[]).unwrap();
+}
+
+#[test]
+fn a_hooks_time_limit_is_neither_nothing_nor_for_ever() {
+    for seconds in ["0", "604801", "9223372036854775807"] {
+        let text = format!(
+            "[[component]]\nkind = \"fileStore\"\nname = \"a\"\npath = \"/srv\"\nhook_timeout_seconds = {seconds}\n"
+        );
+        assert!(refusal(&text, &[]).contains("hook_timeout_seconds must be 1 to 604800"), "{seconds}");
+    }
+}

@@ -22,7 +22,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let (repository, control) = place.open()?;
     // As with restic, nobody may change the repository meanwhile; a reader without a lock takes that upon itself.
     let _lock =
-        if place.reads_without_lock() { None } else { place.lock(&repository, LockKind::Exclusive)? };
+        if place.reads_without_lock() { None } else { Some(place.lock(&repository, LockKind::Exclusive)?) };
     let follower = Follower::start(&control, Work::Check, place.json);
     let report = repository::check(&repository, CheckRequest { read_data: arguments.read_data }, &control);
     drop(follower);

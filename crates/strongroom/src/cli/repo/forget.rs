@@ -72,7 +72,9 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     // Pruning takes the exclusive lock itself.
     drop(lock);
     if arguments.prune {
-        prune::now(place, &repository, &control, &arguments.pruning, arguments.dry_run)
+        let removed = groups.iter().flat_map(|group| &group.remove).map(|(id, _)| *id);
+        let forgotten = if arguments.dry_run { removed.collect() } else { Vec::new() };
+        prune::now(place, &repository, &control, &arguments.pruning, arguments.dry_run, forgotten)
     } else {
         Ok(Exit::Done)
     }

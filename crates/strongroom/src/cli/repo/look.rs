@@ -1,7 +1,7 @@
 //! `repo snapshots`, `repo ls`, `repo stats`: looking without changing anything.
 
 use anyhow::Result;
-use repository::{Id, LockKind, Node, NodeKind, Snapshot};
+use repository::{Id, Node, NodeKind, Snapshot};
 use serde_json::{Value, json};
 
 use super::place::Place;
@@ -41,7 +41,7 @@ pub struct StatsArguments {
 /// Lists the snapshots.
 pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> {
     let (repository, _control) = place.open()?;
-    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let _lock = place.lock_for_reading(&repository)?;
     let (all, unreadable) = repository.snapshots()?;
     let chosen: Vec<_> = all
         .into_iter()
@@ -76,7 +76,7 @@ pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> 
 /// Lists what is in a snapshot.
 pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
     let (repository, control) = place.open()?;
-    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let _lock = place.lock_for_reading(&repository)?;
     let (snapshot, path) = split(&arguments.snapshot);
     let (id, snapshot) = repository.find_snapshot(snapshot)?;
     let index = repository.load_index(&|_| true)?;
@@ -120,7 +120,7 @@ pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
 /// Counts what is in the snapshots, and what is stored.
 pub fn stats(place: &Place, arguments: &StatsArguments) -> Result<Exit> {
     let (repository, control) = place.open()?;
-    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let _lock = place.lock_for_reading(&repository)?;
     let snapshots = if arguments.snapshots.is_empty() {
         repository.snapshots()?.0.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
     } else {

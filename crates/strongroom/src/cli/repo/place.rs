@@ -46,12 +46,14 @@ impl Place {
         Ok(Repository::init(Arc::new(storage), &passcode, Cost::DEFAULT)?)
     }
 
-    /// Takes the lock that this work needs. A reader may do without (`--no-lock`).
-    pub fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Option<Lock>> {
-        if self.no_lock && kind == LockKind::Shared {
-            return Ok(None);
-        }
-        Ok(Some(repository.lock(kind, &lock_owner())?))
+    /// The lock of work that changes something; `--no-lock` has no say in it.
+    pub fn lock(&self, repository: &Repository, kind: LockKind) -> Result<Lock> {
+        Ok(repository.lock(kind, &lock_owner())?)
+    }
+
+    /// The lock of work that only reads, which may do without (`--no-lock`).
+    pub fn lock_for_reading(&self, repository: &Repository) -> Result<Option<Lock>> {
+        if self.no_lock { Ok(None) } else { self.lock(repository, LockKind::Shared).map(Some) }
     }
 
     /// Whether `--no-lock` was given.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use repository::{Control, PruneRequest, Repository};
+use repository::{Control, Id, PruneRequest, Repository};
 use serde_json::json;
 
 use super::place::{Place, lock_owner};
@@ -32,7 +32,7 @@ pub struct Tolerance {
 /// Runs the verb.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let (repository, control) = place.open()?;
-    now(place, &repository, &control, &arguments.tolerance, arguments.dry_run)
+    now(place, &repository, &control, &arguments.tolerance, arguments.dry_run, Vec::new())
 }
 
 /// Prunes an open repository on which we hold no lock.
@@ -42,8 +42,9 @@ pub fn now(
     control: &Arc<Control>,
     tolerance: &Tolerance,
     dry_run: bool,
+    forgotten: Vec<Id>,
 ) -> Result<Exit> {
-    let request = PruneRequest { max_unused_percent: percent(&tolerance.max_unused)?, dry_run };
+    let request = PruneRequest { max_unused_percent: percent(&tolerance.max_unused)?, dry_run, forgotten };
     let follower = Follower::start(control, Work::Check, place.json);
     let report = repository::prune(repository, &lock_owner(), &request, control);
     drop(follower);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use repository::{LockKind, RestoreRequest};
+use repository::RestoreRequest;
 use serde_json::json;
 
 use super::look::split;
@@ -31,10 +31,16 @@ pub struct Arguments {
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let started = Instant::now();
     let (repository, control) = place.open()?;
-    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let _lock = place.lock_for_reading(&repository)?;
     let (snapshot, path) = split(&arguments.snapshot);
     let (id, _) = repository.find_snapshot(snapshot)?;
-    let index = repository.load_index(&|_| true)?;
+    let (index, damaged) = repository.load_readable_index()?;
+    for file in damaged {
+        terminal::warn(format!(
+            "damaged: {}; content that only this index lists cannot be restored",
+            file.item
+        ));
+    }
     let request = RestoreRequest {
         snapshot: id,
         subpath: path.map(|path| path.as_bytes().to_vec()),

@@ -128,8 +128,8 @@ fn tell(view: &BackupView) -> std::io::Result<()> {
         ))?;
     }
     if !view.warnings.is_empty() {
-        let missing = words::counted(view.warnings.len() as u64, "thing", "things");
-        terminal::out(format!("  {missing} could not be read and are not in it"))?;
+        let warnings = words::counted(view.warnings.len() as u64, "warning", "warnings");
+        terminal::out(format!("  {warnings}; `rescue restore` tells each: mostly what could not be read"))?;
     }
     Ok(())
 }

@@ -111,7 +111,13 @@ pub fn restore_into(rescue: &Rescue<'_>, control: &Arc<Control>) -> Result<Resto
         Err(e) if e.kind == ErrorKind::Locked => return Err(e.into()),
         Err(_) => None,
     };
-    let index = vault.load_index(&|_| true)?;
+    let (index, damaged) = vault.load_readable_index()?;
+    for file in damaged {
+        terminal::warn(format!(
+            "damaged: {}; content that only this index lists cannot be restored",
+            file.item
+        ));
+    }
     for warning in &view.warnings {
         control.warn(warning.item.clone(), format!("not in the backup: {}", warning.reason));
     }
