@@ -12,7 +12,11 @@ mod command_line;
 mod damage;
 #[path = "integration/disk_full.rs"]
 mod disk_full;
+#[path = "integration/forge.rs"]
+mod forge;
 #[path = "integration/interop.rs"]
 mod interop;
 #[path = "integration/quickstart.rs"]
 mod quickstart;
+#[path = "integration/world.rs"]
+mod world;

@@ -7,7 +7,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use strongroom_tests::server::{Client, Options, PASSCODE, Server, Site, wait_for};
+use strongroom_tests::server::{Client, Launch, Options, PASSCODE, Server, Site, tail, wait_for};
 
 use crate::content::{Content, Size, seed};
 use crate::vault;
@@ -18,8 +18,6 @@ const NAMES: &str = "renameat2,rename,renameat,linkat,link";
 const SYNCS: &str = "fsync,fdatasync,syncfs,sync_file_range";
 /// Calls that remove.
 const REMOVALS: &str = "unlink,unlinkat,rmdir";
-/// More calls of one kind than this are sampled.
-const CALLS_ALL: usize = 24;
 
 /// A tracer that kills a server at its nth call of these.
 struct Tracer(Child);
@@ -55,18 +53,19 @@ impl Drop for Tracer {
     }
 }
 
-/// Each n while few, then fewer and fewer.
+/// Each n while there are few, then fewer and fewer.
 fn next(n: usize) -> usize {
-    if n < CALLS_ALL { n + 1 } else { n + n / 2 }
+    let all = if is_long_run() { 32 } else { 8 };
+    if n < all { n + 1 } else { n + n / 2 }
 }
 
-fn run_every_call() -> bool {
+fn is_long_run() -> bool {
     std::env::var("STRONGROOM_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(24) >= 100
 }
 
 /// What is traced in a normal run, and in a long one.
 fn kinds() -> &'static [&'static str] {
-    if run_every_call() { &[NAMES, SYNCS, REMOVALS] } else { &[NAMES] }
+    if is_long_run() { &[NAMES, SYNCS, REMOVALS] } else { &[NAMES] }
 }
 
 /// Posts, and waits until the job has ended or the server is dead. The id of the job, if it was told.
@@ -206,7 +205,8 @@ fn a_deletion_killed_at_each_call_keeps_what_the_others_need() {
             let freed = || vault::Traces::of(&site.store()).deleted == 0;
             let listed = || site.store().join(format!("backups/{doomed}.json")).exists();
             let tracer = Tracer::attach(&server, calls, n);
-            let _ = client.post(&format!("admin/system/disasterrecovery/stores/s1/backups/{doomed}/delete"), &[]);
+            let _ =
+                client.post(&format!("admin/system/disasterrecovery/stores/s1/backups/{doomed}/delete"), &[]);
             let survived = wait_for("the end of the deletion or of the server", || {
                 if !server.is_alive() {
                     return Some(false);
@@ -214,7 +214,11 @@ fn a_deletion_killed_at_each_call_keeps_what_the_others_need() {
                 (!listed() && freed()).then_some(true)
             });
             drop(tracer);
-            outcomes.push(format!("{n}: {}, {}", if listed() { "listed" } else { "gone" }, if freed() { "freed" } else { "not freed" }));
+            outcomes.push(format!(
+                "{n}: {}, {}",
+                if listed() { "listed" } else { "gone" },
+                if freed() { "freed" } else { "not freed" }
+            ));
             if !survived {
                 server.wait();
                 server = site.start();
@@ -249,29 +253,37 @@ fn a_deletion_killed_at_each_call_keeps_what_the_others_need() {
     vault::restic_agrees(&site.store());
 }
 
+/// Starts servers that make everything for the first time and die at call n, until one gets through.
+fn die_in_first_starts(what: &str, calls: &str, files: &[&str]) {
+    let mut n = 1;
+    loop {
+        let site = Site::new(Options::default());
+        fs::remove_dir_all(site.data()).unwrap();
+        let mut prefix: Vec<String> =
+            ["strace", "-D", "-f", "-qqq", "-o", "/dev/null"].map(str::to_owned).to_vec();
+        prefix.extend(["-e".to_owned(), format!("trace={calls}")]);
+        prefix.extend(["-e".to_owned(), format!("inject={calls}:signal=KILL:when={n}")]);
+        for file in files {
+            prefix.extend(["-P".to_owned(), site.data().join(file).display().to_string()]);
+        }
+        let mut first = site.launch(&Launch { prefix, environment: Vec::new() });
+        let survived = first.answers();
+        first.kill();
+        let mut second = site.launch(&Launch::default());
+        assert!(second.answers(), "{what}, killed at call {n}: {}", tail(&site.log()));
+        if survived {
+            break;
+        }
+        n = next(n);
+    }
+    eprintln!("first start, {what}: {} calls", n - 1);
+}
+
 #[test]
 fn a_first_start_killed_at_each_call_starts_the_next_time() {
-    for calls in [NAMES, SYNCS] {
-        let mut n = 1;
-        loop {
-            let site = Site::new(Options::default());
-            fs::remove_dir_all(site.data()).unwrap();
-            let prefix =
-                ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]
-                    .iter()
-                    .map(|word| (*word).to_owned())
-                    .chain([format!("inject={calls}:signal=KILL:when={n}")])
-                    .collect();
-            let launch = strongroom_tests::server::Launch { prefix, environment: Vec::new() };
-            let mut first = site.launch(&launch);
-            let survived = first.answers();
-            first.kill();
-            site.start().stop();
-            if survived {
-                break;
-            }
-            n = next(n);
-        }
-        eprintln!("first start, {calls}: {} calls", n - 1);
-    }
+    die_in_first_starts("renames", NAMES, &[]);
+    die_in_first_starts("syncs", SYNCS, &[]);
+    let all = "openat,write,fsync,fdatasync,rename,renameat,renameat2,link,linkat";
+    die_in_first_starts("key and certificate", all, &["tls/key.pem", "tls/certificate.pem", "tls"]);
+    die_in_first_starts("master key", all, &["master.key"]);
 }

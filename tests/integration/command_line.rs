@@ -1,1 +1,453 @@
-//! To come.
+//! What scripts rely on: exit codes, JSON, quiet pipes, secrets that stay secret, and refusals that change nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FallocateFlags;
+use rustix::process::{Pid, Signal, kill_process};
+use strongroom_tests::tree::{Picture, am_root, noise};
+
+use crate::command::{PASSCODE, Place, Ran, is_installed, restic, run, strongroom};
+use crate::forge::Forge;
+use crate::world::World;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A place with a repository and one snapshot of a small directory.
+fn with_snapshot() -> Place {
+    let place = Place::with_repository();
+    let source = place.path("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), noise(1, 10_000)).unwrap();
+    place.repo(["backup", source.to_str().unwrap()]).expect(0);
+    place
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(60), "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn locks(place: &Place) -> usize {
+    fs::read_dir(place.repository().join("locks")).map_or(0, |entries| entries.count())
+}
+
+fn kill(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn wrong_usage_and_configuration_end_with_2() {
+    let place = with_snapshot();
+    for arguments in [
+        &["no-such-verb"][..],
+        &["backup"],
+        &["backup", "/etc/hostname", "--no-such-option"],
+        &["restore", "latest"],
+        &["forget"],
+        &["forget", "--keep-last", "0"],
+        &["prune", "--max-unused", "many"],
+    ] {
+        place.repo(arguments).expect(2);
+    }
+    run(&mut strongroom(["repo", "snapshots"])).expect(2).expect_text("--repository");
+    run(&mut strongroom(["repo", "-r", "s3://bucket", "snapshots"])).expect(2);
+    run(&mut strongroom(["repo", "-r", "nonsense://x", "snapshots"])).expect(2);
+    run(&mut strongroom(["rescue", "backups"])).expect(2).expect_text("--store");
+    run(&mut strongroom(["serve", "--config", "/nonexistent/strongroom.toml"])).expect(2);
+    run(&mut strongroom(["--help"])).expect(0);
+    run(&mut strongroom(["version"])).expect(0);
+    run(&mut strongroom(["--version"])).expect(0);
+}
+
+#[test]
+fn a_failure_ends_with_1_and_changes_nothing() {
+    let place = with_snapshot();
+    let before = Picture::take(&place.repository());
+    let file = place.path("passcode");
+    place.repo(["restore", "latest", "--target", file.to_str().unwrap()]).expect(1).expect_text("passcode");
+    place.repo(["restore", "0000000000", "--target", place.path("t").to_str().unwrap()]).expect(1);
+    place.repo(["restore", "latest:/no/such", "--target", place.path("t").to_str().unwrap()]).expect(1);
+    place.repo(["backup", "/no/such/path"]).expect(1).expect_text("/no/such/path");
+    place.repo(["init"]).expect(1).expect_text("already");
+    assert!(!place.path("t").exists(), "a target was made for a restore that cannot be");
+    same_files(&before, &place);
+}
+
+/// The repository holds what it held, locks that came and went aside.
+#[track_caller]
+fn same_files(before: &Picture, place: &Place) {
+    let files = |picture: &Picture| {
+        let files = picture.entries.iter().filter(|(path, _)| !path.starts_with(b"locks"));
+        files.map(|(path, entry)| (path.clone(), entry.content.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(files(before), files(&Picture::take(&place.repository())));
+}
+
+#[test]
+fn what_could_not_be_read_is_named_and_ends_with_3() {
+    let place = with_snapshot();
+    let source = place.path("source");
+    let secret = source.join("not for us");
+    fs::write(&secret, "x").unwrap();
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let mut backup = place.repo_command(["backup", source.to_str().unwrap()]);
+    if am_root() {
+        if !is_installed("setpriv") {
+            return println!("NOT TESTED: a file that cannot be read, since root reads all and there is no setpriv");
+        }
+        backup = without_rights(&backup);
+    }
+    let ran = run(&mut backup).expect(3);
+    assert!(ran.err.contains("not for us"), "{ran}");
+    assert!(!place.repo(["ls", "latest"]).expect(0).out.contains("not for us"));
+    place.repo(["check", "--read-data"]).expect(0);
+}
+
+/// The same command as a root whom file modes bind.
+fn without_rights(command: &Command) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.arg("--bounding-set=-dac_override,-dac_read_search").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound
+}
+
+#[test]
+fn a_place_without_repository_or_store_ends_with_10() {
+    let place = Place::new();
+    place.repo(["snapshots"]).expect(10);
+    fs::create_dir(place.repository()).unwrap();
+    for verb in [&["snapshots"][..], &["check"], &["backup", "/etc/hostname"], &["prune"], &["unlock"]] {
+        place.repo(verb).expect(10);
+    }
+    assert_eq!(fs::read_dir(place.repository()).unwrap().count(), 0, "something was made in the empty directory");
+    for store in [place.repository(), place.path("nowhere")] {
+        run(strongroom(["rescue", "backups", "--store"]).arg(store)).expect(10);
+    }
+}
+
+#[test]
+fn a_wrong_passcode_ends_with_12_and_touches_nothing() {
+    let place = with_snapshot();
+    let before = Picture::take(&place.repository());
+    let target = place.path("target");
+    for verb in [
+        &["snapshots"][..],
+        &["check"],
+        &["backup", "/etc/hostname"],
+        &["forget", "--keep-last", "1", "--prune"],
+        &["unlock", "--remove-all"],
+        &["restore", "latest", "--target", target.to_str().unwrap()],
+    ] {
+        let ran = run(place.repo_command(verb).env("STRONGROOM_PASSCODE", "the wrong one")).expect(12);
+        assert!(!format!("{}{}", ran.out, ran.err).contains("the wrong one"), "the passcode is told: {ran}");
+    }
+    before.assert_same(&Picture::take(&place.repository()), "the repository");
+
+    let world = World::new();
+    let before = Picture::take(&world.root());
+    for verb in [&["verify"][..], &["restore", "--backup", "first", "--target", target.to_str().unwrap()]] {
+        let mut rescue = strongroom(["rescue", "--store"]);
+        run(rescue.arg(world.root()).args(verb).env("STRONGROOM_PASSCODE", "the wrong one")).expect(12);
+    }
+    before.assert_same(&Picture::take(&world.root()), "the store");
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_lock_of_restic_that_is_alive_ends_with_11() {
+    let place = with_snapshot();
+    // restic reads what to back up from us, and holds a shared lock until we stop.
+    let mut held = place
+        .restic_on(&restic(), &place.repository(), ["backup", "--stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("restic has its lock", || locks(&place) == 1);
+    place.repo(["check"]).expect(11).expect_text("locked");
+    place.repo(["prune"]).expect(11);
+    place.repo(["forget", "--keep-last", "1"]).expect(11);
+    place.repo(["backup", place.path("source").to_str().unwrap()]).expect(0);
+    let mut input = held.stdin.take().unwrap();
+    input.write_all(b"something").unwrap();
+    drop(input);
+    assert!(held.wait().unwrap().success(), "the backup of restic beside ours");
+    place.repo(["check", "--read-data"]).expect(0);
+
+    Forge::new(&place).lock(MINUTE, true);
+    let target = place.path("target");
+    for verb in [&["backup", "/etc/hostname"][..], &["restore", "latest", "--target", target.to_str().unwrap()]] {
+        place.repo(verb).expect(11).expect_text("elsewhere");
+    }
+    assert!(!target.exists());
+    assert_eq!(locks(&place), 1, "somebody's live lock is left alone, and none of ours stays");
+    place.repo(["--no-lock", "snapshots"]).expect(0);
+    place.repo(["unlock"]).expect(0);
+    assert_eq!(locks(&place), 1, "unlock leaves a live lock alone");
+    place.repo(["unlock", "--remove-all"]).expect(0);
+    assert_eq!(locks(&place), 0);
+}
+
+#[test]
+fn a_lock_of_ours_keeps_restic_out() {
+    let place = with_snapshot();
+    // Our backup waits for nobody; what it reads is endless enough.
+    let (mut backup, _) = long_backup(&place);
+    let refused = place.restic(&restic(), ["prune"]);
+    assert!(refused.code != 0 && refused.err.contains("already locked"), "{refused}");
+    kill(&backup, Signal::INT);
+    backup.wait().unwrap();
+    place.restic(&restic(), ["prune"]).expect(0);
+}
+
+/// Starts a backup of a file so large that it is still running when this returns, with its lock in place.
+fn long_backup(place: &Place) -> (Child, std::path::PathBuf) {
+    let large = place.path("large");
+    let file = fs::File::create(&large).unwrap();
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 6 << 30).unwrap();
+    let mut command = place.repo_command(["backup", large.to_str().unwrap()]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the backup has its lock", || locks(place) == 1);
+    (child, large)
+}
+
+#[test]
+fn locks_of_half_an_hour_ago_stop_nobody() {
+    for exclusive in [false, true] {
+        let place = with_snapshot();
+        Forge::new(&place).lock(29 * MINUTE, exclusive);
+        place.repo(["check"]).expect(11);
+        place.repo(["unlock", "--remove-all"]).expect(0);
+        Forge::new(&place).lock(31 * MINUTE, exclusive);
+        place.repo(["backup", place.path("source").to_str().unwrap()]).expect(0);
+        Forge::new(&place).lock(31 * MINUTE, exclusive);
+        place.repo(["check"]).expect(0);
+        Forge::new(&place).lock(31 * MINUTE, exclusive);
+        place.repo(["unlock"]).expect(0);
+        assert_eq!(locks(&place), 0);
+    }
+}
+
+#[test]
+fn damage_ends_with_13() {
+    let place = with_snapshot();
+    let pack = run(Command::new("find").arg(place.repository().join("data")).args(["-type", "f"])).out;
+    for pack in pack.lines().map(Path::new) {
+        let mut bytes = fs::read(pack).unwrap();
+        bytes[7] ^= 1;
+        fs::remove_file(pack).unwrap();
+        fs::write(pack, bytes).unwrap();
+        let name = pack.file_name().unwrap().to_str().unwrap();
+        place.repo(["check", "--read-data"]).expect(13).expect_text(name);
+    }
+    place.repo(["restore", "latest", "--target", place.path("target").to_str().unwrap()]).expect(13);
+}
+
+#[test]
+fn an_interrupted_backup_ends_with_130_and_leaves_nothing_half_made() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let place = with_snapshot();
+        let (backup, large) = long_backup(&place);
+        kill(&backup, signal);
+        let output = backup.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+        assert_eq!(locks(&place), 0, "the lock is gone");
+        let listed = place.repo(["--json", "snapshots"]).expect(0).json().remove(0);
+        assert_eq!(listed.as_array().unwrap().len(), 1, "no snapshot of half a file");
+        place.repo(["check", "--read-data"]).expect(0);
+        place.restic(&restic(), ["check"]).expect(0);
+        fs::remove_file(large).unwrap();
+    }
+}
+
+/// Every line of standard output must be JSON.
+#[track_caller]
+fn all_json(ran: Ran) -> Vec<serde_json::Value> {
+    let lines = ran.json();
+    assert!(!lines.is_empty(), "{ran}");
+    assert!(lines.iter().all(|line| line.is_object() || line.is_array()), "{ran}");
+    lines
+}
+
+#[test]
+fn json_is_json_whatever_the_verb() {
+    let place = Place::new();
+    let source = place.path("source \"with\"\nodd name\u{1b}[31m");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let (path, target) = (source.to_str().unwrap(), place.path("target"));
+    all_json(place.repo(["--json", "init"]).expect(0));
+    all_json(place.repo(["--json", "backup", path, "--dry-run"]).expect(0));
+    let summary = all_json(place.repo(["backup", "--json", path]).expect(0)).pop().unwrap();
+    assert_eq!((&summary["message_type"], &summary["files_new"]), (&"summary".into(), &1.into()), "{summary}");
+    let id = summary["snapshot_id"].as_str().unwrap().to_owned();
+    place.repo(["backup", path]).expect(0);
+    for verb in [
+        &["snapshots"][..],
+        &["ls", "latest"],
+        &["stats"],
+        &["check"],
+        &["check", "--read-data"],
+        &["restore", &id, "--target", target.to_str().unwrap()],
+        &["forget", "--keep-last", "1", "--dry-run"],
+        &["forget", &id],
+        &["prune", "--dry-run"],
+        &["prune"],
+        &["unlock"],
+    ] {
+        all_json(place.repo(["--json"].iter().chain(verb)).expect(0));
+    }
+    let world = World::new();
+    for verb in [
+        &["backups"][..],
+        &["verify"],
+        &["verify", "--scrub"],
+        &["verify", "--backup", "first"],
+        &["restore", "--backup", "first", "--target", place.path("rescued").to_str().unwrap()],
+    ] {
+        all_json(run(strongroom(["rescue", "--json", "--store"]).arg(world.root()).args(verb)).expect(0));
+    }
+}
+
+#[test]
+fn a_pipe_gets_plain_text() {
+    let place = with_snapshot();
+    for verb in [&["snapshots"][..], &["ls", "-l", "latest"], &["check"], &["stats"], &["ls", "no such"]] {
+        let ran = place.repo(verb);
+        assert!(!ran.out.contains('\x1b') && !ran.err.contains('\x1b'), "{ran}");
+        assert!(!ran.out.contains('\r') && !ran.err.contains('\r'), "{ran}");
+    }
+}
+
+#[test]
+fn a_terminal_gets_colour_unless_it_asks_for_none() {
+    if !is_installed("script") {
+        return println!("NOT TESTED: colour on a terminal, since there is no 'script' to make one");
+    }
+    let place = with_snapshot();
+    let line = format!("{} repo -r {} ls nothing", crate::command::strongroom_path().display(), place.repository().display());
+    let coloured = |name: &str, value: &str| {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script.env("STRONGROOM_PASSCODE", PASSCODE).env("TERM", "xterm").env_remove("NO_COLOR").env(name, value);
+        run(&mut script).expect(1).expect_text("error:").out.contains("\x1b[1;31m")
+    };
+    assert!(coloured("UNUSED", ""), "an error on a terminal is red");
+    assert!(!coloured("NO_COLOR", "1"));
+    assert!(coloured("NO_COLOR", ""), "an empty NO_COLOR asks for nothing");
+    assert!(!coloured("TERM", "dumb"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_drama() {
+    let place = with_snapshot();
+    let many = place.path("many");
+    fs::create_dir(&many).unwrap();
+    // More than any pipe holds.
+    for number in 0..3_000 {
+        fs::write(many.join(format!("{number:0>100}")), "").unwrap();
+    }
+    place.repo(["backup", many.to_str().unwrap()]).expect(0);
+    for verb in [&["ls", "latest"][..], &["ls", "latest", "--json"], &["ls", "-l", "latest"]] {
+        let mut child = place.repo_command(verb).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let mut told = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""), "{verb:?}");
+        assert_eq!(locks(&place), 0, "{verb:?} left its lock");
+    }
+}
+
+#[test]
+fn a_passcode_is_never_an_argument_nor_told() {
+    let place = with_snapshot();
+    for argument in [&["--passcode", "hunter2hunter2"][..], &["--passcode=hunter2hunter2"], &["--password=hunter2hunter2"]] {
+        let ran = place.repo(argument.iter().chain(&["snapshots"])).expect(2);
+        assert!(!ran.err.contains("hunter2"), "{ran}");
+    }
+    let (backup, _) = long_backup(&place);
+    let line = fs::read(format!("/proc/{}/cmdline", backup.id())).unwrap();
+    assert!(line.windows(6).any(|part| part == b"backup"), "this is its command line");
+    assert!(!String::from_utf8_lossy(&line).contains(PASSCODE));
+    kill(&backup, Signal::INT);
+    backup.wait_with_output().unwrap();
+
+    let file = place.path("passcode");
+    let mut from_file = place.repo_command(["snapshots", "--passcode-file", file.to_str().unwrap()]);
+    run(from_file.env_remove("STRONGROOM_PASSCODE")).expect(0);
+    // Neither file nor variable, and nobody at a terminal to ask.
+    let mut nothing = Command::new("setsid");
+    let command = place.repo_command(["snapshots"]);
+    nothing.arg("--wait").arg(command.get_program()).args(command.get_args()).env_remove("STRONGROOM_PASSCODE");
+    run(&mut nothing).expect(2).expect_text("--passcode-file");
+}
+
+#[test]
+fn a_short_passcode_is_refused_and_nothing_is_made() {
+    let place = Place::new();
+    for short in ["seven77", "", "1234567"] {
+        let refused = run(place.repo_command(["init"]).env("STRONGROOM_PASSCODE", short)).expect(2);
+        assert!(short.is_empty() || !refused.err.contains(short), "{refused}");
+        assert!(!place.repository().exists());
+    }
+    run(place.repo_command(["init"]).env("STRONGROOM_PASSCODE", "пароль12")).expect(0);
+}
+
+#[test]
+fn an_unknown_key_of_the_configuration_is_refused_with_line_and_suggestion() {
+    let place = Place::new();
+    let server = place.path("server");
+    run(strongroom(["init", "--directory"]).arg(&server)).expect(0);
+    let file = server.join("strongroom.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    for (right, wrong) in [("listen =", "lisen ="), ("data_directory =", "data_dir ="), ("master_key_file =", "masterkey_file =")] {
+        let line = text.lines().position(|line| line.starts_with(right)).unwrap() + 1;
+        fs::write(&file, text.replacen(&format!("\n{right}"), &format!("\n{wrong}"), 1)).unwrap();
+        let ran = run(strongroom(["serve", "--config"]).arg(&file)).expect(2);
+        for part in [&format!("line {line}"), wrong.split(' ').next().unwrap(), right.split(' ').next().unwrap()] {
+            assert!(ran.err.contains(part), "'{part}' is not told: {ran}");
+        }
+    }
+    fs::write(&file, text).unwrap();
+    let mut serve = strongroom(["serve", "--config"]);
+    run(serve.arg(&file).env("STRONGROOM_SERVER__LISEN", "127.0.0.1:1")).expect(2).expect_text("LISEN");
+}
+
+#[test]
+fn a_repository_of_an_unknown_version_is_refused_and_left_as_it_is() {
+    let place = with_snapshot();
+    Forge::new(&place).version(3);
+    let before = Picture::take(&place.repository());
+    let source = place.path("source");
+    for verb in [
+        &["snapshots"][..],
+        &["backup", source.to_str().unwrap()],
+        &["check"],
+        &["forget", "--keep-last", "1", "--prune"],
+        &["prune"],
+        &["unlock", "--remove-all"],
+        &["init"],
+    ] {
+        let ran = place.repo(verb);
+        assert!(![0, 3, 13].contains(&ran.code), "{ran}");
+        assert!(verb == ["init"] || ran.err.contains("version 3"), "{ran}");
+    }
+    before.assert_same(&Picture::take(&place.repository()), "the repository of version 3");
+}

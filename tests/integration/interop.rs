@@ -150,7 +150,11 @@ fn both_prune_in_turn_and_nothing_is_lost() {
         everything_is_there(&place, &restic, &source, &generations[5..]);
         // What both call unused is gone: a second prune of either finds nothing.
         let again = place.repo(["--json", "prune", "--max-unused", "0"]).expect(0).json();
-        assert_eq!((&again[0]["packs_removed"], &again[0]["packs_repacked"]), (&0.into(), &0.into()), "{again:?}");
+        assert_eq!(
+            (&again[0]["packs_removed"], &again[0]["packs_repacked"]),
+            (&0.into(), &0.into()),
+            "{again:?}"
+        );
     }
 }
 
@@ -216,7 +220,8 @@ fn each_lists_what_the_other_wrote_in_the_same_words() {
         for host in ["here", "there"] {
             let id = ours.as_array().unwrap().iter().find(|snapshot| snapshot["hostname"] == host).unwrap();
             let id = id["id"].as_str().unwrap();
-            let (ours, theirs) = (place.repo(["--json", "ls", id]), place.restic(&restic, ["--json", "ls", id]));
+            let (ours, theirs) =
+                (place.repo(["--json", "ls", id]), place.restic(&restic, ["--json", "ls", id]));
             let (ours, theirs) = (ours.expect(0).json(), theirs.expect(0).json());
             assert_eq!(ours.len(), theirs.len(), "entries of the snapshot of {host}");
             for (one, other) in ours.iter().zip(&theirs).skip(1) {
@@ -224,7 +229,11 @@ fn each_lists_what_the_other_wrote_in_the_same_words() {
                     assert_eq!(one[field], other[field], "{field} of {other}");
                 }
                 // restic leaves a mode of 0 out.
-                assert_eq!(one["mode"].as_u64(), Some(other["mode"].as_u64().unwrap_or(0)), "mode of {other}");
+                assert_eq!(
+                    one["mode"].as_u64(),
+                    Some(other["mode"].as_u64().unwrap_or(0)),
+                    "mode of {other}"
+                );
             }
         }
     }
@@ -236,7 +245,9 @@ fn a_plain_tree_gets_the_same_tree_id_from_both() {
     let source = place.path("source");
     fs::create_dir_all(source.join("below/and below")).unwrap();
     fs::create_dir(source.join("empty directory")).unwrap();
-    for (name, content) in [("a file", "one\n"), ("empty", ""), ("below/b-1.txt", "two"), ("below/and below/c", "3")] {
+    for (name, content) in
+        [("a file", "one\n"), ("empty", ""), ("below/b-1.txt", "two"), ("below/and below/c", "3")]
+    {
         fs::write(source.join(name), content).unwrap();
     }
     fs::hard_link(source.join("a file"), source.join("below/the same file")).unwrap();

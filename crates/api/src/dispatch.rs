@@ -13,6 +13,7 @@ use crate::body::{self, BodyError};
 use crate::endpoints::{self, Endpoint, Kind, Names};
 use crate::error::{self, ApiError, ApiResult};
 use crate::format::Format;
+use crate::log_ins::LogIns;
 use crate::parameters::Parameters;
 use crate::reply::{self, Reply, Response};
 use crate::{handlers, pages, path, session, token};
@@ -28,6 +29,9 @@ use tokio::sync::Semaphore;
 /// streams alone do not bound them.
 const HANDLED_MAX: usize = 512;
 
+/// A path in the log is cut here: strangers can send long ones.
+const LOGGED_PATH_CHARS: usize = 300;
+
 /// What all requests share.
 pub(crate) struct Site {
     pub recovery: Recovery,
@@ -39,6 +43,7 @@ pub(crate) struct Site {
     pub secure_cookies: bool,
     body_budget: Semaphore,
     turns: Arc<Semaphore>,
+    pub log_ins: LogIns,
 }
 
 impl Site {
@@ -52,6 +57,7 @@ impl Site {
             public_url,
             body_budget: Semaphore::new(body::BUDGET_BYTES),
             turns: Arc::new(Semaphore::new(HANDLED_MAX)),
+            log_ins: LogIns::default(),
         }
     }
 
@@ -206,7 +212,7 @@ where
     tracing::info!(
         request_id,
         method = %head.method,
-        path = %path.escape_debug(),
+        path = %path.chars().take(LOGGED_PATH_CHARS).collect::<String>().escape_debug(),
         status = outcome.status().as_u16(),
         code = reply::business_code(&outcome),
         address = %address,

@@ -22,6 +22,7 @@ mod endpoints;
 mod error;
 mod format;
 mod handlers;
+mod log_ins;
 mod pages;
 mod parameters;
 mod path;

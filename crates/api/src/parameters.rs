@@ -30,6 +30,10 @@ impl Parameters {
     pub fn from_form(text: &[u8]) -> Self {
         let mut part = Self::default();
         for (name, value) in form_urlencoded::parse(text) {
+            // What comes after too many is not even looked at.
+            if part.values.len() >= COUNT_MAX && part.defect.is_some() {
+                break;
+            }
             part.add(name.into_owned(), value.into_owned());
         }
         part

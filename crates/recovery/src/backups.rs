@@ -167,7 +167,7 @@ impl Inner {
         let row = self.store_row(&request.store).await?;
         let key = name_key(&name);
         admit_backup(&self.state.active_jobs().await?, &row.name, &key)?;
-        let store = self.open_store(&row).await?;
+        let store = self.open_store_apart(&row).await?;
         if let Some(there) =
             self.entries(&row, &store).await?.iter().find(|entry| name_key(&entry.name) == key)
         {

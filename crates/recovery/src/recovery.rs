@@ -14,7 +14,7 @@ use crate::clock::JumpWatch;
 use crate::jobs::Runner;
 use crate::ownership::{Ownership, refuse_network};
 use crate::restores::WrongPasscodes;
-use crate::retention::RetentionReport;
+use crate::retention::{RetentionReport, Sweeps};
 use crate::secrets::MasterKey;
 use crate::state::State;
 use crate::stores::Gates;
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     pub gates: Gates,
     /// Held while space is being freed; deletions need not wait for that.
     pub reclaiming: Mutex<()>,
+    pub sweeps: Sweeps,
     pub wrong_passcodes: WrongPasscodes,
     pub clock: JumpWatch,
     pub runner: Arc<Runner>,
@@ -121,6 +122,7 @@ impl Inner {
             registration: Mutex::new(()),
             gates: Gates::default(),
             reclaiming: Mutex::new(()),
+            sweeps: Sweeps::default(),
             wrong_passcodes: WrongPasscodes::default(),
             clock: JumpWatch::new(),
             _ownership: ownership,

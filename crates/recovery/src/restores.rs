@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::backups::{busy, is_main, read_only};
-use crate::jobs::{SubmitJob, restore_stages};
+use crate::jobs::{SubmitJob, restore_stages, targets};
 use crate::names::check_passcode;
 use crate::recovery::{Inner, blocking};
 use crate::state::{JobRow, LANE_MAIN};
@@ -85,7 +85,7 @@ impl Inner {
             components: self.settings.components.clone(),
             selection: request.components.clone(),
         };
-        let store = self.open_store(&row).await?;
+        let store = self.open_store_apart(&row).await?;
         let turn = self.passcode_turns.acquire().await;
         let checked = blocking(move || work::check_restore(&store, &task)).await;
         drop(turn);
@@ -95,12 +95,13 @@ impl Inner {
         if request.validate_only {
             return Ok(None);
         }
+        let targets = targets::of(&view, &request.components, &self.settings.components);
         let job = SubmitJob {
             operation: "Restore",
             lane: LANE_MAIN,
             store: &row.name,
             backup: &view.name,
-            parameters: json!({"components": request.components}),
+            parameters: json!({"components": request.components, "targets": targets}),
             passcode: Some(&request.passcode),
             stages: restore_stages(&view, &request.components),
         };

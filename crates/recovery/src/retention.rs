@@ -5,8 +5,9 @@
 //! complete backup of a store, never one that a job uses. Clocks decide nothing else; one that jumped is not believed
 //! at once.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::clock::now_ms;
 use crate::recovery::{Inner, blocking};
@@ -30,6 +31,27 @@ pub struct RetentionReport {
     pub waiting: Vec<(String, String)>,
     /// Why nothing was looked at this time.
     pub skipped: Option<String>,
+}
+
+/// How often a store is looked through for torn files: that lists all of it.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// No write takes this long, whatever the clocks of two machines say.
+const TORN_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// When this process looked through each store for torn files.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps(Mutex<HashMap<String, Instant>>);
+
+impl Sweeps {
+    /// Whether it is time again; if so, the time is noted.
+    fn begin(&self, store: &str) -> bool {
+        let mut sweeps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = sweeps.get(store).is_none_or(|last| last.elapsed() >= SWEEP_INTERVAL);
+        if is_due {
+            sweeps.insert(store.to_owned(), Instant::now());
+        }
+        is_due
+    }
 }
 
 /// What is to become of a store's expired backups.
@@ -88,6 +110,7 @@ impl Inner {
                 continue;
             }
             self.reclaim(&row, &mut report).await;
+            self.sweep_torn(&row).await;
         }
         tracing::info!(
             deleted = report.deleted.len(),
@@ -116,6 +139,27 @@ impl Inner {
             report.deleted.push((row.name.clone(), name));
         }
         Ok(())
+    }
+
+    /// Removes files that writers were killed over. No listing shows them, so that nobody else ever would.
+    async fn sweep_torn(&self, row: &StoreRow) {
+        if !self.sweeps.begin(&row.name) {
+            return;
+        }
+        let swept = match self.open_store(row).await {
+            Ok(store) => {
+                blocking(move || {
+                    store.storage().clean_leftovers("", TORN_AGE).map_err(crate::store::failure::storage)
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        };
+        match swept {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(store = %row.name, files, "torn files of dead writers removed"),
+            Err(error) => tracing::warn!(store = %row.name, "torn files were not looked for: {error}"),
+        }
     }
 
     /// Frees space in all stores.

@@ -73,6 +73,26 @@ impl Inner {
         blocking(move || open(&row)).await
     }
 
+    /// The same for a backup or restore. What is protected may have been configured anew since the registration; a restore
+    /// would exchange a store inside of it with the rest, and remove it.
+    pub async fn open_store_apart(&self, row: &StoreRow) -> Result<Store> {
+        let (row, settings) = (row.clone(), self.settings.clone());
+        blocking(move || match protected_around(Path::new(&row.root_dir), &settings) {
+            None => open(&row),
+            Some((name, place)) => {
+                let message = format!(
+                    "Store '{}' at {} and the protected directory {} of component '{name}' lie inside each other; move \
+                     one of the two, and register the store anew.",
+                    row.name,
+                    row.root_dir,
+                    place.display()
+                );
+                Err(Error::new(ErrorKind::Incompatible, message))
+            }
+        })
+        .await
+    }
+
     pub async fn store(&self, name: &str) -> Result<StoreDetail> {
         let row = self.store_row(name).await?;
         let store = self.open_store(&row).await?;
@@ -127,8 +147,7 @@ impl Inner {
         let settings = self.settings.clone();
         let (kind, root_dir, for_name) = (request.kind.clone(), request.root_dir, name.clone());
         let root = blocking(move || match kind.as_str() {
-            "HOSTED" => resolve(&settings.hosted_directory.join(for_name))
-                .map_err(|e| place_error(&settings.hosted_directory, &e)),
+            "HOSTED" => hosted_root(&for_name, &settings),
             "FILESYSTEM" => {
                 let root = root_dir.ok_or_else(|| {
                     Error::new(
@@ -349,22 +368,37 @@ fn allowed_root(root: &Path, settings: &Settings) -> Result<PathBuf> {
     Ok(resolved)
 }
 
+/// The canonical root of a hosted store.
+fn hosted_root(name: &str, settings: &Settings) -> Result<PathBuf> {
+    let home = &settings.hosted_directory;
+    let root = resolve(&home.join(name)).map_err(|e| place_error(home, &e))?;
+    refuse_protected(&root, settings)?;
+    Ok(root)
+}
+
 /// A store inside what it protects would back itself up, and a restore would exchange it with the rest.
 fn refuse_protected(root: &Path, settings: &Settings) -> Result<()> {
-    for component in settings.components.iter().filter(|component| component.kind() == Kind::FileStore) {
-        let place = PathBuf::from(component.place());
-        let place = resolve(&place).unwrap_or(place);
-        if place.is_absolute() && (root.starts_with(&place) || place.starts_with(root)) {
+    match protected_around(root, settings) {
+        None => Ok(()),
+        Some((name, place)) => {
             let message = format!(
-                "'rootDir' {} and the protected directory {} of component '{}' lie inside each other.",
+                "The store's directory {} and the protected directory {} of component '{name}' lie inside each other.",
                 root.display(),
-                place.display(),
-                component.name()
+                place.display()
             );
-            return Err(Error::new(ErrorKind::ParameterInvalid, message));
+            Err(Error::new(ErrorKind::ParameterInvalid, message))
         }
     }
-    Ok(())
+}
+
+/// The component, and its directory, that lies around this place or inside of it.
+fn protected_around(root: &Path, settings: &Settings) -> Option<(String, PathBuf)> {
+    let protected = settings.components.iter().filter(|component| component.kind() == Kind::FileStore);
+    let mut places = protected.map(|component| {
+        let place = PathBuf::from(component.place());
+        (component.name().to_owned(), resolve(&place).unwrap_or(place))
+    });
+    places.find(|(_, place)| place.is_absolute() && (root.starts_with(place) || place.starts_with(root)))
 }
 
 /// The path with the links of all that exists of it resolved; what does not exist yet stays as it is.

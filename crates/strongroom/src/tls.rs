@@ -1,5 +1,7 @@
 //! Certificates: a self-signed one for a new server, and the rustls configuration that the server speaks with.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,7 +56,8 @@ pub fn server_config(config: &Config) -> Result<Option<Arc<ServerConfig>>> {
         Tls::Off => return Ok(None),
         Tls::Files { certificate, key } => (certificate, key),
         Tls::SelfSigned { certificate, key } => {
-            if !certificate.exists() && !key.exists() {
+            // The certificate is made last. Without it, a key that is there was left by a start that was killed.
+            if !certificate.exists() {
                 make_kept(certificate, key)?;
             }
             (certificate, key)
@@ -72,7 +75,25 @@ fn make_kept(certificate: &Path, key: &Path) -> Result<()> {
             .create(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    write_self_signed(certificate, key)
+    let (certificate_text, key_text) = self_signed()?;
+    for (file, text, mode) in [(key, key_text, 0o600), (certificate, certificate_text, 0o644)] {
+        put_whole(file, text.as_bytes(), mode).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that appears complete or not at all; one that is there is replaced.
+fn put_whole(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let new = file.with_extension("pem.new");
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => write_new(&new, content, mode)?,
+    }
+    std::fs::rename(&new, file)?;
+    match file.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Reads certificate and key for serving.
@@ -110,6 +131,19 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_without_its_certificate_is_made_anew_with_it() {
+        install_provider();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        std::fs::write(&key, "torn").unwrap();
+        std::fs::write(directory.path().join("c.pem.new"), "torn").unwrap();
+        make_kept(&certificate, &key).unwrap();
+        assert!(load(&certificate, &key).is_ok());
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
 
     #[test]
     fn the_self_made_certificate_can_be_served_and_its_key_is_private() {

@@ -102,6 +102,8 @@ struct SignInPage {
     frame: Frame,
     next: String,
     error: Option<String>,
+    /// The code, for programs that read pages.
+    code: Option<String>,
 }
 
 #[derive(Template)]
@@ -130,7 +132,7 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         Reply::Json(value) | Reply::Accepted(value, _) => resource(call, &value),
         Reply::Job(value, job) => job_page(call, &value, &job),
         Reply::Form => operation(call, None),
-        Reply::SignIn { next, error } => sign_in(call, next, error),
+        Reply::SignIn { next, error } => sign_in(call, next, error, None),
         Reply::Go { .. } | Reply::Style(_) => String::new(),
     }
 }
@@ -139,7 +141,9 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
 /// it, or the text alone.
 pub(crate) fn render_error(call: &Call, error: &ApiError) -> String {
     if matches!(error.code, 498 | 499) {
-        return sign_in(call, call.path(), Some(format!("{} ({})", error.message, error.code)));
+        let session = session::cookie_token(&call.headers, call.site.secure_cookies);
+        let ended = session.map(|_| "Your session has ended: sign in again.".to_owned());
+        return sign_in(call, call.path(), ended, Some(format!("{} {}", error.code, error.message)));
     }
     let has_form = call.endpoint.is_some_and(|endpoint| endpoint.kind.form().is_some());
     if has_form && call.is_post() && !matches!(error.code, 403 | 405) {
@@ -224,9 +228,9 @@ fn operation(call: &Call, error: Option<&ApiError>) -> String {
     })
 }
 
-fn sign_in(call: &Call, next: String, error: Option<String>) -> String {
+fn sign_in(call: &Call, next: String, error: Option<String>, code: Option<String>) -> String {
     let frame = Frame { title: "Sign in".to_owned(), home: call.site.context_path(), ..Frame::default() };
-    finish(&SignInPage { frame, next, error })
+    finish(&SignInPage { frame, next, error, code })
 }
 
 fn frame(call: &Call) -> Frame {
@@ -242,13 +246,21 @@ fn frame(call: &Call) -> Frame {
     }
 }
 
-/// What a page is called: the name in its path, or the endpoint's title.
+/// What a page is called: the name in its path, or the endpoint's title; an operation on one named thing says on which.
 fn title(endpoint: &Endpoint, segments: &[String]) -> String {
     if let (Some(_), Some(name)) = (endpoints::placeholder(endpoint.last()), segments.last()) {
         return name.clone();
     }
     let mut letters = endpoint.title.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
+    let title =
+        letters.next().map_or(String::new(), |first| first.to_uppercase().to_string() + letters.as_str());
+    let patterns: Vec<&str> = endpoint.pattern().collect();
+    match (patterns.as_slice(), segments) {
+        ([.., above, _], [.., name, _]) if endpoints::placeholder(above).is_some() => {
+            format!("{title}: {name}")
+        }
+        _ => title,
+    }
 }
 
 /// The pages above this one.

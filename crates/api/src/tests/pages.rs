@@ -54,6 +54,8 @@ async fn a_browser_without_a_session_is_asked_to_sign_in_and_comes_back() {
     assert!(wrong.text.contains("not right") && wrong.headers.get("set-cookie").is_none());
     let browser = Browser::sign_in(&world, "admin").await;
     assert!(browser.get(&format!("{DR}/stores")).await.text.contains("admin (administrator)"));
+    let unregister = browser.get(&format!("{DR}/stores/s1/unregister")).await.text;
+    assert!(unregister.contains("<h1>Unregister a backup store: s1</h1>"), "{unregister}");
     let away = format!("username=admin&password={PASSWORD}&next=https://evil.example/");
     assert_eq!(world.send(ask("POST", &login).form(&away)).await.header("location"), ADMIN);
     let foreign = ask("POST", &login).header("sec-fetch-site", "cross-site").form(&away);

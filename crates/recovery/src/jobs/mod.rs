@@ -13,6 +13,7 @@ mod progress;
 mod run;
 mod runner;
 mod stages;
+pub(crate) mod targets;
 
 use crate::clock::now_ms;
 use crate::names::name_key;

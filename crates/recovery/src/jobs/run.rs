@@ -10,6 +10,7 @@ use storage::Guarded;
 use super::lease::{Held, Stop, Undo};
 use super::progress;
 use super::stages::{Stages, is_selected};
+use super::targets;
 use crate::backups::{findings, text};
 use crate::clock::{self, now_ms};
 use crate::recovery::{Inner, blocking};
@@ -17,7 +18,7 @@ use crate::state::{Finish, JobRow};
 use crate::store::Store;
 use crate::stores::Registration;
 use crate::work::{self, BackupTask, RestoreTask};
-use crate::{BackupView, Error, ErrorKind, JobStatus, RELEASE, Result, StoreView};
+use crate::{BackupView, Component, Error, ErrorKind, JobStatus, RELEASE, Result, StoreView};
 
 /// After this many interruptions a job is given up.
 const INTERRUPTIONS_MAX: i64 = 3;
@@ -25,6 +26,8 @@ const INTERRUPTIONS_MAX: i64 = 3;
 const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 /// Phase of a restore that may have changed its target.
 const CHANGING: &str = "changing";
+/// Phase of a backup that is complete.
+const COMMITTED: &str = "committed";
 
 /// How work on a job came to its end.
 #[derive(Debug)]
@@ -134,8 +137,17 @@ impl Work {
     }
 
     async fn backup(&self) -> Result<Outcome> {
-        let task = self.backup_task()?;
-        let store = self.open_store().await?;
+        let ready = match self.backup_task() {
+            Ok(task) => self.open_store().await.map(|store| (task, store)),
+            Err(error) => Err(error),
+        };
+        let (task, store) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.thaw("after_backup", |component| component.after_backup()).await;
+                return Err(error);
+            }
+        };
         if self.held.stopped() == Some(Stop::Cancelled) {
             return Ok(self.undo_backup(&store, task, None).await);
         }
@@ -156,7 +168,8 @@ impl Work {
             (_, Some(Stop::Lost)) => Ok(Outcome::Lost),
             // Complete all the same, unless somebody was promised that it would not be.
             (_, Some(Stop::Cancelled)) => Ok(self.undo_backup(&store, task, None).await),
-            (Ok(view), _) => Ok(backup_completed(&view)),
+            (Ok(view), _) if self.settle().await => Ok(backup_completed(&view)),
+            (Ok(_), _) => Ok(self.undo_backup(&store, task, None).await),
             (Err(_), Some(Stop::Paused)) => Ok(Outcome::Paused),
             (Err(error), None) => Ok(self.undo_backup(&store, task, Some(error)).await),
         }
@@ -190,6 +203,42 @@ impl Work {
             Ok(view.filter(|view| view.job_id == job.id))
         })
         .await
+    }
+
+    /// From here on a complete backup stays and its job cannot be cancelled. False if somebody was told before that it
+    /// is being cancelled.
+    async fn settle(&self) -> bool {
+        let (state, lease) = (&self.inner.state, &self.held.lease);
+        if !matches!(state.set_phase(lease, COMMITTED, now_ms()).await, Ok(false)) {
+            return true;
+        }
+        match state.job(&lease.job_id).await {
+            Ok(Some(job)) => job.status != JobStatus::Cancelling || job.lease_token != lease.token,
+            _ => true,
+        }
+    }
+
+    /// Runs the hooks that end what a killed run of this job may have begun, where no other step does.
+    async fn thaw(
+        &self,
+        hooks: &'static str,
+        run: impl Fn(&dyn Component) -> components::Result<()> + Send + 'static,
+    ) {
+        if self.job.lease_token <= 1 {
+            return;
+        }
+        let components = self.inner.settings.components.clone();
+        let done = blocking(move || {
+            for component in &components {
+                if let Err(error) = run(component.as_ref()) {
+                    tracing::warn!(component = component.name(), hooks, "a hook failed: {error}");
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = done.await {
+            tracing::warn!(job = %self.job.id, hooks, "hooks were not run: {error}");
+        }
     }
 
     /// Takes away whatever a backup left; `error` is why it failed, `None` if it was cancelled.
@@ -228,34 +277,26 @@ impl Work {
         let components = self.inner.settings.components.clone();
         let selection: Vec<String> =
             serde_json::from_value(self.job.parameters["components"].clone()).unwrap_or_default();
-        let begun_before = self.job.lease_token > 1;
-        if begun_before {
-            let (id, swapping) = (self.job.id.clone(), self.job.phase == CHANGING);
-            let mut parts = components.clone();
-            parts.retain(|part| is_selected(&selection, part.kind(), part.name()));
-            if blocking(move || work::recover_restore(&id, &parts, swapping)).await? {
-                return Ok(Outcome::Completed { result: json!({"warnings": []}), messages: Vec::new() });
-            }
-            // What was begun is undone: from here on the restore can be cancelled again.
-            if swapping {
-                self.inner.state.set_phase(&self.job.lease(), "", now_ms()).await?;
-            }
+        if self.job.lease_token > 1
+            && let Some(outcome) = self.resume_restore(&components, &selection).await?
+        {
+            return Ok(outcome);
         }
         if self.held.stopped() == Some(Stop::Cancelled) {
+            self.end_killed_restore().await;
             return Ok(Outcome::Cancelled { messages: Vec::new() });
         }
         if let Some(error) = self.given_up() {
+            self.end_killed_restore().await;
             return Ok(Outcome::Failed { error, result: json!({}) });
         }
-        let task = RestoreTask {
-            job_id: self.job.id.clone(),
-            name: self.job.backup.clone(),
-            store_name: self.job.store.clone(),
-            passcode: self.inner.passcode_of(&self.job)?,
-            components,
-            selection,
+        let (task, store) = match self.prepare_restore(components, selection).await {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.thaw("after_restore", |component| component.after_restore()).await;
+                return Err(error);
+            }
         };
-        let store = self.guarded(&self.open_store().await?);
         let (held, stages, inner) = (self.held.clone(), self.stages.clone(), self.inner.clone());
         let runtime = tokio::runtime::Handle::current();
         let done = blocking(move || {
@@ -270,6 +311,86 @@ impl Work {
             }),
             messages: Vec::new(),
         })
+    }
+
+    /// After a kill: finishes or undoes what this restore had begun. `None`: it is to be run again.
+    async fn resume_restore(
+        &self,
+        components: &[Arc<dyn Component>],
+        selection: &[String],
+    ) -> Result<Option<Outcome>> {
+        let (id, swapping) = (self.job.id.clone(), self.job.phase == CHANGING);
+        let parts = selected_components(components, selection);
+        let finished = blocking(move || work::recover_restore(&id, &parts, swapping)).await?;
+        if let Some(error) = targets::gone(&self.job, components) {
+            // What may be left there is tried again at each start, until its component is configured again.
+            self.inner.state.set_phase(&self.job.lease(), CHANGING, now_ms()).await?;
+            self.end_killed_restore().await;
+            return Ok(Some(Outcome::Failed { error, result: json!({}) }));
+        }
+        if finished {
+            self.clear_restore_lock().await;
+            return Ok(Some(Outcome::Completed { result: json!({"warnings": []}), messages: Vec::new() }));
+        }
+        // What was begun is undone: from here on the restore can be cancelled again.
+        if swapping {
+            self.inner.state.set_phase(&self.job.lease(), "", now_ms()).await?;
+        }
+        Ok(None)
+    }
+
+    /// All that a restore needs, and nothing in its way.
+    async fn prepare_restore(
+        &self,
+        components: Vec<Arc<dyn Component>>,
+        selection: Vec<String>,
+    ) -> Result<(RestoreTask, Store)> {
+        self.inner.clear_the_way(&selected_components(&components, &selection)).await?;
+        let task = self.restore_task(components, selection)?;
+        Ok((task, self.guarded(&self.open_store().await?)))
+    }
+
+    /// A killed restore that is not run again: its lock goes, and what its hooks stopped runs again.
+    async fn end_killed_restore(&self) {
+        self.clear_restore_lock().await;
+        self.thaw("after_restore", |component| component.after_restore()).await;
+    }
+
+    fn restore_task(
+        &self,
+        components: Vec<Arc<dyn Component>>,
+        selection: Vec<String>,
+    ) -> Result<RestoreTask> {
+        Ok(RestoreTask {
+            job_id: self.job.id.clone(),
+            name: self.job.backup.clone(),
+            store_name: self.job.store.clone(),
+            passcode: self.inner.passcode_of(&self.job)?,
+            components,
+            selection,
+        })
+    }
+
+    /// For a restore that is not run again: takes away the lock that it may have left when the server was killed.
+    async fn clear_restore_lock(&self) {
+        if self.job.lease_token <= 1 {
+            return;
+        }
+        let task = self.restore_task(Vec::new(), Vec::new());
+        let done = match (task, self.open_store().await) {
+            (Ok(task), Ok(store)) => {
+                let store = self.guarded(&store);
+                blocking(move || {
+                    work::clear_after_restore(&store, &task);
+                    Ok(())
+                })
+                .await
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!(job = %self.job.id, "the vault was not looked at for a lock of this restore: {error}");
+        }
     }
 
     async fn delete(&self) -> Result<Outcome> {
@@ -382,6 +503,11 @@ impl Work {
         }
         Ok(written)
     }
+}
+
+fn selected_components(components: &[Arc<dyn Component>], selection: &[String]) -> Vec<Arc<dyn Component>> {
+    let chosen = |part: &&Arc<dyn Component>| is_selected(selection, part.kind(), part.name());
+    components.iter().filter(chosen).cloned().collect()
 }
 
 /// From here on a restore changes its target and can no longer be cancelled.

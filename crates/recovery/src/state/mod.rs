@@ -195,6 +195,9 @@ fn make_private(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// SQLite's primary result codes for a file whose content is damaged, and for one that is no database.
+const SQLITE_CORRUPT: u32 = 11;
+const SQLITE_NOTADB: u32 = 26;
 /// SQLite's primary result code for a full disk, and its code for a side file that could not grow.
 const SQLITE_FULL: u32 = 13;
 const SQLITE_IOERR_SHMSIZE: u32 = 4874;
@@ -210,6 +213,14 @@ fn convert(file: &str, verb: &str, error: sqlx::Error) -> Error {
             "no space left for the state database {file}; nothing was changed. Free some room there and try again."
         );
         return Error::new(ErrorKind::NoSpace, message).because(error);
+    }
+    if code.is_some_and(|code| matches!(code & 0xff, SQLITE_CORRUPT | SQLITE_NOTADB)) {
+        let message = format!(
+            "the state database {file} is damaged ({error}). Put a copy of it back; or move it and its side files \
+             ('-wal', '-shm') away, start with an empty one, add users and register the stores again: all backups lie \
+             there"
+        );
+        return Error::new(ErrorKind::Internal, message).because(error);
     }
     Error::new(ErrorKind::Internal, format!("cannot {verb} the state database {file}: {error}"))
         .because(error)

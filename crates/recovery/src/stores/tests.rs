@@ -61,4 +61,8 @@ fn a_store_and_what_it_protects_never_lie_inside_each_other() {
         assert!(error.message.contains("protected directory"), "{bad}: {error}");
     }
     allowed_root(&base.join("srv/content2"), &settings).unwrap();
+    settings.hosted_directory = base.join("srv/content/stores");
+    assert!(hosted_root("s", &settings).unwrap_err().message.contains("protected directory"));
+    settings.hosted_directory = base.join("srv/stores");
+    assert_eq!(hosted_root("s", &settings).unwrap(), base.join("srv/stores/s"));
 }

@@ -245,6 +245,25 @@ async fn retention_takes_what_has_expired_and_leaves_the_newest() {
 }
 
 #[tokio::test]
+async fn torn_files_of_writers_that_were_killed_go_once_they_are_a_day_old() {
+    let site = Site::new();
+    let server = site.server_with_store().await;
+    make(&server, "a").await;
+    let torn = |name: &str, hours: u64| {
+        let file = site.store().join("backups").join(name);
+        let written = fs::File::create(&file).unwrap();
+        written.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600)).unwrap();
+        file
+    };
+    let (old, fresh) = (torn(".a.json.tmp-0123456789abcdef", 25), torn(".b.json.tmp-0123456789abcdef", 1));
+    server.run_retention_now().await.unwrap();
+    assert!(!old.exists());
+    assert!(fresh.exists(), "somebody may still be writing it");
+    assert_eq!(server.backups("s").await.unwrap().len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_backup_is_found_by_name_alone_by_the_old_rule() {
     let site = Site::new();
     let server = site.server_with_store().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gate::Point;
+use super::gate::{Gated, Point};
 use super::support::*;
 use crate::*;
 
@@ -199,5 +199,116 @@ async fn a_worker_that_lost_its_lease_writes_nothing_more_and_the_job_is_taken_u
     assert_eq!(job.status, JobStatus::Completed, "{job:?}");
     assert!(server.validate_backup("s", "b", Some(passcode(PASSCODE))).await.unwrap().ready);
     assert!(site.opened_store().running().unwrap().is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_go_on_after_a_kill_still_runs_its_after_hooks() {
+    let mut site = Site::new();
+    let thawed = site.base.join("thawed");
+    let mut settings = files_settings("content", &site.content());
+    settings.after_backup = vec![format!("/usr/bin/touch {}", thawed.display())];
+    site.settings.components =
+        vec![std::sync::Arc::new(Gated { inner: file_store(settings), gate: site.gate.clone() })];
+    site.gate.close(Point::Backup);
+    let server = site.server_with_store().await;
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    site.gate.reached(Point::Backup).await;
+    kill(server, &site);
+    std::fs::rename(site.store(), site.base.join("away")).unwrap();
+    let server = site.idle_server().await;
+    assert!(!thawed.exists());
+    site.gate.open();
+    server.start().await.unwrap();
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Failed, "{job:?}");
+    assert!(thawed.exists());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_was_told_to_be_cancelled_at_the_last_instant_does_not_stay() {
+    let site = Site::new();
+    let server = site.server_with_store().await;
+    site.gate.close(Point::Backup);
+    let id = server.create_backup(create("s", "b"), caller()).await.unwrap();
+    site.gate.reached(Point::Backup).await;
+    // The row says so already; the worker does not know it yet.
+    let state = crate::state::State::open(&site.settings.state_file).await.unwrap();
+    let asked = state.cancel_job(&id, 9_000_000_000_000).await.unwrap();
+    assert_eq!(asked, crate::state::Cancel::Cancelling);
+    site.gate.open();
+    let job = ended(&server, &id).await;
+    assert_eq!(job.status, JobStatus::Cancelled, "{job:?}");
+    assert!(server.backups("s").await.unwrap().is_empty());
+    make(&server, "b").await;
+    server.stop().await;
+}
+
+/// Another component, with one file; it is the first to be swapped.
+fn other(site: &mut Site) -> std::path::PathBuf {
+    let other = site.base.join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("file"), "good").unwrap();
+    site.settings.components.insert(0, files("other", &other));
+    other
+}
+
+fn staging(site: &Site) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(&site.base).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect()
+}
+
+/// A restore of two components is killed right after their swaps; at the next start one of them is not configured.
+async fn interrupted_and_then_one_component_less(site: &mut Site) -> (JobView, std::path::PathBuf) {
+    let other = other(site);
+    let server = site.server_with_store().await;
+    make(&server, "b").await;
+    site.damage();
+    std::fs::write(other.join("file"), "damaged").unwrap();
+    site.gate.close(Point::Swapped);
+    let id = server.restore_backup(restore("s", "b"), caller()).await.unwrap().unwrap();
+    site.gate.reached(Point::Swapped).await;
+    kill(server, site);
+    site.gate.open();
+    let gone = site.settings.components.remove(0);
+    let server = site.server().await;
+    let job = ended(&server, &id).await;
+    server.stop().await;
+    drop(server);
+    site.settings.components.insert(0, gone);
+    (job, other)
+}
+
+#[tokio::test]
+async fn a_restore_whose_component_is_no_longer_configured_is_not_complete_and_is_put_right_later() {
+    let mut site = Site::new();
+    let (job, other) = interrupted_and_then_one_component_less(&mut site).await;
+    assert_eq!(job.status, JobStatus::Failed, "{job:?}");
+    assert!(job.messages[0].contains("component 'other' at"), "{job:?}");
+    assert_eq!(staging(&site).len(), 1, "what was there before is kept");
+    let server = site.server().await;
+    assert!(staging(&site).is_empty());
+    assert_eq!(std::fs::read_to_string(other.join("file")).unwrap(), "good");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_restore_begins_where_an_earlier_one_left_something_that_cannot_be_put_right() {
+    let mut site = Site::new();
+    let (job, other) = interrupted_and_then_one_component_less(&mut site).await;
+    let left = staging(&site).remove(0);
+    std::fs::write(left.join("journal.json"), "damaged").unwrap();
+    let server = site.server().await;
+    let id = server.restore_backup(restore("s", "b"), caller()).await.unwrap().unwrap();
+    let second = ended(&server, &id).await;
+    assert_eq!(second.status, JobStatus::Failed, "{second:?}");
+    assert!(left.exists());
+    assert!(second.messages[0].contains(&format!("an earlier restore (job {})", job.id)), "{second:?}");
+    std::fs::write(other.join("file"), "damaged").unwrap();
+    std::fs::remove_dir_all(left).unwrap();
+    let id = server.restore_backup(restore("s", "b"), caller()).await.unwrap().unwrap();
+    assert_eq!(ended(&server, &id).await.status, JobStatus::Completed);
+    assert_eq!(std::fs::read_to_string(other.join("file")).unwrap(), "good");
     server.stop().await;
 }

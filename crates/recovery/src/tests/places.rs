@@ -11,7 +11,7 @@ async fn a_second_server_on_the_same_directory_is_refused() {
     let server = site.idle_server().await;
     assert!(server.ready().await);
     let error = Recovery::open(site.settings.clone()).await.err().unwrap();
-    assert_eq!(error.kind, ErrorKind::Configuration);
+    assert_eq!(error.kind, ErrorKind::AlreadyRunning);
     assert!(error.message.contains("another server"), "{error}");
 }
 
@@ -126,4 +126,32 @@ async fn a_store_is_registered_by_a_job_too() {
     assert_eq!(server.default_store().await.unwrap().as_deref(), Some("s"));
     assert_eq!(kind(server.register_store_as_job(hosted("S", true), caller()).await), ErrorKind::StoreExists);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_lies_inside_what_is_protected_by_now_is_neither_written_nor_restored_from() {
+    let mut site = Site::new();
+    let server = site.server_with_store().await;
+    make(&server, "b").await;
+    server.stop().await;
+    drop(server);
+    site.settings.components = vec![files("content", &site.base.join("stores"))];
+    let server = site.server().await;
+    let error = server.create_backup(create("s", "b2"), caller()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Incompatible, "{error}");
+    let error = server.restore_backup(restore("s", "b"), caller()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Incompatible, "{error}");
+    assert!(error.message.contains("lie inside each other"), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_state_database_is_named_with_the_way_out() {
+    let site = Site::new();
+    fs::create_dir_all(&site.settings.data_directory).unwrap();
+    fs::write(&site.settings.state_file, "no database ".repeat(1000)).unwrap();
+    let error = Recovery::open(site.settings.clone()).await.err().unwrap();
+    let file = site.settings.state_file.display().to_string();
+    assert!(error.message.contains(&file) && error.message.contains("register the stores again"), "{error}");
+    assert!(fs::read_to_string(&site.settings.state_file).unwrap().starts_with("no database"), "untouched");
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use components::{BackupContext, Component};
 use repository::{Control, LockKind, LockOwner, Repository};
 
-use super::BackupTask;
 use super::stages::{self, StageSink, Stages};
 use super::undo;
 use super::vault_view::VaultView;
+use super::{BackupTask, locks};
 use crate::clock::now_ms;
 use crate::store::sealed::Found;
 use crate::store::{CatalogueEntry, EntryComponent, FORMAT_VERSION, RunningRecord, Store, failure, layout};
@@ -31,6 +31,7 @@ pub fn run_backup(
 ) -> Result<CatalogueEntry> {
     if let Some(entry) = store.backup(&task.name)? {
         if entry.job_id == task.job_id {
+            locks::clear_after_backup(store, task);
             end_record(store, task);
             return Ok(entry);
         }
@@ -39,7 +40,10 @@ pub fn run_backup(
     }
     let vault = store.vault_of(&task.passcode)?;
     let mut attempt = match Attempt::begin(store, task, vault)? {
-        Begun::Committed(entry) => return Ok(*entry),
+        Begun::Committed(entry) => {
+            locks::clear_after_backup(store, task);
+            return Ok(*entry);
+        }
         Begun::Attempt(attempt) => attempt,
     };
     let mut stages = Stages::new(stages);

@@ -13,6 +13,7 @@
 mod backup;
 mod check;
 mod entry_files;
+mod locks;
 mod restore;
 mod scrub;
 mod stages;
@@ -29,6 +30,7 @@ use repository::{Compression, Cost, Passcode, Warning};
 
 pub use backup::run_backup;
 pub use check::verify_backup;
+pub use locks::clear_after_restore;
 pub use restore::{check_restore, recover_restore, run_restore};
 pub use scrub::scrub;
 pub use stages::StageSink;

@@ -11,7 +11,7 @@ use components::{Component, Kind, Recovered, RestoreContext, StagedRestore};
 use repository::{Control, Id, Index, Lock, LockKind, LockOwner, Repository, Warning};
 
 use super::stages::{self, StageSink, Stages};
-use super::{RestoreDone, RestoreTask};
+use super::{RestoreDone, RestoreTask, locks};
 use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, EntryComponent, FORMAT_VERSION, Store, failure, layout};
 use crate::{Error, ErrorKind, Result};
@@ -316,7 +316,7 @@ fn look_for_packs(
 fn lock(vault: &Repository, task: &RestoreTask) -> Result<Option<Lock>> {
     use repository::ErrorKind as Engine;
     let owner =
-        LockOwner { hostname: format!("strongroom/{}", task.job_id), username: "strongroom".to_owned() };
+        LockOwner { hostname: locks::name_of_restore(&task.job_id), username: "strongroom".to_owned() };
     // This job runs once at a time: a lock under its name is left from before a kill.
     let _ = vault.break_locks_of(&owner.hostname);
     match vault.lock(LockKind::Shared, &owner) {

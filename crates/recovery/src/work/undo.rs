@@ -42,6 +42,10 @@ pub fn undo_backup(store: &Store, task: &BackupTask) -> Result<()> {
     let config = store.storage().head(&layout::vault_key(&vault, "config")).map_err(failure::storage)?;
     if config.is_some() {
         let repository = store.open_or_make_vault(&vault, &task.passcode, task.cost)?;
+        // Of a job that is given up after a kill; one that failed has taken its lock away itself.
+        repository
+            .break_locks_of(&task.server_id)
+            .map_err(|e| failure::engine("cannot clear the locks of a killed backup", e))?;
         remove_snapshots_of_job(store, &repository, &task.job_id)?;
     }
     if let Some(run) = run {

@@ -276,7 +276,8 @@ fn components(typed: Vec<typed::Component>, directory: &Path) -> Result<Componen
 /// may lie in it.
 fn keep_apart(components: &[(String, PathBuf)], ours: &[(&str, &PathBuf)]) -> Result<(), String> {
     for (name, path) in components {
-        if let Some((inner, _)) = components.iter().find(|(other, at)| other != name && at.starts_with(path)) {
+        if let Some((inner, _)) = components.iter().find(|(other, at)| other != name && at.starts_with(path))
+        {
             return Err(format!(
                 "component '{name}': the directory of component '{inner}' lies in its path {}; protect one of the two",
                 path.display()
@@ -319,7 +320,9 @@ fn file_store(component: typed::Component, directory: &Path) -> Result<FileStore
     let hook_timeout = match component.hook_timeout_seconds {
         None => DEFAULT_HOOK_TIMEOUT,
         Some(seconds @ 1..=HOOK_TIMEOUT_SECONDS_MAX) => Duration::from_secs(seconds),
-        Some(_) => return Err(format!("hook_timeout_seconds must be 1 to {HOOK_TIMEOUT_SECONDS_MAX} (a week)")),
+        Some(_) => {
+            return Err(format!("hook_timeout_seconds must be 1 to {HOOK_TIMEOUT_SECONDS_MAX} (a week)"));
+        }
     };
     Ok(FileStoreSettings {
         name,

@@ -158,8 +158,9 @@ fn the_template_is_a_configuration_and_its_comments_are_right() {
 
 #[test]
 fn what_a_restore_exchanges_holds_neither_another_component_nor_the_servers_own_files() {
-    let component =
-        |name: &str, path: &str| format!("[[component]]\nkind = \"fileStore\"\nname = \"{name}\"\npath = \"{path}\"\n");
+    let component = |name: &str, path: &str| {
+        format!("[[component]]\nkind = \"fileStore\"\nname = \"{name}\"\npath = \"{path}\"\n")
+    };
     let nested = component("a", "/srv") + &component("b", "/srv/b");
     assert!(refusal(&nested, &[]).contains("component 'b' lies in its path /srv"));
     let own = refusal(&component("a", "/etc/strongroom"), &[]);
