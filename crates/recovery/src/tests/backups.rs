@@ -252,7 +252,9 @@ async fn torn_files_of_writers_that_were_killed_go_once_they_are_a_day_old() {
     let torn = |name: &str, hours: u64| {
         let file = site.store().join("backups").join(name);
         let written = fs::File::create(&file).unwrap();
-        written.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600)).unwrap();
+        written
+            .set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600))
+            .unwrap();
         file
     };
     let (old, fresh) = (torn(".a.json.tmp-0123456789abcdef", 25), torn(".b.json.tmp-0123456789abcdef", 1));
