@@ -102,20 +102,27 @@ fn what_could_not_be_read_is_named_and_ends_with_3() {
     let mut backup = place.repo_command(["backup", source.to_str().unwrap()]);
     if am_root() {
         if !is_installed("setpriv") {
-            return println!("NOT TESTED: a file that cannot be read, since root reads all and there is no setpriv");
+            return println!(
+                "NOT TESTED: a file that cannot be read, since root reads all and there is no setpriv"
+            );
         }
         backup = without_rights(&backup);
     }
     let ran = run(&mut backup).expect(3);
     assert!(ran.err.contains("not for us"), "{ran}");
     assert!(!place.repo(["ls", "latest"]).expect(0).out.contains("not for us"));
+    let ran = place.repo(["backup", "/etc/hostname", "/no/such/path"]).expect(3);
+    assert!(ran.err.contains("/no/such/path"), "{ran}");
     place.repo(["check", "--read-data"]).expect(0);
 }
 
 /// The same command as a root whom file modes bind.
 fn without_rights(command: &Command) -> Command {
     let mut bound = Command::new("setpriv");
-    bound.arg("--bounding-set=-dac_override,-dac_read_search").arg(command.get_program()).args(command.get_args());
+    bound
+        .arg("--bounding-set=-dac_override,-dac_read_search")
+        .arg(command.get_program())
+        .args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => bound.env(name, value),
@@ -133,7 +140,11 @@ fn a_place_without_repository_or_store_ends_with_10() {
     for verb in [&["snapshots"][..], &["check"], &["backup", "/etc/hostname"], &["prune"], &["unlock"]] {
         place.repo(verb).expect(10);
     }
-    assert_eq!(fs::read_dir(place.repository()).unwrap().count(), 0, "something was made in the empty directory");
+    assert_eq!(
+        fs::read_dir(place.repository()).unwrap().count(),
+        0,
+        "something was made in the empty directory"
+    );
     for store in [place.repository(), place.path("nowhere")] {
         run(strongroom(["rescue", "backups", "--store"]).arg(store)).expect(10);
     }
@@ -190,7 +201,9 @@ fn a_lock_of_restic_that_is_alive_ends_with_11() {
 
     Forge::new(&place).lock(MINUTE, true);
     let target = place.path("target");
-    for verb in [&["backup", "/etc/hostname"][..], &["restore", "latest", "--target", target.to_str().unwrap()]] {
+    for verb in
+        [&["backup", "/etc/hostname"][..], &["restore", "latest", "--target", target.to_str().unwrap()]]
+    {
         place.repo(verb).expect(11).expect_text("elsewhere");
     }
     assert!(!target.exists());
@@ -295,7 +308,11 @@ fn json_is_json_whatever_the_verb() {
     all_json(place.repo(["--json", "init"]).expect(0));
     all_json(place.repo(["--json", "backup", path, "--dry-run"]).expect(0));
     let summary = all_json(place.repo(["backup", "--json", path]).expect(0)).pop().unwrap();
-    assert_eq!((&summary["message_type"], &summary["files_new"]), (&"summary".into(), &1.into()), "{summary}");
+    assert_eq!(
+        (&summary["message_type"], &summary["files_new"]),
+        (&"summary".into(), &1.into()),
+        "{summary}"
+    );
     let id = summary["snapshot_id"].as_str().unwrap().to_owned();
     place.repo(["backup", path]).expect(0);
     for verb in [
@@ -341,11 +358,19 @@ fn a_terminal_gets_colour_unless_it_asks_for_none() {
         return println!("NOT TESTED: colour on a terminal, since there is no 'script' to make one");
     }
     let place = with_snapshot();
-    let line = format!("{} repo -r {} ls nothing", crate::command::strongroom_path().display(), place.repository().display());
+    let line = format!(
+        "{} repo -r {} ls nothing",
+        crate::command::strongroom_path().display(),
+        place.repository().display()
+    );
     let coloured = |name: &str, value: &str| {
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-        script.env("STRONGROOM_PASSCODE", PASSCODE).env("TERM", "xterm").env_remove("NO_COLOR").env(name, value);
+        script
+            .env("STRONGROOM_PASSCODE", PASSCODE)
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .env(name, value);
         run(&mut script).expect(1).expect_text("error:").out.contains("\x1b[1;31m")
     };
     assert!(coloured("UNUSED", ""), "an error on a terminal is red");
@@ -365,7 +390,8 @@ fn a_reader_that_goes_away_is_no_drama() {
     }
     place.repo(["backup", many.to_str().unwrap()]).expect(0);
     for verb in [&["ls", "latest"][..], &["ls", "latest", "--json"], &["ls", "-l", "latest"]] {
-        let mut child = place.repo_command(verb).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            place.repo_command(verb).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut first = String::new();
         BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let mut told = String::new();
@@ -378,7 +404,11 @@ fn a_reader_that_goes_away_is_no_drama() {
 #[test]
 fn a_passcode_is_never_an_argument_nor_told() {
     let place = with_snapshot();
-    for argument in [&["--passcode", "hunter2hunter2"][..], &["--passcode=hunter2hunter2"], &["--password=hunter2hunter2"]] {
+    for argument in [
+        &["--passcode", "hunter2hunter2"][..],
+        &["--passcode=hunter2hunter2"],
+        &["--password=hunter2hunter2"],
+    ] {
         let ran = place.repo(argument.iter().chain(&["snapshots"])).expect(2);
         assert!(!ran.err.contains("hunter2"), "{ran}");
     }
@@ -395,7 +425,11 @@ fn a_passcode_is_never_an_argument_nor_told() {
     // Neither file nor variable, and nobody at a terminal to ask.
     let mut nothing = Command::new("setsid");
     let command = place.repo_command(["snapshots"]);
-    nothing.arg("--wait").arg(command.get_program()).args(command.get_args()).env_remove("STRONGROOM_PASSCODE");
+    nothing
+        .arg("--wait")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_remove("STRONGROOM_PASSCODE");
     run(&mut nothing).expect(2).expect_text("--passcode-file");
 }
 
@@ -417,11 +451,17 @@ fn an_unknown_key_of_the_configuration_is_refused_with_line_and_suggestion() {
     run(strongroom(["init", "--directory"]).arg(&server)).expect(0);
     let file = server.join("strongroom.toml");
     let text = fs::read_to_string(&file).unwrap();
-    for (right, wrong) in [("listen =", "lisen ="), ("data_directory =", "data_dir ="), ("master_key_file =", "masterkey_file =")] {
+    for (right, wrong) in [
+        ("listen =", "lisen ="),
+        ("data_directory =", "data_dir ="),
+        ("master_key_file =", "masterkey_file ="),
+    ] {
         let line = text.lines().position(|line| line.starts_with(right)).unwrap() + 1;
         fs::write(&file, text.replacen(&format!("\n{right}"), &format!("\n{wrong}"), 1)).unwrap();
         let ran = run(strongroom(["serve", "--config"]).arg(&file)).expect(2);
-        for part in [&format!("line {line}"), wrong.split(' ').next().unwrap(), right.split(' ').next().unwrap()] {
+        for part in
+            [&format!("line {line}"), wrong.split(' ').next().unwrap(), right.split(' ').next().unwrap()]
+        {
             assert!(ran.err.contains(part), "'{part}' is not told: {ran}");
         }
     }

@@ -14,13 +14,13 @@ use crate::world::{self, Store};
 const MIB: usize = 1 << 20;
 
 /// A file system of a few MiB of its own, unmounted at the end.
-struct SmallDisk {
+pub struct SmallDisk {
     at: PathBuf,
 }
 
 impl SmallDisk {
     /// `None`, and a line that says so, where nothing can be mounted.
-    fn mount(at: &Path, bytes: usize) -> Option<Self> {
+    pub fn mount(at: &Path, bytes: usize) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let size = format!("size={bytes},mode=0700");
         let mounted = am_root()
@@ -34,7 +34,7 @@ impl SmallDisk {
         mounted.then(|| Self { at: at.to_owned() })
     }
 
-    fn resize(&self, bytes: usize) {
+    pub fn resize(&self, bytes: usize) {
         run(Command::new("mount").args(["-o", &format!("remount,size={bytes}")]).arg(&self.at)).expect(0);
     }
 }

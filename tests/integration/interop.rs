@@ -280,3 +280,24 @@ fn a_plain_tree_gets_the_same_tree_id_from_both() {
     assert_eq!(trees[0].len(), 4);
     assert_eq!(trees[0], trees[1], "tree ids of strongroom and of {restic:?}");
 }
+
+#[test]
+fn a_repository_of_format_version_1_serves_both() {
+    let place = Place::new();
+    let restic = restic();
+    let source = place.path("source");
+    make_odd_tree(&source);
+    let before = Picture::take(&source);
+    place.restic(&restic, ["init", "--repository-version", "1"]).expect(0);
+    place.restic(&restic, ["backup", source.to_str().unwrap(), "--host", "theirs"]).expect(0);
+    place.repo(["backup", source.to_str().unwrap(), "--host", "ours"]).expect(0);
+    place.repo(["check", "--read-data"]).expect(0);
+    place.restic(&restic, ["check", "--read-data"]).expect(0).expect_text("no errors were found");
+    let target = place.path("target");
+    place.repo(["restore", "latest", "--verify", "--target", target.to_str().unwrap()]).expect(0);
+    before.assert_same(&Picture::take(&inside(&target, &source)), "restored from version 1");
+    place.repo(["forget", "--keep-last", "1", "--prune", "--max-unused", "0"]).expect(0);
+    place.restic(&restic, ["prune", "--max-unused", "0"]).expect(0);
+    place.repo(["check", "--read-data"]).expect(0);
+    place.restic(&restic, ["check", "--read-data"]).expect(0);
+}

@@ -21,7 +21,7 @@ pub const OTHER_PASSCODE: &str = "another passcode";
 const SERVER: &str = "test/1";
 
 pub fn directory(path: &Path) -> Shared {
-    let options = DirectoryOptions { sync: false, ..DirectoryOptions::default() };
+    let options = DirectoryOptions { sync: false };
     Arc::new(Directory::open(path, options).unwrap())
 }
 

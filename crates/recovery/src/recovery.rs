@@ -181,6 +181,7 @@ impl Recovery {
     /// Running jobs pause at the next safe point (they go on at the next start); returns when none runs, 20 s at most.
     pub async fn stop(&self) {
         self.inner.runner.stop().await;
+        self.inner.state.settle().await;
     }
 
     /// True once the state database answers.

@@ -103,7 +103,9 @@ impl Inner {
 
     pub async fn cancel_job(&self, id: &str) -> Result<()> {
         let outcome = self.state.cancel_job(id, now_ms()).await?;
-        tracing::info!(job = %id, ?outcome, "asked to cancel a job");
+        if outcome != Cancel::Unknown {
+            tracing::info!(job = %id, ?outcome, "asked to cancel a job");
+        }
         match outcome {
             Cancel::Cancelled => Ok(()),
             Cancel::Cancelling => {

@@ -75,6 +75,9 @@ pub(crate) struct State {
 impl State {
     /// Opens the file, making it (readable by its owner alone) and bringing its tables up to date.
     pub async fn open(file: &Path) -> Result<Self> {
+        if !file.exists() {
+            tracing::info!("making a new state database, without users and stores: {}", file.display());
+        }
         make_private(file).map_err(|source| {
             let message = format!("cannot open the state database {}: {source}", file.display());
             Error::new(ErrorKind::Configuration, message).because(source)
@@ -167,6 +170,14 @@ impl State {
             .fetch_optional(self.reader())
             .await
             .map_err(self.read_error())
+    }
+
+    /// Moves everything from the write-ahead log into the database file, so that a copy of that one file is whole.
+    /// Best effort: what stays in the log is found at the next opening.
+    pub async fn settle(&self) {
+        if let Err(e) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await {
+            tracing::debug!("the write-ahead log of {} stays as it is: {e}", self.file);
+        }
     }
 
     /// Closes all connections.

@@ -102,7 +102,13 @@ fn existing(paths: &[PathBuf], control: &Control) -> Result<Vec<PathBuf>> {
         |path: &PathBuf| path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
     let (missing, existing): (Vec<_>, Vec<_>) = absolute.into_iter().partition(is_missing);
     if existing.is_empty() {
-        return Err(Failure::new(Exit::Failed, "none of the paths to back up exists").into());
+        let named: Vec<_> =
+            missing.iter().map(|path| progress::printable(&path.display().to_string())).collect();
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("nothing to back up: there is no {}", named.join(", no ")),
+        )
+        .into());
     }
     for path in missing {
         control.warn(path.display().to_string(), "does not exist");
