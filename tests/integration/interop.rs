@@ -301,3 +301,23 @@ fn a_repository_of_format_version_1_serves_both() {
     place.repo(["check", "--read-data"]).expect(0);
     place.restic(&restic, ["check", "--read-data"]).expect(0);
 }
+
+#[test]
+fn an_attribute_that_the_format_cannot_hold_is_named() {
+    let place = Place::with_repository();
+    let source = place.path("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let name = std::os::unix::ffi::OsStrExt::from_bytes(b"user.\xff");
+    let set = |name: &std::ffi::OsStr| {
+        rustix::fs::setxattr(source.join("file"), name, b"value", rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    set("user.text".as_ref());
+    let before = Picture::take(&source);
+    set(name);
+    let ran = place.repo(["backup", source.to_str().unwrap()]).expect(3);
+    assert!(ran.err.contains("user.\\xff") && ran.err.contains("file"), "{ran}");
+    let target = place.path("target");
+    place.repo(["restore", "latest", "--target", target.to_str().unwrap()]).expect(0);
+    before.assert_same(&Picture::take(&inside(&target, &source)), "all but that attribute");
+}

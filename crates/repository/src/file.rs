@@ -5,7 +5,7 @@ use storage::{ErrorKind as StorageKind, Shared};
 
 use crate::compress::{Compression, decompress_text};
 use crate::seal::SealKey;
-use crate::{Error, ErrorKind, Id, Result};
+use crate::{Error, ErrorKind, Id, Repository, Result};
 
 /// Longest unpacked file that is read, and longest text in one: an index file is usually below 8 MiB.
 const FILE_BYTES_MAX: u64 = 512 << 20;
@@ -82,21 +82,21 @@ pub(crate) fn decode_payload(payload: Vec<u8>) -> Result<Vec<u8>, String> {
 }
 
 /// Seals and stores something as JSON; returns its name. Storing the same bytes twice cannot happen: the seal is random.
-/// The text is compressed as it is made, as that of an index can be large.
-pub(crate) fn write_json(
-    storage: &Shared,
-    key: &SealKey,
-    folder: Folder,
-    value: &impl Serialize,
-) -> Result<Id> {
-    let failed =
-        |e: String| Error::new(ErrorKind::Io, format!("cannot write a file for {}/: {e}", folder.name()));
-    let mut encoder = zstd::stream::write::Encoder::new(vec![COMPRESSED], Compression::Auto.level())
-        .map_err(|e| failed(e.to_string()))?;
-    serde_json::to_writer(&mut encoder, value).map_err(|e| failed(e.to_string()))?;
-    let payload = encoder.finish().map_err(|e| failed(e.to_string()))?;
-    let sealed = key.seal(&payload);
+pub(crate) fn write_json(repository: &Repository, folder: Folder, value: &impl Serialize) -> Result<Id> {
+    let payload = encode_payload(repository.version(), value)
+        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write a file for {}/: {e}", folder.name())))?;
+    let sealed = repository.key().seal(&payload);
     let id = Id::of(&sealed);
-    storage.create(&folder.key(id), &[&sealed])?;
+    repository.storage().create(&folder.key(id), &[&sealed])?;
     Ok(id)
+}
+
+/// The text is compressed as it is made, as that of an index can be large. Version 1 knows no compression.
+fn encode_payload(version: u32, value: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    if version < 2 {
+        return Ok(serde_json::to_vec(value)?);
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(vec![COMPRESSED], Compression::Auto.level())?;
+    serde_json::to_writer(&mut encoder, value)?;
+    encoder.finish()
 }

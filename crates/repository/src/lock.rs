@@ -78,7 +78,7 @@ impl LockText {
     }
 
     fn write(&self, repository: &Repository) -> Result<Id> {
-        file::write_json(repository.storage(), repository.key(), Folder::Locks, self)
+        file::write_json(repository, Folder::Locks, self)
     }
 }
 

@@ -169,7 +169,7 @@ impl<'a> PackWriter<'a> {
         if text.packs.is_empty() {
             return Ok(());
         }
-        let id = file::write_json(self.repository.storage(), self.repository.key(), Folder::Index, text)?;
+        let id = file::write_json(self.repository, Folder::Index, text)?;
         lock_mutex(&self.written).indexes.push(id);
         Ok(())
     }
@@ -225,7 +225,8 @@ impl Sealer {
         id: Id,
         plain: &[u8],
     ) -> Result<u64> {
-        let compress = !plain.is_empty() && (kind == BlobKind::Tree || self.compression != Compression::Off);
+        let wanted = kind == BlobKind::Tree || self.compression != Compression::Off;
+        let compress = wanted && !plain.is_empty() && writer.repository.version() >= 2;
         let mut uncompressed = None;
         if compress {
             self.zstd

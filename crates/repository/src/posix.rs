@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::Control;
 use crate::time::Time;
 use crate::tree::{Node, NodeKind, go_mode};
 
@@ -165,8 +166,21 @@ impl Attributed<'_> {
         }
     }
 
-    /// All attributes. A file system without them has none.
-    pub(crate) fn read(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
+    /// All attributes of the entry at `path`. Those that cannot be kept are named in `control`'s warnings.
+    pub(crate) fn read(&self, path: &[u8], control: &Control) -> Vec<(String, Vec<u8>)> {
+        let lost = |name: &[u8]| {
+            // The format has room for names that are text alone.
+            let reason = format!("its attribute '{}' is not kept: the name is no text", name.escape_ascii());
+            control.warn(show(path), reason);
+        };
+        self.try_read(lost).unwrap_or_else(|e| {
+            control.warn(show(path), format!("its extended attributes cannot be read: {e}"));
+            Vec::new()
+        })
+    }
+
+    /// A file system without attributes has none. Names that are no text are handed to `lost`.
+    fn try_read(&self, lost: impl Fn(&[u8])) -> io::Result<Vec<(String, Vec<u8>)>> {
         // Nearly always there are none: ask with a small buffer first.
         let mut small = [0; 256];
         let names = match self.list(&mut small) {
@@ -183,10 +197,12 @@ impl Attributed<'_> {
         let mut attributes = Vec::new();
         let mut value = vec![0; XATTR_BYTES_MAX];
         for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+            let Ok(text) = std::str::from_utf8(name) else {
+                lost(name);
+                continue;
+            };
             match self.get(OsStr::from_bytes(name), &mut value) {
-                Ok(length) => {
-                    attributes.push((String::from_utf8_lossy(name).into_owned(), value[..length].to_vec()));
-                }
+                Ok(length) => attributes.push((text.to_owned(), value[..length].to_vec())),
                 // Removed since it was listed.
                 Err(Errno::NODATA) => {}
                 Err(e) => return Err(e.into()),

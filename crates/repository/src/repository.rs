@@ -203,7 +203,7 @@ impl Repository {
     }
 
     pub(crate) fn save_snapshot(&self, snapshot: &Snapshot) -> Result<Id> {
-        file::write_json(self.storage(), self.key(), Folder::Snapshots, snapshot)
+        file::write_json(self, Folder::Snapshots, snapshot)
     }
 
     /// Refuses to remove anything from a repository that is marked append-only (by rustic).

@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(store.get_range("a/b/c", 1..3).unwrap(), b"el");
         assert_eq!(store.get_range("a/b/c", 3..9).unwrap_err().kind, ErrorKind::Short);
         assert_eq!(store.get("a/b/c", 4).unwrap_err().kind, ErrorKind::TooLarge);
-        assert_eq!(store.get("a/b", 4).is_err(), true);
+        assert!(store.get("a/b", 4).is_err());
         assert_eq!(store.get("nope", 4).unwrap_err().kind, ErrorKind::NotFound);
     }
 

@@ -179,13 +179,7 @@ impl Reader<'_, '_> {
             self.blobs.control.warn(show(&job.path), reason);
         }
         let mut node = posix::node(&job.name, &stat, self.names);
-        match Attributed::Open(fd.as_fd()).read() {
-            Ok(xattrs) => node.xattrs = xattrs,
-            Err(e) => {
-                let reason = format!("its extended attributes cannot be read: {e}");
-                self.blobs.control.warn(show(&job.path), reason);
-            }
-        }
+        node.xattrs = Attributed::Open(fd.as_fd()).read(&job.path, self.blobs.control);
         self.finish(job, node, read).map_err(Failure::Engine)?;
         Ok(true)
     }

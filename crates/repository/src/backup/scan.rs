@@ -114,7 +114,7 @@ impl Scan<'_, '_> {
         let fd = Arc::new(fd.map_err(fail)?);
         let stat = rustix::fs::fstat(&fd).map_err(fail)?;
         let mut node = posix::node(entry.name, &stat, self.names);
-        node.xattrs = self.xattrs(&Attributed::Open(fd.as_fd()), path);
+        node.xattrs = Attributed::Open(fd.as_fd()).read(path, self.blobs.control);
         let before_tree = entry.before.and_then(|node| node.subtree);
         let before = self.parent_nodes(before_tree);
         let directory = Directory::child(entry.into, entry.slot, node, before_tree);
@@ -157,7 +157,7 @@ impl Scan<'_, '_> {
             Err(e) => return self.unreadable(entry, path, &e, sealer),
         };
         let mut node = posix::node(entry.name, &entry.stat, self.names);
-        node.xattrs = self.xattrs(&Attributed::Open(fd.as_fd()), path);
+        node.xattrs = Attributed::Open(fd.as_fd()).read(path, self.blobs.control);
         let before_tree = entry.before.and_then(|node| node.subtree);
         let before = self.parent_nodes(before_tree);
         let directory = Directory::child(entry.into, entry.slot, node, before_tree);
@@ -243,7 +243,7 @@ impl Scan<'_, '_> {
                 Err(e) => return self.unreadable(entry, path, &e.into(), sealer),
             }
         }
-        node.xattrs = self.xattrs(&Attributed::At(entry.dir.as_fd(), entry.name), path);
+        node.xattrs = Attributed::At(entry.dir.as_fd(), entry.name).read(path, self.blobs.control);
         count(if entry.before.is_some() {
             &self.blobs.figures.files_unmodified
         } else {
@@ -263,13 +263,6 @@ impl Scan<'_, '_> {
         if e.kind() != io::ErrorKind::NotFound {
             self.blobs.control.warn(show(path), format!("cannot be read: {e}"));
         }
-    }
-
-    fn xattrs(&self, of: &Attributed<'_>, path: &[u8]) -> Vec<(String, Vec<u8>)> {
-        of.read().unwrap_or_else(|e| {
-            self.blobs.control.warn(show(path), format!("its extended attributes cannot be read: {e}"));
-            Vec::new()
-        })
     }
 
     /// The listing of a directory in the parent snapshot. One that cannot be read only costs time.
