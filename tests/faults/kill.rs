@@ -6,7 +6,7 @@
 //! operation or as after it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -317,11 +317,10 @@ fn a_server_killed_while_the_retention_cleaner_runs_keeps_the_newest_and_what_it
         }
         // At the next start all have expired, and the hour is about to strike.
         victim.server.kill();
-        let begun = Instant::now();
-        victim.server = site.start_as(&clock::just_before_an_hour(Duration::from_secs(4)));
-        let deadline = begun + Duration::from_secs(4);
-        let cleaning = Duration::from_millis(400).mul_f64(victim.random.random_range(0.0..1.0));
-        std::thread::sleep(deadline.saturating_duration_since(Instant::now()) + cleaning);
+        let (launch, strikes) = clock::just_before_an_hour(Duration::from_secs(4));
+        victim.server = site.start_as(&launch);
+        let cleaning = Duration::from_millis(victim.random.random_range(0..120));
+        std::thread::sleep((strikes + cleaning).duration_since(SystemTime::now()).unwrap_or_default());
         victim.server.kill();
         victim.kills += 1;
 
@@ -397,12 +396,14 @@ pub mod clock {
         Launch { prefix: Vec::new(), environment }
     }
 
-    /// A launch at least an hour later, at whose clock a full hour strikes `ahead` after now.
-    pub fn just_before_an_hour(ahead: Duration) -> Launch {
-        just_before_an_hour_after(ahead, HOUR)
+    /// A launch at least an hour later, at whose clock a full hour strikes within this time; and when that is by ours.
+    pub fn just_before_an_hour(ahead: Duration) -> (Launch, SystemTime) {
+        let launch = just_before_an_hour_after(ahead, HOUR);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        (launch, UNIX_EPOCH + Duration::from_secs(now) + ahead)
     }
 
-    /// The same, at least so many seconds later.
+    /// A launch at least so many seconds later, just before a full hour.
     pub fn just_before_an_hour_after(ahead: Duration, seconds: u64) -> Launch {
         shifted(seconds_to_an_hour_after(ahead, seconds))
     }

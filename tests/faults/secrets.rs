@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use strongroom_tests::server::{Launch, Options, Site, job_id};
 
@@ -83,7 +84,8 @@ fn no_secret_is_found_in_state_log_replies_store_or_process_list() {
     for secret in [PASSWORD, PASSCODE, WRONG, &token] {
         secrets.extend(disguises(secret));
     }
-    // The reply to a log-in holds its token, and nothing else ever does.
+    // The reply to a log-in holds its token (so that we can find what is there), and nothing else ever does.
+    assert!(site.replies().contains(&token));
     let replies_before = site.replies().len();
     let sealed = [("passcode", PASSCODE)];
     let look_at_processes = |pid: u32, secrets: &[String]| {
@@ -130,6 +132,9 @@ fn no_secret_is_found_in_state_log_replies_store_or_process_list() {
         .post("sharing/rest/generateToken", &[("username", "witness"), ("password", WRONG)])
         .unwrap();
     site.stranger().get(&format!("sharing/rest/generateToken?username=witness&password={WRONG}")).unwrap();
+    client.dr_post("stores/s1/backups/create", &[("name", "c"), ("passcode", &WRONG[..7]), ("f", "html")]);
+    client.dr_post("stores/s1/backups/b/restore", &[("passcode", WRONG), ("f", "html")]);
+    over_http_2(&site, &token);
     let read = [("passcode", PASSCODE), ("readData", "true")];
     client.completed(&client.dr_post("stores/s1/backups/b/validate", &read).ok());
     client.delete("b").ok();
@@ -146,6 +151,20 @@ fn no_secret_is_found_in_state_log_replies_store_or_process_list() {
     look_into_files(&site, &secrets);
     holds_none("a reply", &site.replies().as_bytes()[replies_before..], &secrets);
     assert!(site.log().len() > 100_000, "the log is not as verbose as it can be: {} bytes", site.log().len());
+}
+
+/// HTTP/2 has its own decoder of headers, with a log of its own.
+fn over_http_2(site: &Site, token: &str) {
+    let restore = format!("{}/admin/system/disasterrecovery/stores/s1/backups/b/restore", site.url());
+    let output = Command::new("curl")
+        .args(["-s", "--http2", "--write-out", " HTTP/%{http_version}", "--cacert"])
+        .arg(site.certificate())
+        .args(["-H", &format!("X-Esri-Authorization: Bearer {token}"), "-d", "f=json"])
+        .args(["--data-urlencode", &format!("passcode={WRONG}"), &restore])
+        .output()
+        .expect("curl: apt-get install curl");
+    let said = vault::text(&output);
+    assert!(said.contains("DR_PASSCODE_WRONG") && said.ends_with("HTTP/2"), "{said}");
 }
 
 /// State with its side files, log, store, configuration.

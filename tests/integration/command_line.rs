@@ -6,13 +6,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FallocateFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_tests::tree::{Picture, am_root, noise};
 
 use crate::command::{PASSCODE, Place, Ran, is_installed, restic, run, strongroom};
 use crate::forge::Forge;
-use crate::world::World;
+use crate::world::{World, keys};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -218,24 +217,31 @@ fn a_lock_of_restic_that_is_alive_ends_with_11() {
 #[test]
 fn a_lock_of_ours_keeps_restic_out() {
     let place = with_snapshot();
-    // Our backup waits for nobody; what it reads is endless enough.
-    let (mut backup, _) = long_backup(&place);
+    let backup = halted_backup(&place);
     let refused = place.restic(&restic(), ["prune"]);
     assert!(refused.code != 0 && refused.err.contains("already locked"), "{refused}");
-    kill(&backup, Signal::INT);
-    backup.wait().unwrap();
+    interrupt(backup, Signal::INT);
     place.restic(&restic(), ["prune"]).expect(0);
 }
 
-/// Starts a backup of a file so large that it is still running when this returns, with its lock in place.
-fn long_backup(place: &Place) -> (Child, std::path::PathBuf) {
+/// Starts a backup and halts it, with its lock in place, once its first pack is stored.
+fn halted_backup(place: &Place) -> Child {
     let large = place.path("large");
-    let file = fs::File::create(&large).unwrap();
-    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 6 << 30).unwrap();
+    fs::write(&large, noise(5, 96 << 20)).unwrap();
+    let packs = || keys(&place.repository(), "data/").len();
+    let before = packs();
     let mut command = place.repo_command(["backup", large.to_str().unwrap()]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("the backup has its lock", || locks(place) == 1);
-    (child, large)
+    until("the backup stores a pack", || packs() > before);
+    kill(&child, Signal::STOP);
+    child
+}
+
+/// Interrupts a halted backup, and lets it go on so that it can end.
+fn interrupt(child: Child, signal: Signal) -> std::process::Output {
+    kill(&child, signal);
+    kill(&child, Signal::CONT);
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -274,9 +280,7 @@ fn damage_ends_with_13() {
 fn an_interrupted_backup_ends_with_130_and_leaves_nothing_half_made() {
     for signal in [Signal::INT, Signal::TERM] {
         let place = with_snapshot();
-        let (backup, large) = long_backup(&place);
-        kill(&backup, signal);
-        let output = backup.wait_with_output().unwrap();
+        let output = interrupt(halted_backup(&place), signal);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{told}");
         assert!(!told.contains("panicked"), "{told}");
@@ -285,7 +289,6 @@ fn an_interrupted_backup_ends_with_130_and_leaves_nothing_half_made() {
         assert_eq!(listed.as_array().unwrap().len(), 1, "no snapshot of half a file");
         place.repo(["check", "--read-data"]).expect(0);
         place.restic(&restic(), ["check"]).expect(0);
-        fs::remove_file(large).unwrap();
     }
 }
 
@@ -412,12 +415,11 @@ fn a_passcode_is_never_an_argument_nor_told() {
         let ran = place.repo(argument.iter().chain(&["snapshots"])).expect(2);
         assert!(!ran.err.contains("hunter2"), "{ran}");
     }
-    let (backup, _) = long_backup(&place);
+    let backup = halted_backup(&place);
     let line = fs::read(format!("/proc/{}/cmdline", backup.id())).unwrap();
     assert!(line.windows(6).any(|part| part == b"backup"), "this is its command line");
     assert!(!String::from_utf8_lossy(&line).contains(PASSCODE));
-    kill(&backup, Signal::INT);
-    backup.wait_with_output().unwrap();
+    interrupt(backup, Signal::INT);
 
     let file = place.path("passcode");
     let mut from_file = place.repo_command(["snapshots", "--passcode-file", file.to_str().unwrap()]);

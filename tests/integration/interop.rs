@@ -225,8 +225,11 @@ fn each_lists_what_the_other_wrote_in_the_same_words() {
             let (ours, theirs) = (ours.expect(0).json(), theirs.expect(0).json());
             assert_eq!(ours.len(), theirs.len(), "entries of the snapshot of {host}");
             for (one, other) in ours.iter().zip(&theirs).skip(1) {
-                for field in ["name", "path", "type", "uid", "gid", "mtime", "size"] {
+                for field in ["type", "uid", "gid", "mtime", "size"] {
                     assert_eq!(one[field], other[field], "{field} of {other}");
+                }
+                for field in ["name", "path"] {
+                    assert_eq!(readable(&one[field]), readable(&other[field]), "{field} of {other}");
                 }
                 // restic leaves a mode of 0 out.
                 assert_eq!(
@@ -237,6 +240,15 @@ fn each_lists_what_the_other_wrote_in_the_same_words() {
             }
         }
     }
+}
+
+/// Bytes that are no text become marks in JSON: one a byte with restic, one a sequence with us.
+fn readable(name: &serde_json::Value) -> String {
+    let mut name = name.as_str().unwrap().to_owned();
+    while name.contains("\u{fffd}\u{fffd}") {
+        name = name.replace("\u{fffd}\u{fffd}", "\u{fffd}");
+    }
+    name
 }
 
 #[test]

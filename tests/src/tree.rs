@@ -212,7 +212,7 @@ fn attributes(at: &Path) {
         set(name, "user.odd \"name\" é", b"\0");
     }
     let list = access_list(&[
-        (owner, 6, NOBODY),
+        (owner, 7, NOBODY),
         (user, 4, 4_321),
         (group, 4, NOBODY),
         (any_group, 7, 1_234),

@@ -239,7 +239,11 @@ impl<'a> Check<'a> {
         listing: &HashMap<Id, u64>,
     ) -> Result<()> {
         let progress = &self.control.progress;
-        let there: Vec<Id> = packs.iter().filter(|id| listing.contains_key(*id)).copied().collect();
+        // One of a wrong size is named already, and might be of any size.
+        let whole = |id: &&Id| {
+            listing.get(*id).is_some_and(|size| *size == blobs.get(*id).map_or(0, |b| pack_size(b)))
+        };
+        let there: Vec<Id> = packs.iter().filter(whole).copied().collect();
         let bytes = there.iter().filter_map(|id| listing.get(id)).sum();
         progress.files_total.store(there.len() as u64, Ordering::Relaxed);
         progress.bytes_total.store(bytes, Ordering::Relaxed);

@@ -15,6 +15,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// scrypt may use so much memory for a key file that somebody else wrote.
 const SCRYPT_BYTES_MAX: u64 = 1 << 30;
+/// Far more than any program writes; each costs time or memory before the passcode is known to be right.
+const SCRYPT_P_MAX: u32 = 64;
+const SCRYPT_R_MAX: u32 = 64;
 /// restic's salts have exactly this length and it refuses others.
 const SALT_BYTES: usize = 64;
 
@@ -60,8 +63,8 @@ impl Cost {
     fn params(self) -> Result<scrypt::Params> {
         let bytes = 128 * u64::from(self.n) * u64::from(self.r);
         let work = bytes.saturating_mul(u64::from(self.p));
-        let sane = self.n.is_power_of_two() && self.n > 1 && bytes <= SCRYPT_BYTES_MAX;
-        if !sane || work > 16 * SCRYPT_BYTES_MAX {
+        let sane = self.n.is_power_of_two() && self.n > 1 && (1..=SCRYPT_P_MAX).contains(&self.p);
+        if !sane || bytes > SCRYPT_BYTES_MAX || work > 4 * SCRYPT_BYTES_MAX || self.r > SCRYPT_R_MAX {
             let Cost { n, r, p } = self;
             return Err(Error::new(
                 ErrorKind::Damaged,

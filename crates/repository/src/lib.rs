@@ -76,9 +76,33 @@ pub(crate) fn parallel(threads: usize, jobs: usize, worker: impl Fn() -> Result<
         return if jobs == 0 { Ok(()) } else { worker() };
     }
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..count).map(|_| scope.spawn(&worker)).collect();
+        let handles: Vec<_> = (0..count).map_while(|_| spawn(scope, &worker).ok()).collect();
+        if handles.is_empty() {
+            // No thread can be had: this one does the work.
+            return worker();
+        }
         let results: Vec<_> = handles.into_iter().map(join).collect();
         results.into_iter().collect()
+    })
+}
+
+/// Starts a thread of the engine; that the system refuses one is an error and never a panic.
+pub(crate) fn spawn<'scope, 'env, T: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    work: impl FnOnce() -> Result<T> + Send + 'scope,
+) -> Result<std::thread::ScopedJoinHandle<'scope, Result<T>>> {
+    spawn_with(std::thread::Builder::new(), scope, work)
+}
+
+/// The same with a name or a stack of its own.
+pub(crate) fn spawn_with<'scope, 'env, T: Send + 'scope>(
+    builder: std::thread::Builder,
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    work: impl FnOnce() -> Result<T> + Send + 'scope,
+) -> Result<std::thread::ScopedJoinHandle<'scope, Result<T>>> {
+    builder.spawn_scoped(scope, work).map_err(|e| {
+        let message = format!("cannot start a thread: {e}; raise the limit on processes");
+        Error { kind: ErrorKind::Io, message, source: Some(Box::new(e)) }
     })
 }
 

@@ -152,6 +152,12 @@ fn refresh(held: &Held, repository: &Repository, mut text: LockText) {
         if waited.map_or(true, |(stopped, _)| *stopped) {
             return;
         }
+        // Whoever took it for stale, while this machine was suspended say, may have changed the repository.
+        let current = Folder::Locks.key(*lock_mutex(&held.id));
+        if let Ok(None) = repository.storage().head(&current) {
+            held.lost.store(true, Ordering::SeqCst);
+            return;
+        }
         text.time = crate::time::now_text();
         if let Ok(new) = text.write(repository) {
             let old = std::mem::replace(&mut *lock_mutex(&held.id), new);

@@ -17,11 +17,13 @@ use crate::compress::{Compression, Zstd};
 use crate::file::{self, Folder};
 use crate::index::{BLOBS_PER_FILE_MAX, BlobText, IndexText, PackText};
 use crate::pack::{BlobKind, FinishedPack, PackBuilder, pack_key};
-use crate::repository::Opener;
+use crate::repository::{BLOB_BYTES_MAX, Opener};
 use crate::{Control, Error, ErrorKind, Id, Repository, Result, lock_mutex};
 
 /// A pack is closed at this size, restic's default.
 const PACK_BYTES: usize = 16 << 20;
+/// And at this number of blobs, so that its header stays far below the longest that is read.
+const PACK_BLOBS_MAX: usize = 100_000;
 /// Packs that wait for an uploader: none, a full pack is handed over. So the packs in memory are the open ones and
 /// one for each uploader.
 const QUEUE: usize = 0;
@@ -112,7 +114,8 @@ impl<'a> PackWriter<'a> {
                 pack.body.reserve(PACK_BYTES + (1 << 20));
             }
             pack.add(kind, id, sealed, uncompressed)?;
-            (pack.body.len() >= PACK_BYTES).then(|| std::mem::take(&mut *pack))
+            (pack.body.len() >= PACK_BYTES || pack.blobs.len() >= PACK_BLOBS_MAX)
+                .then(|| std::mem::take(&mut *pack))
         };
         match full {
             Some(pack) => self.enqueue(pack),
@@ -226,6 +229,13 @@ impl Sealer {
         plain: &[u8],
     ) -> Result<u64> {
         let wanted = kind == BlobKind::Tree || self.compression != Compression::Off;
+        if plain.len() as u64 > u64::from(BLOB_BYTES_MAX) {
+            let problem = format!(
+                "it would have {} bytes, more than can be read back; split that directory",
+                plain.len()
+            );
+            return Err(Error::new(ErrorKind::Invalid, format!("a listing cannot be stored: {problem}")));
+        }
         let compress = wanted && !plain.is_empty() && writer.repository.version() >= 2;
         let mut uncompressed = None;
         if compress {

@@ -270,10 +270,11 @@ pub(crate) fn apply_open(fd: BorrowedFd<'_>, node: &Node, am_root: bool) -> Vec<
     if let Err(e) = rustix::fs::fchown(fd, owner.0, owner.1) {
         problems.extend(owner_warning(e, am_root));
     }
+    // Before the mode, which may forbid even the owner to write them.
+    apply_xattrs(&Attributed::Open(fd), node, &mut problems);
     if let Err(e) = fchmod(fd, Mode::from_raw_mode(node.permissions())) {
         problems.push(format!("its mode cannot be set: {}", io::Error::from(e)));
     }
-    apply_xattrs(&Attributed::Open(fd), node, &mut problems);
     if let Err(e) = futimens(fd, &timestamps(node)) {
         problems.push(format!("its times cannot be set: {}", io::Error::from(e)));
     }

@@ -14,7 +14,8 @@ use crate::pack::{BlobKind, PackedBlob, pack_key, pack_size};
 use crate::pack_writer::PackWriter;
 use crate::repository::Opener;
 use crate::{
-    Control, Error, ErrorKind, Id, Index, LockKind, LockOwner, Repository, Result, join, parallel, threads,
+    Control, Error, ErrorKind, Id, Index, LockKind, LockOwner, Repository, Result, join, parallel, spawn,
+    threads,
 };
 
 /// Packs below this size are worth joining once there are this many of them.
@@ -64,6 +65,8 @@ struct Plan {
     /// Packs that go: unneeded, or in no index at all.
     remove: Vec<Id>,
     old_indexes: Vec<Id>,
+    /// An index names a pack that is missing and not needed: it is written anew without it.
+    missing: bool,
     sizes: HashMap<Id, u64>,
 }
 
@@ -81,7 +84,7 @@ pub fn prune(
     let lock = repository.lock(LockKind::Exclusive, owner)?;
     let plan = plan(repository, request, control)?;
     let report = report(&plan);
-    if request.dry_run || (plan.remove.is_empty() && plan.repack.is_empty()) {
+    if request.dry_run || (plan.remove.is_empty() && plan.repack.is_empty() && !plan.missing) {
         return Ok(report);
     }
     lock.check()?;
@@ -148,18 +151,23 @@ fn plan(repository: &Repository, request: &PruneRequest, control: &Control) -> R
     let sizes = repository.list_packs()?;
     let mut used = used_blobs(repository, &index, &request.forgotten, control)?;
     let mut packs: Vec<(Id, Vec<PackedBlob>)> = index.by_pack().into_iter().collect();
+    let bad = bad_copies(repository, &packs, &used, &sizes, control)?;
     // Where a blob has several copies, the pack with the most needed bytes keeps its own.
     let needed = |blobs: &[PackedBlob]| -> u64 {
         blobs.iter().filter(|b| used.contains(&(b.kind, b.id))).map(|b| u64::from(b.length)).sum()
     };
     packs.sort_by_cached_key(|(id, blobs)| (std::cmp::Reverse(needed(blobs)), *id));
-    let mut plan = Plan { keep: Vec::new(), repack: Vec::new(), remove: Vec::new(), old_indexes, sizes };
+    let mut plan =
+        Plan { keep: Vec::new(), repack: Vec::new(), remove: Vec::new(), old_indexes, missing: false, sizes };
     let mut partly = Vec::new();
     for (id, blobs) in packs {
-        let wanted: Vec<PackedBlob> =
-            blobs.iter().filter(|b| used.remove(&(b.kind, b.id))).copied().collect();
+        let wanted: Vec<PackedBlob> = blobs
+            .iter()
+            .filter(|b| !bad.contains(&(id, b.offset)) && used.remove(&(b.kind, b.id)))
+            .copied()
+            .collect();
         match plan.sizes.get(&id) {
-            None if wanted.is_empty() => {}
+            None if wanted.is_empty() => plan.missing = true,
             Some(_) if wanted.is_empty() => plan.remove.push(id),
             Some(size) if *size == pack_size(&blobs) => partly.push((id, blobs, wanted)),
             _ => {
@@ -171,16 +179,61 @@ fn plan(repository: &Repository, request: &PruneRequest, control: &Control) -> R
             }
         }
     }
-    choose(&mut plan, partly, request);
+    if let Some((_, id)) = used.iter().next() {
+        let message = format!("nothing was removed: no copy of blob {id} can be read; run 'check'");
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    let damaged = bad.into_iter().map(|(id, _)| id).collect();
+    choose(&mut plan, partly, &damaged, request);
     let listed: HashSet<Id> = index.packs().into_keys().collect();
     plan.remove.extend(plan.sizes.keys().filter(|id| !listed.contains(*id)));
     plan.remove.sort_unstable();
     Ok(plan)
 }
 
+/// Copies (pack, offset) of needed blobs that lie in several packs and cannot be read: none of them may be kept
+/// in place of a whole one.
+fn bad_copies(
+    repository: &Repository,
+    packs: &[(Id, Vec<PackedBlob>)],
+    used: &HashSet<(BlobKind, Id)>,
+    sizes: &HashMap<Id, u64>,
+    control: &Control,
+) -> Result<HashSet<(Id, u32)>> {
+    let mut once = HashSet::new();
+    let several: HashSet<(BlobKind, Id)> = packs
+        .iter()
+        .flat_map(|(_, blobs)| blobs)
+        .map(|blob| (blob.kind, blob.id))
+        .filter(|blob| used.contains(blob) && !once.insert(*blob))
+        .collect();
+    drop(once);
+    let (mut bad, mut opener, mut plain) = (HashSet::new(), Opener::new()?, Vec::new());
+    for (id, blobs) in packs {
+        let whole = sizes.get(id) == Some(&pack_size(blobs));
+        for blob in blobs.iter().filter(|blob| several.contains(&(blob.kind, blob.id))) {
+            control.check()?;
+            let range = u64::from(blob.offset)..u64::from(blob.offset) + u64::from(blob.length);
+            let fine = whole && {
+                let sealed = repository.storage().get_range(&pack_key(*id), range)?;
+                opener.open(repository.key(), &sealed, blob.uncompressed, blob.id, &mut plain).is_ok()
+            };
+            if !fine {
+                bad.insert((*id, blob.offset));
+            }
+        }
+    }
+    Ok(bad)
+}
+
 /// Chooses which of the packs with needed blobs are repacked: mixed ones, those with the most waste until the rest
-/// is within the limit, and small ones if there are many.
-fn choose(plan: &mut Plan, mut packs: Vec<(Id, Vec<PackedBlob>, Vec<PackedBlob>)>, request: &PruneRequest) {
+/// is within the limit, damaged ones, and small ones if there are many.
+fn choose(
+    plan: &mut Plan,
+    mut packs: Vec<(Id, Vec<PackedBlob>, Vec<PackedBlob>)>,
+    damaged: &HashSet<Id>,
+    request: &PruneRequest,
+) {
     let bytes = |blobs: &[PackedBlob]| blobs.iter().map(|b| u64::from(b.length)).sum::<u64>();
     let waste = |(_, all, wanted): &(Id, Vec<PackedBlob>, Vec<PackedBlob>)| bytes(all) - bytes(wanted);
     let total: u64 = packs.iter().map(|(_, all, _)| bytes(all)).sum();
@@ -192,7 +245,7 @@ fn choose(plan: &mut Plan, mut packs: Vec<(Id, Vec<PackedBlob>, Vec<PackedBlob>)
     for (id, all, wanted) in packs {
         let gone = bytes(&all) - bytes(&wanted);
         let mixed = all.iter().any(|blob| blob.kind != all[0].kind);
-        if mixed || (gone > 0 && unused > allowed) || (join_small && small(&all)) {
+        if mixed || damaged.contains(&id) || (gone > 0 && unused > allowed) || (join_small && small(&all)) {
             unused -= gone;
             plan.repack.push((id, wanted));
         } else {
@@ -204,14 +257,14 @@ fn choose(plan: &mut Plan, mut packs: Vec<(Id, Vec<PackedBlob>, Vec<PackedBlob>)
 fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate::Lock) -> Result<()> {
     let writer = PackWriter::new(repository, control);
     std::thread::scope(|scope| {
-        let uploaders: Vec<_> = (0..UPLOADERS)
-            .map(|_| {
-                scope.spawn(|| {
-                    writer.run_uploader();
-                    Ok(())
-                })
-            })
-            .collect();
+        let uploader = || {
+            writer.run_uploader();
+            Ok(())
+        };
+        let uploaders: Vec<_> = (0..UPLOADERS).map_while(|_| spawn(scope, uploader).ok()).collect();
+        if uploaders.is_empty() {
+            return Err(Error::new(ErrorKind::Io, "cannot start a thread; raise the limit on processes"));
+        }
         if let Err(error) = repack(repository, plan, control, &writer) {
             writer.fail(error);
         }

@@ -24,7 +24,7 @@ const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 /// So many key files are tried with a passcode, as each costs time and memory.
 const KEYS_TRIED_MAX: usize = 20;
 /// A blob may claim so many bytes at most; chunks have up to 8 MiB, listings of huge directories a few hundred.
-const BLOB_BYTES_MAX: u32 = 1 << 30;
+pub(crate) const BLOB_BYTES_MAX: u32 = 1 << 30;
 
 struct Inner {
     storage: Shared,

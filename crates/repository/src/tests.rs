@@ -422,3 +422,70 @@ fn a_death_at_any_storage_call_loses_nothing_and_shows_nothing_half_made() {
     println!("{counted} faults injected");
     assert!(counted > 60);
 }
+
+/// A damaged pack counts as unknown, the next backup stores its blobs again, and a prune keeps the whole copies.
+#[test]
+fn prune_keeps_the_whole_copy_of_a_blob_and_never_the_damaged_one() {
+    for missing in [false, true] {
+        let place = Place::new();
+        fs::write(place.path("source/a"), noise(1, 300_000)).unwrap();
+        fs::write(place.path("source/b"), noise(2, 300_000)).unwrap();
+        let repository = place.init();
+        let first = place.back_up(&repository);
+        for (pack, _) in &first.new_packs {
+            let path = place.path("repo").join(crate::pack::pack_key(*pack));
+            if missing {
+                fs::remove_file(&path).unwrap();
+            } else {
+                let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_all_at(b"flipped", 100).unwrap();
+            }
+        }
+        let bad: Vec<Id> = first.new_packs.iter().map(|(id, _)| *id).collect();
+        let index = repository.load_index(&|id| !bad.contains(&id)).unwrap();
+        let request = BackupRequest::new(vec![place.path("source")]);
+        backup(&repository, &index, &request, &Control::new()).unwrap();
+        let owner = LockOwner { hostname: "test".into(), username: String::new() };
+        prune(&repository, &owner, &PruneRequest::default(), &Control::new()).unwrap();
+        place.restore_to(&repository, first.snapshot.unwrap(), "out").unwrap();
+        assert_eq!(picture(&place.path("source")), picture(&place.path("out")));
+        let report = check(&repository, CheckRequest { read_data: true }, &Control::new()).unwrap();
+        assert_eq!(report.findings, [], "missing: {missing}");
+    }
+}
+
+#[test]
+fn a_hole_of_exabytes_is_named_and_does_not_stop_the_backup() {
+    let place = Place::new();
+    let hole = fs::File::create(place.path("source/huge")).unwrap();
+    if hole.set_len(15 << 40).is_err() || hole.set_len(17 << 40).is_err() {
+        // This file system has no files of such a size.
+        let _ = hole.set_len(0);
+        return;
+    }
+    fs::write(place.path("source/small"), "kept").unwrap();
+    let repository = place.init();
+    let (outcome, control) = place.try_back_up(&repository);
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.summary.files_new, 1);
+    assert!(control.warnings()[0].item.ends_with("/huge"));
+}
+
+#[test]
+fn files_joined_by_inode_that_differ_in_content_come_back_as_they_were_read() {
+    let place = Place::new();
+    let repository = place.init();
+    fs::write(place.path("source/log"), "one").unwrap();
+    fs::hard_link(place.path("source/log"), place.path("source/log2")).unwrap();
+    let snapshot = place.back_up(&repository).snapshot.unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    let mut contents = Vec::new();
+    walk(&repository, &index, snapshot, &mut |_, node| {
+        contents.extend(node.content.first().copied());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(contents.len(), 2);
+    place.restore_to(&repository, snapshot, "out").unwrap();
+    assert_eq!(fs::metadata(place.path("out/log")).unwrap().nlink(), 2);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use repository::Control;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Exit;
 use crate::terminal;
@@ -12,14 +12,17 @@ use crate::terminal;
 /// From now on Ctrl-C cancels `control`; the engine then stops at its next safe point and the command ends with 130.
 pub fn cancels(control: &Arc<Control>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // In place before this returns: a signal that nobody listens for ends the process and leaves its locks behind.
+    let mut stop = {
+        let _inside = runtime.enter();
+        Stop::listen()?
+    };
     let control = Arc::clone(control);
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                if stop_requested().await.is_err() {
-                    return;
-                }
+                stop.requested().await;
                 terminal::note("stopping at the next safe point; once more to quit at once");
                 control.cancel();
                 exit_at_next_signal().await;
@@ -29,14 +32,31 @@ pub fn cancels(control: &Arc<Control>) -> Result<()> {
     Ok(())
 }
 
+/// The two signals that ask a process to stop.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+        })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// Returns when the process is asked to stop.
 pub async fn stop_requested() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    Stop::listen()?.requested().await;
     Ok(())
 }
 

@@ -25,6 +25,9 @@ use crate::{Error, ErrorKind, Id, Result, lock_mutex};
 /// A large file is read in pieces of this size.
 const READ_BYTES: usize = 1 << 20;
 
+/// Longest file, holes included: the list of its chunks must fit into its directory's listing.
+const FILE_BYTES_MAX: u64 = 16 << 40;
+
 /// A file that must be read.
 pub(super) struct FileJob {
     pub(super) dir: Arc<OwnedFd>,
@@ -224,6 +227,11 @@ impl Reader<'_, '_> {
                 return Ok(Read::Small);
             }
         }
+        if size > FILE_BYTES_MAX {
+            let message =
+                format!("it has {size} bytes, more than the {FILE_BYTES_MAX} that a listing can describe");
+            return Err(Failure::Source(io::Error::other(message)));
+        }
         let file = Arc::new(LargeFile {
             node: Mutex::new(Node::new(Vec::new(), NodeKind::File)),
             into: job.into.clone(),
@@ -325,6 +333,7 @@ impl Reader<'_, '_> {
     fn zero_chunks(&mut self, file: &Arc<LargeFile>, number: &mut usize, mut length: u64) -> Result<()> {
         let mut part = length.min(CHUNK_MIN as u64);
         while length > 0 {
+            self.blobs.control.check()?;
             file.set(*number, self.zero_chunk(part)?);
             *number += 1;
             self.blobs.control.progress.bytes(part);

@@ -31,7 +31,8 @@ use crate::pack_writer::{PackWriter, Written};
 use crate::posix::Names;
 use crate::repository::Opener;
 use crate::{
-    Compression, Control, Error, ErrorKind, Id, Index, Repository, Result, Snapshot, Summary, join, threads,
+    Compression, Control, Error, ErrorKind, Id, Index, Repository, Result, Snapshot, Summary, join, spawn,
+    spawn_with, threads,
 };
 use blobs::BlobStore;
 use content::{ChunkJob, FileJob};
@@ -198,34 +199,41 @@ fn run_pipeline(
     let root = directory::Root::default();
     let scanned_all = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
-        let uploaders: Vec<_> = (0..UPLOADERS).map(|_| scope.spawn(|| blobs.writer.run_uploader())).collect();
-        let mut handles = Vec::new();
-        for _ in 0..workers {
-            let (files, chunks, chunker, names) =
-                (file_receiver.clone(), chunk_sender.clone(), &chunker, &names);
-            handles.push(scope.spawn(move || content::run_reader(blobs, chunker, names, &files, &chunks)));
-            let chunks = chunk_receiver.clone();
-            handles.push(scope.spawn(move || content::run_chunk_worker(blobs, &chunks)));
-        }
+        let (names, root, scanned_all) = (&names, &root, &scanned_all);
+        let (mut uploaders, mut handles) = (Vec::new(), Vec::new());
+        let mut start = || -> Result<()> {
+            for _ in 0..UPLOADERS {
+                uploaders.push(spawn(scope, || {
+                    blobs.writer.run_uploader();
+                    Ok(())
+                })?);
+            }
+            for _ in 0..workers {
+                let (files, chunks, chunker) = (file_receiver.clone(), chunk_sender.clone(), &chunker);
+                let reader = move || content::run_reader(blobs, chunker, names, &files, &chunks);
+                handles.push(spawn(scope, reader)?);
+                let chunks = chunk_receiver.clone();
+                handles.push(spawn(scope, move || content::run_chunk_worker(blobs, &chunks))?);
+            }
+            if let Some(paths) = estimate {
+                handles.push(spawn(scope, move || {
+                    estimate::run(paths, excludes, blobs.control, scanned_all);
+                    Ok(())
+                })?);
+            }
+            Ok(())
+        };
+        let started = start();
         drop((chunk_sender, file_receiver, chunk_receiver));
-        let scanned_all = &scanned_all;
-        if let Some(paths) = estimate {
-            scope.spawn(move || estimate::run(paths, excludes, blobs.control, scanned_all));
-        }
-        // Deeply nested directories need a deep stack.
-        let names = &names;
-        let root = &root;
-        let scan = std::thread::Builder::new()
-            .name("scan".to_owned())
-            .stack_size(SCAN_STACK_BYTES)
-            .spawn_scoped(scope, move || {
+        let scanned = started.and_then(|()| {
+            // Deeply nested directories need a deep stack.
+            let builder = std::thread::Builder::new().stack_size(SCAN_STACK_BYTES);
+            spawn_with(builder, scope, move || {
                 let opener = Opener::new()?;
                 Scan { blobs, excludes, names, files: file_sender, opener }.run(sources, parent_tree, root)
-            });
-        let scanned = match scan {
-            Ok(handle) => join(handle),
-            Err(e) => Err(Error::path("start a thread to scan", "the sources", e)),
-        };
+            })
+            .and_then(join)
+        });
         scanned_all.store(true, Ordering::Relaxed);
         if let Err(error) = scanned {
             blobs.writer.fail(error);
@@ -234,7 +242,9 @@ fn run_pipeline(
         let worked: Result<Vec<()>> = handles.into_iter().map(join).collect();
         blobs.writer.close();
         for uploader in uploaders {
-            let _ = uploader.join();
+            if let Err(error) = join(uploader) {
+                blobs.writer.fail(error);
+            }
         }
         worked
     });

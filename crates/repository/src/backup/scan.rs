@@ -154,6 +154,8 @@ impl Scan<'_, '_> {
         let listed = opened.and_then(|fd| posix::read_dir(fd.as_fd()).map(|names| (Arc::new(fd), names)));
         let (fd, mut names) = match listed {
             Ok(listed) => listed,
+            // What was asked for by name must not become an empty backup.
+            Err(e) if depth == 0 => return Err(Error::path("list", show(path), e)),
             Err(e) => return self.unreadable(entry, path, &e, sealer),
         };
         let mut node = posix::node(entry.name, &entry.stat, self.names);

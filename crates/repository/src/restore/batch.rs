@@ -23,9 +23,9 @@ const FILES_MAX: usize = 20_000;
 /// Each directory of a batch holds a descriptor or two; this much of the limit may go to them.
 const DESCRIPTOR_SHARE: u64 = 4;
 /// Blobs so near to each other are fetched in one request.
-const GAP_BYTES_MAX: u32 = 64 << 10;
+const GAP_BYTES_MAX: u64 = 64 << 10;
 /// One request is about so long at most.
-const FETCH_BYTES_MAX: u32 = 8 << 20;
+const FETCH_BYTES_MAX: u64 = 8 << 20;
 
 /// A file of the batch.
 struct Target {
@@ -238,6 +238,10 @@ impl<'a> Batch<'a> {
     }
 }
 
+fn end_of(place: &Place) -> u64 {
+    u64::from(place.offset) + u64::from(place.length)
+}
+
 /// Stretches of `wants` (sorted by place) that are fetched in one request each.
 fn plan(wants: &[Want]) -> Vec<std::ops::Range<usize>> {
     let mut fetches = Vec::new();
@@ -246,8 +250,8 @@ fn plan(wants: &[Want]) -> Vec<std::ops::Range<usize>> {
         let joined = wants.get(i).is_some_and(|next| {
             let (first, last) = (&wants[start].place, &wants[i - 1].place);
             next.place.pack == first.pack
-                && next.place.offset <= last.offset + last.length + GAP_BYTES_MAX
-                && next.place.offset + next.place.length - first.offset <= FETCH_BYTES_MAX
+                && u64::from(next.place.offset) <= end_of(last) + GAP_BYTES_MAX
+                && end_of(&next.place) - u64::from(first.offset) <= FETCH_BYTES_MAX
         });
         if !joined {
             fetches.push(start..i);
@@ -280,7 +284,8 @@ impl Worker<'_, '_> {
                 in_hand = None;
                 match self.open(stored.as_deref().ok(), first.offset, want) {
                     Ok(()) => in_hand = Some(want.id),
-                    Err(e) if matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Forbidden) => return Err(e),
+                    // An outage is no damage: it ends the restore.
+                    Err(e) if e.kind != ErrorKind::Damaged => return Err(e),
                     Err(e) => {
                         self.batch.lost(&self.batch.files[want.file as usize], &e);
                         continue;

@@ -189,9 +189,16 @@ struct Walk<'a> {
     context: &'a Context<'a>,
     opener: Opener,
     /// First path of each hard-linked file, by device and inode.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: HashMap<(u64, u64), (Vec<u8>, Id)>,
     later: Vec<Later>,
     outcome: RestoreOutcome,
+}
+
+/// What two names of one inode must have in common.
+fn content_mark(node: &Node) -> Id {
+    let mut text = format!("{} {} {:?}", node.kind, node.device, node.link_target).into_bytes();
+    node.content.iter().for_each(|id| text.extend_from_slice(&id.0));
+    Id::of(&text)
 }
 
 /// A directory on the way to the current entry.
@@ -264,14 +271,17 @@ impl Walk<'_> {
     ) -> Result<()> {
         if node.links > 1 && node.inode != 0 {
             let inode = (node.device_id, node.inode);
-            if let Some(first) = self.links.get(&inode) {
+            let same = content_mark(&node);
+            let first = self.links.entry(inode).or_insert_with(|| (path.to_vec(), same));
+            // The same inode with other content: it changed between the two readings, or its number was given anew.
+            if first.1 == same && first.0 != path {
+                let first = &first.0;
                 self.later.push(Later { first: first.clone(), path: path.to_vec() });
                 self.context.control.progress.bytes(node.size);
                 self.context.control.progress.file_done();
                 self.outcome.files += u64::from(node.kind == NodeKind::File);
                 return Ok(());
             }
-            self.links.insert(inode, path.to_vec());
         }
         match node.kind {
             NodeKind::File => {

@@ -56,7 +56,10 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
 
 /// Opens a file of ours again, to write more of it.
 pub(super) fn reopen_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
-    openat(dir, os(name), OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = openat(dir, os(name), flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    if posix::kind(&stat) == crate::NodeKind::File { Ok(fd) } else { Err(Errno::INVAL) }
 }
 
 /// Opens the directory of `path` (`/a/b/name`, below `root`) and tells the name in it.
