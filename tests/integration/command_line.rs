@@ -220,12 +220,38 @@ fn a_lock_of_ours_keeps_restic_out() {
     let backup = halted_backup(&place);
     let refused = place.restic(&restic(), ["prune"]);
     assert!(refused.code != 0 && refused.err.contains("already locked"), "{refused}");
-    interrupt(backup, Signal::INT);
+    backup.end_by(Signal::INT);
     place.restic(&restic(), ["prune"]).expect(0);
 }
 
+/// A process that was halted; it must not outlive a test that failed.
+struct Halted(Option<Child>);
+
+impl Halted {
+    fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    /// Sends a signal and lets it go on so that it can end.
+    fn end_by(mut self, signal: Signal) -> std::process::Output {
+        let child = self.0.take().unwrap();
+        kill(&child, signal);
+        kill(&child, Signal::CONT);
+        child.wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Starts a backup and halts it, with its lock in place, once its first pack is stored.
-fn halted_backup(place: &Place) -> Child {
+fn halted_backup(place: &Place) -> Halted {
     let large = place.path("large");
     fs::write(&large, noise(5, 96 << 20)).unwrap();
     let packs = || keys(&place.repository(), "data/").len();
@@ -234,14 +260,7 @@ fn halted_backup(place: &Place) -> Child {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("the backup stores a pack", || packs() > before);
     kill(&child, Signal::STOP);
-    child
-}
-
-/// Interrupts a halted backup, and lets it go on so that it can end.
-fn interrupt(child: Child, signal: Signal) -> std::process::Output {
-    kill(&child, signal);
-    kill(&child, Signal::CONT);
-    child.wait_with_output().unwrap()
+    Halted(Some(child))
 }
 
 #[test]
@@ -280,7 +299,7 @@ fn damage_ends_with_13() {
 fn an_interrupted_backup_ends_with_130_and_leaves_nothing_half_made() {
     for signal in [Signal::INT, Signal::TERM] {
         let place = with_snapshot();
-        let output = interrupt(halted_backup(&place), signal);
+        let output = halted_backup(&place).end_by(signal);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{told}");
         assert!(!told.contains("panicked"), "{told}");
@@ -419,7 +438,7 @@ fn a_passcode_is_never_an_argument_nor_told() {
     let line = fs::read(format!("/proc/{}/cmdline", backup.id())).unwrap();
     assert!(line.windows(6).any(|part| part == b"backup"), "this is its command line");
     assert!(!String::from_utf8_lossy(&line).contains(PASSCODE));
-    interrupt(backup, Signal::INT);
+    backup.end_by(Signal::INT);
 
     let file = place.path("passcode");
     let mut from_file = place.repo_command(["snapshots", "--passcode-file", file.to_str().unwrap()]);

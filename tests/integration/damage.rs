@@ -325,3 +325,15 @@ fn a_damaged_key_beside_a_whole_one_is_named_and_does_not_shut_anybody_out() {
     let mut command = plain.place.repo_command(["snapshots"]);
     run(command.env("STRONGROOM_PASSCODE", OTHER_PASSCODE)).expect(13).expect_text(&added);
 }
+
+#[test]
+fn a_lost_index_is_rebuilt_by_restic_and_everything_is_there_again() {
+    let plain = Plain::new();
+    for index in keys(&plain.root(), "index/") {
+        fs::remove_file(plain.root().join(index)).unwrap();
+    }
+    plain.place.repo(["check"]).expect(13);
+    plain.place.restic(&restic(), ["rebuild-index"]).expect(0);
+    plain.place.repo(["check", "--read-data"]).expect(0);
+    assert_eq!(plain.no_restore_is_wrong("after restic rebuilt the index"), plain.snapshots.len());
+}

@@ -163,6 +163,8 @@ fn a_backup_into_a_full_store_leaves_nothing_visible_and_earlier_backups_whole()
     let dir = TempDir::with_prefix("strongroom-").unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("store"), 6 * MIB) else { return };
     let world = world::World::in_directory(dir);
+    // Unmounted before the directory goes.
+    let disk = disk;
     let store = Store::open(world::directory(&world.root())).unwrap();
     let large = world.path("large");
     fs::create_dir(&large).unwrap();

@@ -236,10 +236,10 @@ pub fn keys(root: &Path, prefix: &str) -> Vec<String> {
     keys.filter(|key| key.starts_with(prefix) && !key.contains("locks/")).collect()
 }
 
-/// Restores the only path of a snapshot.
+/// Restores the only path of a snapshot, as the commands do: past index files that are damaged.
 pub fn restore(repository: &Repository, snapshot: repository::Id, target: &Path) -> Result<(), String> {
     let text = |e: repository::Error| e.to_string();
-    let index = repository.load_index(&|_| true).map_err(text)?;
+    let (index, _) = repository.load_readable_index().map_err(text)?;
     let paths = repository.snapshot(snapshot).map_err(text)?.paths;
     let request = RestoreRequest {
         snapshot,

@@ -489,3 +489,22 @@ fn files_joined_by_inode_that_differ_in_content_come_back_as_they_were_read() {
     place.restore_to(&repository, snapshot, "out").unwrap();
     assert_eq!(fs::metadata(place.path("out/log")).unwrap().nlink(), 2);
 }
+
+#[test]
+fn what_happens_beside_the_path_makes_no_new_trees_if_the_way_is_timeless() {
+    let place = Place::new();
+    fs::write(place.path("source/a"), "content").unwrap();
+    let repository = place.init();
+    let mut request = BackupRequest::new(vec![place.path("source")]);
+    request.timeless_way = true;
+    let tree = |request: &BackupRequest| {
+        let index = repository.load_index(&|_| true).unwrap();
+        let id = backup(&repository, &index, request, &Control::new()).unwrap().snapshot.unwrap();
+        repository.snapshot(id).unwrap().tree
+    };
+    let before = tree(&request);
+    fs::write(place.path("beside"), "moves the time of the directory above").unwrap();
+    assert_eq!(tree(&request), before);
+    request.timeless_way = false;
+    assert_ne!(tree(&request), before);
+}

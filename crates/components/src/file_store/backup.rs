@@ -39,6 +39,7 @@ pub(super) fn backup(settings: &FileStoreSettings, context: &BackupContext<'_>) 
     request.tags = context.tags.clone();
     request.hostname = context.hostname.clone();
     request.compression = context.compression;
+    request.timeless_way = true;
     repository::backup(context.repository, context.index, &request, &context.control)
         .map_err(|e| Error::engine(format!("cannot back up component '{}'", settings.name), e))
 }

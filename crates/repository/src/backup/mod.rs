@@ -70,6 +70,9 @@ pub struct BackupRequest {
     pub dry_run: bool,
     /// Open, decompress and hash what is about to be written.
     pub verify: bool,
+    /// Directories on the way to a path carry no times: then what happens beside the path makes no new listings, and
+    /// the same content gives the same trees. restic records their times.
+    pub timeless_way: bool,
 }
 
 impl BackupRequest {
@@ -86,6 +89,7 @@ impl BackupRequest {
             force: false,
             dry_run: false,
             verify: true,
+            timeless_way: false,
         }
     }
 }

@@ -115,6 +115,9 @@ impl Scan<'_, '_> {
         let stat = rustix::fs::fstat(&fd).map_err(fail)?;
         let mut node = posix::node(entry.name, &stat, self.names);
         node.xattrs = Attributed::Open(fd.as_fd()).read(path, self.blobs.control);
+        if self.blobs.timeless_way {
+            (node.mtime, node.atime, node.ctime) = Default::default();
+        }
         let before_tree = entry.before.and_then(|node| node.subtree);
         let before = self.parent_nodes(before_tree);
         let directory = Directory::child(entry.into, entry.slot, node, before_tree);
