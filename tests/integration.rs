@@ -16,7 +16,11 @@ mod disk_full;
 mod forge;
 #[path = "integration/interop.rs"]
 mod interop;
+#[path = "integration/keys_and_copies.rs"]
+mod keys_and_copies;
 #[path = "integration/quickstart.rs"]
 mod quickstart;
+#[path = "integration/repair.rs"]
+mod repair;
 #[path = "integration/world.rs"]
 mod world;

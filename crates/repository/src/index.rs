@@ -286,7 +286,7 @@ fn entry(pack: u32, blob: &BlobText) -> Entry {
     }
 }
 
-fn read_one(storage: &Shared, key: &SealKey, id: Id) -> Result<IndexText> {
+pub(crate) fn read_one(storage: &Shared, key: &SealKey, id: Id) -> Result<IndexText> {
     let text = file::read_text(storage, key, Folder::Index, id)?;
     serde_json::from_slice(&text).map_err(|e| Error::damaged(Folder::Index.key(id), e))
 }

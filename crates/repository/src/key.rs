@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::seal::SealKey;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, KeyLabel, Result};
 
 /// scrypt may use so much memory for a key file that somebody else wrote.
 const SCRYPT_BYTES_MAX: u64 = 1 << 30;
@@ -129,6 +129,16 @@ fn user_key(passcode: &Passcode, salt: &[u8], cost: Cost) -> Result<SealKey> {
 
 /// The text of a new key file that opens `master` with `passcode`.
 pub(crate) fn make_key_file(master: &SealKey, passcode: &Passcode, cost: Cost) -> Result<Vec<u8>> {
+    make_labelled_key_file(master, passcode, cost, &KeyLabel::default())
+}
+
+/// The same, saying in clear whose it is.
+pub(crate) fn make_labelled_key_file(
+    master: &SealKey,
+    passcode: &Passcode,
+    cost: Cost,
+    label: &KeyLabel,
+) -> Result<Vec<u8>> {
     let salt: [u8; SALT_BYTES] = rand::random();
     let mut text = MasterKeyText {
         mac: MacText { k: STANDARD.encode(master.k), r: STANDARD.encode(master.r) },
@@ -138,8 +148,8 @@ pub(crate) fn make_key_file(master: &SealKey, passcode: &Passcode, cost: Cost) -
     text.zeroize();
     let file = KeyFile {
         created: crate::time::now_text(),
-        username: String::new(),
-        hostname: String::new(),
+        username: label.username.clone(),
+        hostname: label.hostname.clone(),
         kdf: "scrypt".to_owned(),
         n: cost.n,
         r: cost.r,
@@ -148,6 +158,12 @@ pub(crate) fn make_key_file(master: &SealKey, passcode: &Passcode, cost: Cost) -
         data: STANDARD.encode(user_key(passcode, &salt, cost)?.seal(&plain)),
     };
     serde_json::to_vec(&file).map_err(json_error)
+}
+
+/// When a key file was made, and whose it is.
+pub(crate) fn describe(name: &str, body: &[u8]) -> Result<(String, KeyLabel)> {
+    let file: KeyFile = serde_json::from_slice(body).map_err(|e| Error::damaged(name, e))?;
+    Ok((file.created, KeyLabel { username: file.username, hostname: file.hostname }))
 }
 
 /// The master key in a key file: `WrongPasscode` if the passcode does not open it, `Damaged` if it is no key file.

@@ -18,25 +18,32 @@ mod chunk;
 mod compress;
 mod config;
 mod control;
+mod copy;
+mod edit;
 mod error;
+mod fetch;
 mod file;
 mod id;
 mod index;
 mod key;
+mod keys;
 mod lock;
 mod pack;
 mod pack_writer;
 mod posix;
 mod prune;
 mod quote;
+mod repair;
 mod repository;
 mod restore;
 mod seal;
+mod select;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod time;
 mod tree;
+mod uploaders;
 mod walk;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,15 +52,23 @@ pub use backup::{BackupOutcome, BackupRequest, backup};
 pub use check::{CheckReport, CheckRequest, Finding, check, check_snapshots};
 pub use compress::Compression;
 pub use control::{Control, Progress, Warning};
+pub use copy::{Copied, CopyRequest, copy};
+pub use edit::{TagChange, change_tags};
 pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use index::Index;
 pub use key::{Cost, Passcode, derive_from_passcode};
+pub use keys::{KeyInfo, KeyLabel, add_key, change_passcode, list_keys, remove_key};
 pub use lock::{Lock, LockKind, LockOwner};
 pub use pack::BlobKind;
 pub use prune::{PruneReport, PruneRequest, prune};
+pub use repair::{
+    RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairSnapshotsRequest, RepairedSnapshot,
+    copy_pack_file, repair_index, repair_packs, repair_snapshots,
+};
 pub use repository::{Repository, Snapshots};
 pub use restore::{RestoreOutcome, RestoreRequest, restore};
+pub use select::{GroupBy, GroupKey, SnapshotFilter, choose_snapshots, find_snapshot, group_snapshots};
 pub use snapshot::{Snapshot, Summary};
 pub use time::Time;
 pub use tree::{Node, NodeKind};

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::seal::{OVERHEAD, SealKey};
-use crate::{Error, Id, Result};
+use crate::{Error, Id, Repository, Result};
 
 /// What a blob holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ impl PackedBlob {
 
 /// Longest sealed header that is read.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 << 20;
+
+/// So much of a pack's end is read first: enough for the header of most.
+const HEADER_GUESS_BYTES: u64 = 16 << 10;
 
 /// Size of the file that holds these blobs.
 pub(crate) fn pack_size(blobs: &[PackedBlob]) -> u64 {
@@ -97,7 +100,12 @@ pub(crate) fn decode_header(mut header: &[u8]) -> Result<Vec<PackedBlob>, &'stat
 
 /// Reads the header of a whole pack in memory and compares its sum with the file's length.
 pub(crate) fn read_header(key: &SealKey, pack: &[u8]) -> Result<Vec<PackedBlob>, String> {
-    let (rest, length) = pack.split_last_chunk::<4>().ok_or("it is shorter than any pack")?;
+    header_in(key, pack, pack.len() as u64)
+}
+
+/// Reads the header at the end of a pack of `size` bytes.
+fn header_in(key: &SealKey, end: &[u8], size: u64) -> Result<Vec<PackedBlob>, String> {
+    let (rest, length) = end.split_last_chunk::<4>().ok_or("it is shorter than any pack")?;
     let length = u32::from_le_bytes(*length);
     if length > HEADER_BYTES_MAX || length as usize > rest.len() {
         return Err("the length of its header is impossible".to_owned());
@@ -105,10 +113,37 @@ pub(crate) fn read_header(key: &SealKey, pack: &[u8]) -> Result<Vec<PackedBlob>,
     let sealed = &rest[rest.len() - length as usize..];
     let header = key.open(sealed).map_err(|_| "its header does not open")?;
     let blobs = decode_header(&header)?;
-    if pack_size(&blobs) != pack.len() as u64 {
+    if pack_size(&blobs) != size {
         return Err("its header does not fit its length".to_owned());
     }
     Ok(blobs)
+}
+
+/// Reads the header of a stored pack of `size` bytes by its end alone. `Ok(Err(…))` tells what is wrong with it.
+pub(crate) fn read_header_of(
+    repository: &Repository,
+    pack: Id,
+    size: u64,
+) -> Result<Result<Vec<PackedBlob>, String>> {
+    let key = pack_key(pack);
+    let tail = |length: u64| -> Result<Option<Vec<u8>>> {
+        match repository.storage().get_range(&key, size - length.min(size)..size) {
+            Ok(tail) => Ok(Some(tail)),
+            Err(e) if matches!(e.kind, storage::ErrorKind::NotFound | storage::ErrorKind::Short) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    };
+    let gone = || Ok(Err("it is gone, or shorter than it was a moment ago".to_owned()));
+    let Some(mut end) = tail(HEADER_GUESS_BYTES)? else { return gone() };
+    let Some(length) = end.last_chunk::<4>().map(|length| u32::from_le_bytes(*length)) else {
+        return Ok(Err("it is shorter than any pack".to_owned()));
+    };
+    let whole = u64::from(length) + 4;
+    if length <= HEADER_BYTES_MAX && whole <= size && whole > end.len() as u64 {
+        let Some(longer) = tail(whole)? else { return gone() };
+        end = longer;
+    }
+    Ok(header_in(repository.key(), &end, size))
 }
 
 /// A pack being filled.

@@ -29,6 +29,8 @@ pub(crate) const BLOB_BYTES_MAX: u32 = 1 << 30;
 struct Inner {
     storage: Shared,
     key: SealKey,
+    /// The key file that opened it.
+    key_file: Id,
     config: Config,
 }
 
@@ -57,14 +59,15 @@ impl Repository {
         }
         let key = SealKey::random();
         let key_file = key::make_key_file(&key, passcode, cost)?;
-        storage.create(&Folder::Keys.key(Id::of(&key_file)), &[&key_file])?;
+        let key_file_id = Id::of(&key_file);
+        storage.create(&Folder::Keys.key(key_file_id), &[&key_file])?;
         let config = Config::new();
         let text = serde_json::to_vec(&config).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
         storage.create(CONFIG, &[&key.seal(&text)]).map_err(|e| match e.kind {
             StorageKind::Exists => exists(),
             _ => e.into(),
         })?;
-        Ok(Self(Arc::new(Inner { storage, key, config })))
+        Ok(Self(Arc::new(Inner { storage, key, key_file: key_file_id, config })))
     }
 
     /// Opens a repository. `NoRepository`, `WrongPasscode`, `UnsupportedVersion` or `Damaged`.
@@ -84,7 +87,7 @@ impl Repository {
         for (id, _) in file::list(&storage, Folder::Keys)?.into_iter().take(KEYS_TRIED_MAX) {
             tried += 1;
             match Self::open_with_key(&storage, id, &sealed, passcode) {
-                Ok((key, config)) => return Ok(Self(Arc::new(Inner { storage, key, config }))),
+                Ok((key, config)) => return Ok(Self(Arc::new(Inner { storage, key, key_file: id, config }))),
                 // A wrong passcode must not hide that another key file, perhaps the right one, is damaged.
                 Err(e) if tried == 1 || e.kind != ErrorKind::WrongPasscode => failure = e,
                 Err(_) => {}
@@ -129,7 +132,13 @@ impl Repository {
 
     /// The same repository behind another storage (guarded, faulty).
     pub fn with_storage(&self, storage: Shared) -> Self {
-        Self(Arc::new(Inner { storage, key: self.0.key.clone(), config: self.0.config.clone() }))
+        let Inner { key, key_file, config, .. } = &*self.0;
+        Self(Arc::new(Inner { storage, key: key.clone(), key_file: *key_file, config: config.clone() }))
+    }
+
+    /// The key file that opened it.
+    pub(crate) fn key_file(&self) -> Id {
+        self.0.key_file
     }
 
     pub(crate) fn key(&self) -> &SealKey {

@@ -29,40 +29,50 @@ pub struct PasscodeSource {
 impl PasscodeSource {
     /// The passcode of something that is there already.
     pub fn existing(&self) -> Result<Passcode> {
-        match self.given()? {
-            Some(text) => passcode(text),
-            None => passcode(prompt("Passcode: ")?),
-        }
+        existing(self.passcode_file.as_deref(), VARIABLE, "Passcode: ")
     }
 
     /// The passcode of something new: at least eight characters, and typed twice if it is typed.
     pub fn for_something_new(&self) -> Result<Passcode> {
-        let text = match self.given()? {
-            Some(text) => text,
-            None => {
-                let first = prompt("New passcode: ")?;
-                if prompt("The same again: ")? != first {
-                    return Err(Failure::usage("the two passcodes differ").into());
-                }
-                first
-            }
-        };
-        if text.chars().count() < LENGTH_MIN {
-            return Err(Failure::usage(format!("the passcode has fewer than {LENGTH_MIN} characters")).into());
-        }
-        passcode(text)
+        new(self.passcode_file.as_deref(), VARIABLE)
     }
+}
 
-    fn given(&self) -> Result<Option<String>> {
-        if let Some(file) = &self.passcode_file {
-            return read_secret_text(file).map(Some);
-        }
-        match std::env::var(VARIABLE) {
-            Ok(text) => Ok(Some(text)),
-            Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(std::env::VarError::NotUnicode(_)) => {
-                Err(Failure::usage(format!("{VARIABLE} is not valid UTF-8")).into())
+/// A passcode that opens something, from this file, else this variable, else a prompt.
+pub fn existing(file: Option<&Path>, variable: &str, question: &str) -> Result<Passcode> {
+    match given(file, variable)? {
+        Some(text) => passcode(text),
+        None => passcode(prompt(question, variable)?),
+    }
+}
+
+/// A passcode that is to seal something: at least eight characters, and typed twice if it is typed.
+pub fn new(file: Option<&Path>, variable: &str) -> Result<Passcode> {
+    let text = match given(file, variable)? {
+        Some(text) => text,
+        None => {
+            let first = prompt("New passcode: ", variable)?;
+            if prompt("The same again: ", variable)? != first {
+                return Err(Failure::usage("the two passcodes differ").into());
             }
+            first
+        }
+    };
+    if text.chars().count() < LENGTH_MIN {
+        return Err(Failure::usage(format!("the passcode has fewer than {LENGTH_MIN} characters")).into());
+    }
+    passcode(text)
+}
+
+fn given(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
+    if let Some(file) = file {
+        return read_secret_text(file).map(Some);
+    }
+    match std::env::var(variable) {
+        Ok(text) => Ok(Some(text)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage(format!("{variable} is not valid UTF-8")).into())
         }
     }
 }
@@ -99,12 +109,18 @@ fn passcode(text: String) -> Result<Passcode> {
     Ok(Passcode::new(text))
 }
 
-fn prompt(question: &str) -> Result<String> {
+fn prompt(question: &str, variable: &str) -> Result<String> {
     let typed = rpassword::prompt_password(question).map_err(|e| {
         Failure::usage(format!("no passcode was given, and there is no terminal to ask for it ({e})"))
-            .hint(format!("use --passcode-file FILE, or set {VARIABLE}"))
+            .hint(format!("use {} FILE, or set {variable}", option_of(variable)))
     })?;
     Ok(typed)
+}
+
+/// `STRONGROOM_NEW_PASSCODE` is `--new-passcode-file`.
+fn option_of(variable: &str) -> String {
+    let words = variable.trim_start_matches("STRONGROOM_").to_lowercase().replace('_', "-");
+    format!("--{words}-file")
 }
 
 #[cfg(test)]
@@ -139,6 +155,12 @@ mod tests {
         let refused = source(&file).for_something_new().unwrap_err();
         assert!(refused.to_string().contains("fewer than 8 characters"), "{refused}");
         assert!(!refused.to_string().contains("seven77"), "no message holds the passcode");
+    }
+
+    #[test]
+    fn each_variable_has_its_option() {
+        assert_eq!(option_of(VARIABLE), "--passcode-file");
+        assert_eq!(option_of("STRONGROOM_FROM_PASSCODE"), "--from-passcode-file");
     }
 
     #[test]

@@ -43,8 +43,9 @@ pub struct Arguments {
     host: Option<String>,
 }
 
+/// How hard to compress, in restic's words.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressionName {
+pub enum CompressionName {
     Off,
     Fastest,
     Auto,

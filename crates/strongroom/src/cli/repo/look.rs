@@ -227,25 +227,28 @@ fn permissions(kind: NodeKind, mode: u32) -> String {
 }
 
 /// `2026-03-01 10:15:30` of an RFC 3339 time, as it was written.
-fn time_of(time: &str) -> String {
+pub fn time_of(time: &str) -> String {
     printable(time.get(..19).unwrap_or(time)).replace('T', " ")
 }
 
 /// Columns as wide as what is in them.
-struct Table {
+pub struct Table {
     rows: Vec<[String; 5]>,
 }
 
 impl Table {
-    fn new(head: [&str; 5]) -> Self {
+    /// With these words above the columns.
+    pub fn new(head: [&str; 5]) -> Self {
         Self { rows: vec![head.map(str::to_owned)] }
     }
 
-    fn row(&mut self, row: [String; 5]) {
+    /// Adds a row.
+    pub fn row(&mut self, row: [String; 5]) {
         self.rows.push(row);
     }
 
-    fn text(&self) -> String {
+    /// All rows, without the last line's end.
+    pub fn text(&self) -> String {
         let width = |at: usize| self.rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
         let widths: [usize; 5] = std::array::from_fn(width);
         let line = |row: &[String; 5]| {

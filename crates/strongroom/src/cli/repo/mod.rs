@@ -5,11 +5,16 @@
 
 mod backup;
 mod check;
+mod copy;
+mod filter;
 mod forget;
+mod key;
 mod look;
 mod place;
 mod prune;
+mod repair;
 mod restore;
+mod tag;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -47,6 +52,19 @@ enum Verb {
     Forget(forget::Arguments),
     /// Free the space that no snapshot needs
     Prune(prune::Arguments),
+    /// Copy snapshots of another repository into this one
+    Copy(copy::Arguments),
+    /// Change the tags of snapshots
+    Tag(tag::Arguments),
+    /// List, add, remove and change the passcodes that open the repository
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Make the best of a damaged repository: first `index`, then `packs`, then `snapshots`
+    #[command(subcommand)]
+    Repair(repair::Verb),
+    /// The same as `repair index`, as restic 0.14 calls it
+    #[command(hide = true)]
+    RebuildIndex(repair::IndexArguments),
     /// Count what is in the snapshots, and what is stored
     Stats(look::StatsArguments),
     /// Remove locks that nobody has refreshed for half an hour
@@ -72,6 +90,11 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Check(arguments) => check::run(place, arguments),
         Verb::Forget(arguments) => forget::run(place, arguments),
         Verb::Prune(arguments) => prune::run(place, arguments),
+        Verb::Copy(arguments) => copy::run(place, arguments),
+        Verb::Tag(arguments) => tag::run(place, arguments),
+        Verb::Key(verb) => key::run(place, verb),
+        Verb::Repair(verb) => repair::run(place, verb),
+        Verb::RebuildIndex(arguments) => repair::index(place, arguments),
         Verb::Stats(arguments) => look::stats(place, arguments),
         Verb::Unlock(arguments) => unlock(place, arguments),
     }

@@ -15,7 +15,14 @@ use crate::{interrupt, words};
 #[derive(clap::Args, Debug)]
 pub struct Place {
     /// The repository: a directory, or file:///directory
-    #[arg(long, short = 'r', value_name = "URL", env = "STRONGROOM_REPOSITORY", global = true)]
+    #[arg(
+        long,
+        short = 'r',
+        alias = "repo",
+        value_name = "URL",
+        env = "STRONGROOM_REPOSITORY",
+        global = true
+    )]
     repository: Option<String>,
     #[command(flatten)]
     passcode: PasscodeSource,
@@ -31,8 +38,7 @@ impl Place {
     /// Opens the repository. From now on Ctrl-C cancels the control, so that the work ends in order and no lock
     /// is left behind.
     pub fn open(&self) -> Result<(Repository, Arc<Control>)> {
-        let storage = open_storage(self.url()?, "repository")?;
-        let repository = Repository::open(storage, &self.passcode.existing()?)?;
+        let repository = open_repository(self.url()?, &self.passcode.existing()?)?;
         let control = Control::new();
         interrupt::cancels(&control)?;
         Ok((repository, control))
@@ -66,6 +72,11 @@ impl Place {
             Failure::usage("which repository?").hint("use --repository DIR, or set STRONGROOM_REPOSITORY")
         })
     }
+}
+
+/// Opens the repository behind a URL.
+pub fn open_repository(url: &str, passcode: &Passcode) -> Result<Repository> {
+    Ok(Repository::open(open_storage(url, "repository")?, passcode)?)
 }
 
 /// Opens the place behind a URL, which must exist.
