@@ -4,7 +4,6 @@
 //! is in an index, and every pack is there with the size that the index reckons. With it every pack is read: its
 //! content must fit its name, its header the index, and each blob its id. Each finding names the damaged file.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,8 +11,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use storage::ErrorKind as StorageKind;
 
 use crate::file::{self, Folder};
-use crate::pack::{BlobKind, PackedBlob, pack_key, pack_size, read_header};
+use crate::index::PackMarks;
+use crate::listing::Listing;
+use crate::pack::{BlobKind, pack_key, read_header};
 use crate::repository::Opener;
+use crate::seal::SealKey;
+use crate::tree::visit_nodes;
+use crate::walk::each_tree;
 use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, lock_mutex, parallel, threads};
 
 /// Longest pack that is read whole.
@@ -59,12 +63,10 @@ pub fn check(repository: &Repository, request: CheckRequest, control: &Arc<Contr
         check.find(warning.item, warning.reason);
     }
     let index = check.index()?;
-    let listing = repository.list_packs()?;
-    let blobs = index.by_pack();
-    let mut packs: Vec<Id> = blobs.keys().copied().collect();
-    packs.sort_unstable();
-    check.sizes(&packs, &blobs, &listing);
-    let unlisted = listing.keys().filter(|id| !blobs.contains_key(*id)).count();
+    let listing = Listing::new(repository, &index)?;
+    let packs: Vec<u32> = (0..index.pack_count() as u32).collect();
+    check.sizes(&index, &packs, &listing);
+    let unlisted = listing.unlisted.len();
     if unlisted > 0 {
         check.note(format!(
             "{unlisted} packs are in no index: a killed backup leaves such; 'prune' removes them"
@@ -73,7 +75,7 @@ pub fn check(repository: &Repository, request: CheckRequest, control: &Arc<Contr
     let roots: Vec<Id> = snapshots.iter().map(|(_, snapshot)| snapshot.tree).collect();
     check.trees(&index, roots)?;
     if request.read_data {
-        check.packs(&packs, &blobs, &listing)?;
+        check.packs(&index, &packs, &listing)?;
     }
     Ok(check.report(packs.len(), snapshots.len()))
 }
@@ -95,14 +97,11 @@ pub fn check_snapshots(
             Err(e) => return Err(e),
         }
     }
-    let needed = check.trees(&index, roots)?;
-    let listing = repository.list_packs()?;
-    let blobs = index.by_pack();
-    let mut packs: Vec<Id> = needed.into_iter().collect();
-    packs.sort_unstable();
-    check.sizes(&packs, &blobs, &listing);
+    let packs: Vec<u32> = check.trees(&index, roots)?.numbers().collect();
+    let listing = Listing::new(repository, &index)?;
+    check.sizes(&index, &packs, &listing);
     if request.read_data {
-        check.packs(&packs, &blobs, &listing)?;
+        check.packs(&index, &packs, &listing)?;
     }
     Ok(check.report(packs.len(), snapshots.len()))
 }
@@ -152,109 +151,76 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
+    /// The index by the index files themselves: a cache would hide that they are damaged.
     fn index(&self) -> Result<Index> {
-        Index::load_lenient(self.repository.storage(), self.repository.key(), |id, e| {
-            if e.kind != ErrorKind::Damaged {
-                return Err(e);
-            }
+        let (index, damaged) = Index::load_lenient(self.repository)?;
+        for (id, e) in damaged {
             self.find(Folder::Index.key(id), e.message);
-            Ok(())
-        })
+        }
+        Ok(index)
     }
 
-    fn sizes(&self, packs: &[Id], blobs: &HashMap<Id, Vec<PackedBlob>>, listing: &HashMap<Id, u64>) {
-        for id in packs {
-            let expected = blobs.get(id).map_or(0, |blobs| pack_size(blobs));
-            match listing.get(id) {
-                None => self.find(pack_key(*id), "the pack is missing"),
-                Some(size) if *size != expected => {
-                    self.find(
-                        pack_key(*id),
-                        format!("the pack has {size} bytes, the index reckons {expected}"),
-                    );
+    fn sizes(&self, index: &Index, packs: &[u32], listing: &Listing) {
+        for &pack in packs {
+            let (key, expected) = (|| pack_key(index.pack_id(pack)), index.pack_size(pack));
+            match listing.size(pack) {
+                None => self.find(key(), "the pack is missing"),
+                Some(size) if size != expected => {
+                    self.find(key(), format!("the pack has {size} bytes, the index reckons {expected}"));
                 }
                 Some(_) => {}
             }
         }
     }
 
-    /// Walks all trees below `roots`, each once, level by level; returns the packs that they need.
-    fn trees(&self, index: &Index, roots: Vec<Id>) -> Result<HashSet<Id>> {
-        let mut seen: HashSet<Id> = HashSet::new();
-        let needed = Mutex::new(HashSet::new());
-        let mut level: Vec<Id> = roots.into_iter().filter(|id| seen.insert(*id)).collect();
-        while !level.is_empty() {
-            let (next, below) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-            parallel(threads(), level.len(), || {
-                let mut opener = Opener::new()?;
-                let (mut packs, mut found) = (HashSet::new(), Vec::new());
-                while let Some(id) = level.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.control.check()?;
-                    self.tree(index, *id, &mut opener, &mut packs, &mut found)?;
+    /// Walks all trees below `roots`, each once; returns the packs that they need.
+    fn trees(&self, index: &Index, roots: Vec<Id>) -> Result<PackMarks> {
+        let needed = PackMarks::new(index);
+        each_tree(self.repository, index, roots, self.control, &|id, text, below| {
+            let place = index.place(BlobKind::Tree, &id)?;
+            place.iter().for_each(|place| needed.mark(place));
+            let read = text.and_then(|text| {
+                visit_nodes(id, &text, &mut |node| {
+                    below.extend(node.subtree);
+                    self.content(index, &node.content, &needed)
+                })
+            });
+            match read {
+                Err(e) if e.kind == ErrorKind::Damaged => {
+                    let place = place.map(|place| pack_key(index.pack_id(place.pack)));
+                    self.find(place.unwrap_or_else(|| format!("tree {id}")), e.message);
+                    Ok(())
                 }
-                lock_mutex(&needed).extend(packs);
-                lock_mutex(&below).append(&mut found);
-                Ok(())
-            })?;
-            level = below.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-            level.retain(|id| seen.insert(*id));
-        }
-        Ok(needed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+                other => other,
+            }
+        })?;
+        Ok(needed)
     }
 
-    fn tree(
-        &self,
-        index: &Index,
-        id: Id,
-        opener: &mut Opener,
-        packs: &mut HashSet<Id>,
-        below: &mut Vec<Id>,
-    ) -> Result<()> {
-        packs.extend(index.place(BlobKind::Tree, &id).map(|place| index.pack_id(place.pack)));
-        let nodes = match self.repository.read_tree(index, id, opener) {
-            Ok(nodes) => nodes,
-            Err(e) if e.kind == ErrorKind::Damaged => {
-                let place = index.place(BlobKind::Tree, &id).map(|place| pack_key(index.pack_id(place.pack)));
-                self.find(place.unwrap_or_else(|| format!("tree {id}")), e.message);
-                return Ok(());
+    fn content(&self, index: &Index, content: &[Id], needed: &PackMarks) -> Result<()> {
+        for blob in content {
+            match index.place(BlobKind::Data, blob)? {
+                Some(place) => needed.mark(&place),
+                None => self.find(format!("blob {blob}"), "is needed by a file but in no index"),
             }
-            Err(e) => return Err(e),
-        };
-        for node in nodes {
-            for blob in &node.content {
-                match index.place(BlobKind::Data, blob) {
-                    Some(place) => drop(packs.insert(index.pack_id(place.pack))),
-                    None => self.find(format!("blob {blob}"), "is needed by a file but in no index"),
-                }
-            }
-            below.extend(node.subtree);
         }
         Ok(())
     }
 
-    fn packs(
-        &self,
-        packs: &[Id],
-        blobs: &HashMap<Id, Vec<PackedBlob>>,
-        listing: &HashMap<Id, u64>,
-    ) -> Result<()> {
+    fn packs(&self, index: &Index, packs: &[u32], listing: &Listing) -> Result<()> {
         let progress = &self.control.progress;
         // One of a wrong size is named already, and might be of any size.
-        let whole = |id: &&Id| {
-            listing.get(*id).is_some_and(|size| *size == blobs.get(*id).map_or(0, |b| pack_size(b)))
-        };
-        let there: Vec<Id> = packs.iter().filter(whole).copied().collect();
-        let bytes = there.iter().filter_map(|id| listing.get(id)).sum();
+        let there: Vec<u32> = packs.iter().copied().filter(|pack| listing.fits(index, *pack)).collect();
+        let bytes = there.iter().map(|pack| index.pack_size(*pack)).sum();
         progress.files_total.store(there.len() as u64, Ordering::Relaxed);
         progress.bytes_total.store(bytes, Ordering::Relaxed);
         let next = AtomicUsize::new(0);
         parallel(threads(), there.len(), || {
-            let (mut opener, mut plain) = (Opener::new()?, Vec::new());
-            while let Some(id) = there.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut reader = PackReader { opener: Opener::new()?, body: Vec::new(), plain: Vec::new() };
+            while let Some(pack) = there.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.control.check()?;
-                let expected = blobs.get(id).map_or(&[][..], |blobs| blobs);
-                if let Err(problem) = self.pack(*id, expected, &mut opener, &mut plain)? {
-                    self.find(pack_key(*id), problem);
+                if let Err(problem) = self.pack(index, *pack, &mut reader)? {
+                    self.find(pack_key(index.pack_id(*pack)), problem);
                 }
                 progress.file_done();
             }
@@ -263,48 +229,54 @@ impl<'a> Check<'a> {
     }
 
     /// `Ok(Err(…))` tells what is wrong with the pack.
-    fn pack(
-        &self,
-        id: Id,
-        expected: &[PackedBlob],
-        opener: &mut Opener,
-        plain: &mut Vec<u8>,
-    ) -> Result<Result<(), String>> {
-        let body = match self.repository.storage().get(&pack_key(id), PACK_BYTES_MAX) {
-            Ok(body) => body,
+    fn pack(&self, index: &Index, pack: u32, reader: &mut PackReader) -> Result<Result<(), String>> {
+        let key = pack_key(index.pack_id(pack));
+        match self.repository.storage().get_into(&key, PACK_BYTES_MAX, &mut reader.body) {
+            Ok(()) => {}
             Err(e) if matches!(e.kind, StorageKind::NotFound | StorageKind::TooLarge) => {
                 return Ok(Err(e.reason));
             }
             Err(e) => return Err(Error::from(e)),
-        };
-        self.bytes_read.fetch_add(body.len() as u64, Ordering::Relaxed);
-        self.control.progress.bytes(body.len() as u64);
-        Ok(self.pack_body(id, &body, expected, opener, plain))
-    }
-
-    fn pack_body(
-        &self,
-        id: Id,
-        body: &[u8],
-        expected: &[PackedBlob],
-        opener: &mut Opener,
-        plain: &mut Vec<u8>,
-    ) -> Result<(), String> {
-        if Id::of(body) != id {
-            return Err("its content does not fit its name".to_owned());
         }
-        let header = read_header(self.repository.key(), body)?;
-        // Both are in order of offsets; the index may know fewer blobs than the pack has.
-        let mut there = header.iter();
-        if !expected.iter().all(|blob| there.any(|other| other == blob)) {
-            return Err("its header and the index name different blobs".to_owned());
+        let length = reader.body.len() as u64;
+        self.bytes_read.fetch_add(length, Ordering::Relaxed);
+        self.control.progress.bytes(length);
+        reader.check(self.repository.key(), index, pack)
+    }
+}
+
+/// What one thread needs to read packs, reused from pack to pack.
+struct PackReader {
+    opener: Opener,
+    body: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl PackReader {
+    /// Compares the pack in `body` with its name, its header with the index, and each blob with its id.
+    fn check(&mut self, key: &SealKey, index: &Index, pack: u32) -> Result<Result<(), String>> {
+        let Self { opener, body, plain } = self;
+        if Id::of(body) != index.pack_id(pack) {
+            return Ok(Err("its content does not fit its name".to_owned()));
+        }
+        let header = match read_header(key, body) {
+            Ok(header) => header,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        // The index may know fewer blobs than the pack has, but none that it has not.
+        let mut listed = 0;
+        for blob in &header {
+            listed += u32::from(index.lists(pack, blob)?);
+        }
+        if listed != index.blobs_in_pack(pack) {
+            return Ok(Err("its header and the index name different blobs".to_owned()));
         }
         for blob in &header {
             let sealed = &body[blob.offset as usize..][..blob.length as usize];
-            opener
-                .open(self.repository.key(), sealed, blob.uncompressed, blob.id, plain)
-                .map_err(|problem| format!("blob {} at byte {}: {problem}", blob.id, blob.offset))?;
+            if let Err(problem) = opener.open(key, sealed, blob.uncompressed, blob.id, plain) {
+                return Ok(Err(format!("blob {} at byte {}: {problem}", blob.id, blob.offset)));
+            }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 }

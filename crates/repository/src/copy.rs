@@ -156,7 +156,7 @@ impl Copier<'_> {
                     self.chunk(chunk)?;
                 }
             }
-            if self.to.usable_place(BlobKind::Tree, &id).is_none() {
+            if self.to.usable_place(BlobKind::Tree, &id)?.is_none() {
                 self.sealer.store(writer, BlobKind::Tree, id, &text)?;
             }
             if self.missing.len() >= CHUNKS_MAX {
@@ -167,12 +167,12 @@ impl Copier<'_> {
     }
 
     fn chunk(&mut self, id: Id) -> Result<()> {
-        if self.to.usable_place(BlobKind::Data, &id).is_some() || !self.new.insert(id) {
+        if self.to.usable_place(BlobKind::Data, &id)?.is_some() || !self.new.insert(id) {
             return Ok(());
         }
         let place = self
             .from
-            .place(BlobKind::Data, &id)
+            .place(BlobKind::Data, &id)?
             .ok_or_else(|| Error::damaged(format!("data blob {id}"), "no index knows it; it is missing"))?;
         self.missing.push((place, id));
         Ok(())

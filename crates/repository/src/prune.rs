@@ -2,27 +2,33 @@
 //!
 //! First a plan from a complete look at all snapshots and trees; anything missing or unreadable stops it before a
 //! byte is removed. Then, each step leaving a whole repository behind should it be the last: repacked blobs are
-//! stored; new index files without the doomed packs are written; the old index files go; then the packs go.
+//! stored; index files that list doomed packs are written anew without them; the old ones go; then the packs go.
+//!
+//! In memory are sums for each pack and a bit for each blob. Whether a copy of a blob stays follows from those and
+//! from the index, which is gone through in order ([`Index::blobs`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::file::{self, Folder};
-use crate::index::{BlobText, PackText};
-use crate::pack::{BlobKind, PackedBlob, pack_key, pack_size};
+use crate::file::Folder;
+use crate::index::{BLOBS_PER_FILE_MAX, Bits, BlobText, Entry, PackText, visit_index_file};
+use crate::listing::Listing;
+use crate::pack::{BlobKind, PackedBlob, pack_key};
 use crate::pack_writer::PackWriter;
 use crate::repository::Opener;
+use crate::tree::visit_references;
+use crate::uploaders::with_uploaders;
+use crate::walk::each_tree;
 use crate::{
-    Control, Error, ErrorKind, Id, Index, LockKind, LockOwner, Repository, Result, join, parallel, spawn,
-    threads,
+    Control, Error, ErrorKind, Id, Index, LockKind, LockOwner, Repository, Result, parallel, threads,
 };
 
 /// Packs below this size are worth joining once there are this many of them.
 const SMALL_PACK_BYTES: u64 = (4 << 20) * 8 / 10;
 const SMALL_PACKS_MIN: usize = 10;
-/// Threads that store repacked blobs.
-const UPLOADERS: usize = 2;
+/// About so many blobs are repacked in one go; for each the index is gone through once.
+const REPACK_BLOBS: u64 = 500_000;
 
 /// How to prune.
 #[derive(Clone, Debug)]
@@ -56,18 +62,221 @@ pub struct PruneReport {
     pub bytes_after: u64,
 }
 
-/// What is to be done with each pack.
+/// What becomes of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It stays as it is.
+    Keep,
+    /// It goes after its needed blobs were stored again.
+    Repack,
+    /// Nothing needs it.
+    Remove,
+    /// It is missing and nothing needs it: index files are written anew without it.
+    Missing,
+}
+
+/// What the plan reckons of one pack.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    /// Bytes of all its blobs.
+    all: u64,
+    /// Bytes of blobs that are needed, whether or not another pack has a copy.
+    needed: u64,
+    /// Bytes and number of the blobs that are kept here.
+    wanted: u64,
+    wanted_count: u64,
+    has_data: bool,
+    has_trees: bool,
+    /// It has a copy that cannot be read.
+    damaged: bool,
+    /// Place in the order in which packs may keep a blob that several have.
+    rank: u32,
+}
+
 struct Plan {
-    /// Packs that stay, with all their blobs.
-    keep: Vec<(Id, Vec<PackedBlob>)>,
-    /// Packs that go after these blobs of theirs were stored again.
-    repack: Vec<(Id, Vec<PackedBlob>)>,
-    /// Packs that go: unneeded, or in no index at all.
-    remove: Vec<Id>,
-    old_indexes: Vec<Id>,
-    /// An index names a pack that is missing and not needed: it is written anew without it.
-    missing: bool,
-    sizes: HashMap<Id, u64>,
+    index: Index,
+    /// One bit for each needed blob.
+    used: Bits,
+    /// Copies (pack, offset) of needed blobs that cannot be read.
+    bad: HashSet<(u32, u32)>,
+    packs: Vec<Sums>,
+    fates: Vec<Fate>,
+    listing: Listing,
+}
+
+impl Plan {
+    fn new(repository: &Repository, request: &PruneRequest, control: &Control) -> Result<Self> {
+        // From the index files themselves: what is removed for good is not decided upon by a cache.
+        let index = Index::load_fresh(repository)?;
+        let listing = Listing::new(repository, &index)?;
+        let used = used_blobs(repository, &index, &request.forgotten, control)?;
+        let packs = vec![Sums::default(); index.pack_count()];
+        let fates = vec![Fate::Keep; index.pack_count()];
+        let mut plan = Self { index, used, bad: HashSet::new(), packs, fates, listing };
+        plan.sum_needed()?;
+        plan.rank();
+        plan.find_bad_copies(repository, control)?;
+        plan.sum_wanted()?;
+        plan.decide(request)?;
+        Ok(plan)
+    }
+
+    fn sum_needed(&mut self) -> Result<()> {
+        let Self { index, used, packs, .. } = self;
+        index.blobs(&mut |blob, copies| {
+            let is_used = used.is_set(blob);
+            for copy in copies {
+                let (pack, bytes) = (&mut packs[copy.pack as usize], u64::from(copy.place().length));
+                pack.all += bytes;
+                pack.needed += if is_used { bytes } else { 0 };
+                match copy.kind() {
+                    BlobKind::Data => pack.has_data = true,
+                    BlobKind::Tree => pack.has_trees = true,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Where a blob has several copies, the pack with the most needed bytes keeps its own.
+    fn rank(&mut self) {
+        let mut order: Vec<u32> = (0..self.packs.len() as u32).collect();
+        order.sort_unstable_by_key(|&pack| (std::cmp::Reverse(self.packs[pack as usize].needed), pack));
+        for (rank, pack) in order.into_iter().enumerate() {
+            self.packs[pack as usize].rank = rank as u32;
+        }
+    }
+
+    /// Needed blobs that lie in several packs are read: a copy that is damaged must not be kept in place of a whole one.
+    fn find_bad_copies(&mut self, repository: &Repository, control: &Control) -> Result<()> {
+        let (mut opener, mut plain) = (Opener::new()?, Vec::new());
+        let Self { index, used, listing, bad, packs, .. } = self;
+        index.blobs(&mut |blob, copies| {
+            if copies.len() < 2 || !used.is_set(blob) {
+                return Ok(());
+            }
+            control.check()?;
+            for copy in copies {
+                let fine = listing.fits(index, copy.pack) && {
+                    let packed = copy.packed();
+                    let sealed = read_sealed(repository, index.pack_id(copy.pack), &packed)?;
+                    opener.open(repository.key(), &sealed, packed.uncompressed, packed.id, &mut plain).is_ok()
+                };
+                if !fine {
+                    bad.insert((copy.pack, copy.place().offset));
+                    packs[copy.pack as usize].damaged = true;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The copy of a needed blob that stays.
+    fn chosen<'e>(&self, copies: &'e [Entry]) -> Option<&'e Entry> {
+        let fine =
+            |copy: &&Entry| self.bad.is_empty() || !self.bad.contains(&(copy.pack, copy.place().offset));
+        copies.iter().filter(fine).min_by_key(|copy| self.packs[copy.pack as usize].rank)
+    }
+
+    fn sum_wanted(&mut self) -> Result<()> {
+        let mut wanted = vec![(0, 0); self.packs.len()];
+        self.index.blobs(&mut |blob, copies| {
+            if !self.used.is_set(blob) {
+                return Ok(());
+            }
+            let Some(copy) = self.chosen(copies) else {
+                let id = copies[0].id;
+                let message = format!("nothing was removed: no copy of blob {id} can be read; run 'check'");
+                return Err(Error::new(ErrorKind::Damaged, message));
+            };
+            let (bytes, count) = &mut wanted[copy.pack as usize];
+            *bytes += u64::from(copy.place().length);
+            *count += 1;
+            Ok(())
+        })?;
+        for (pack, (bytes, count)) in self.packs.iter_mut().zip(wanted) {
+            (pack.wanted, pack.wanted_count) = (bytes, count);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, request: &PruneRequest) -> Result<()> {
+        let mut partly = Vec::new();
+        for pack in 0..self.packs.len() as u32 {
+            let there = self.listing.size(pack);
+            if self.packs[pack as usize].wanted_count == 0 {
+                let fate = if there.is_some() { Fate::Remove } else { Fate::Missing };
+                self.fates[pack as usize] = fate;
+            } else if self.listing.fits(&self.index, pack) {
+                partly.push(pack);
+            } else {
+                let message = format!(
+                    "nothing was removed: {} is missing or has a wrong size; run 'check'",
+                    pack_key(self.index.pack_id(pack))
+                );
+                return Err(Error::new(ErrorKind::Damaged, message));
+            }
+        }
+        self.choose(partly, request);
+        Ok(())
+    }
+
+    /// Chooses which of the packs with needed blobs are repacked: mixed ones, those with the most waste until the
+    /// rest is within the limit, damaged ones, and small ones if there are many.
+    fn choose(&mut self, mut partly: Vec<u32>, request: &PruneRequest) {
+        let sums = |pack: u32| &self.packs[pack as usize];
+        let waste = |pack: u32| sums(pack).all - sums(pack).wanted;
+        let total: u64 = partly.iter().map(|pack| sums(*pack).all).sum();
+        let mut unused: u64 = partly.iter().map(|pack| waste(*pack)).sum();
+        let allowed = (total as f64 * request.max_unused_percent.clamp(0.0, 100.0) / 100.0) as u64;
+        let small = |pack: u32| self.index.pack_size(pack) < SMALL_PACK_BYTES;
+        let join_small = partly.iter().filter(|pack| small(**pack)).count() >= SMALL_PACKS_MIN;
+        let share = |pack: u32| waste(pack) * 1000 / sums(pack).all.max(1);
+        partly.sort_unstable_by_key(|pack| (std::cmp::Reverse(share(*pack)), *pack));
+        for pack in partly {
+            let (gone, sums) = (waste(pack), sums(pack));
+            let mixed = sums.has_data && sums.has_trees;
+            if mixed || sums.damaged || (gone > 0 && unused > allowed) || (join_small && small(pack)) {
+                unused -= gone;
+                self.fates[pack as usize] = Fate::Repack;
+            }
+        }
+    }
+
+    /// The packs of a fate.
+    fn packs(&self, fate: Fate) -> impl Iterator<Item = u32> + '_ {
+        self.fates.iter().zip(0u32..).filter(move |(this, _)| **this == fate).map(|(_, pack)| pack)
+    }
+
+    /// There is nothing to do.
+    fn is_idle(&self) -> bool {
+        self.listing.unlisted.is_empty() && self.fates.iter().all(|fate| *fate == Fate::Keep)
+    }
+
+    fn report(&self) -> PruneReport {
+        let mut report = PruneReport {
+            packs_removed: self.listing.unlisted.len() as u64,
+            bytes_removed: self.listing.unlisted.iter().map(|(_, size)| size).sum(),
+            ..PruneReport::default()
+        };
+        for (pack, fate) in self.fates.iter().enumerate() {
+            let (size, sums) = (self.listing.size(pack as u32).unwrap_or(0), &self.packs[pack]);
+            match fate {
+                Fate::Keep => report.bytes_after += size,
+                Fate::Missing => {}
+                Fate::Remove | Fate::Repack => {
+                    report.packs_removed += 1;
+                    report.bytes_removed += size;
+                }
+            }
+            if *fate == Fate::Repack {
+                report.packs_repacked += 1;
+                report.bytes_repacked += sums.wanted;
+            }
+        }
+        report.bytes_after += report.bytes_repacked;
+        report
+    }
 }
 
 /// Prunes under the exclusive lock, which it takes itself.
@@ -82,9 +291,9 @@ pub fn prune(
         return Err(Error::new(ErrorKind::Invalid, "only a dry run may take snapshots for forgotten"));
     }
     let lock = repository.lock(LockKind::Exclusive, owner)?;
-    let plan = plan(repository, request, control)?;
-    let report = report(&plan);
-    if request.dry_run || (plan.remove.is_empty() && plan.repack.is_empty() && !plan.missing) {
+    let plan = Plan::new(repository, request, control)?;
+    let report = plan.report();
+    if request.dry_run || plan.is_idle() {
         return Ok(report);
     }
     lock.check()?;
@@ -92,220 +301,151 @@ pub fn prune(
     Ok(report)
 }
 
-fn report(plan: &Plan) -> PruneReport {
-    let size = |id: &Id| plan.sizes.get(id).copied().unwrap_or(0);
-    let kept: u64 = plan.keep.iter().map(|(id, _)| size(id)).sum();
-    let repacked: u64 =
-        plan.repack.iter().flat_map(|(_, blobs)| blobs).map(|blob| u64::from(blob.length)).sum();
-    let removed = plan.remove.iter().chain(plan.repack.iter().map(|(id, _)| id));
-    PruneReport {
-        packs_removed: (plan.remove.len() + plan.repack.len()) as u64,
-        packs_repacked: plan.repack.len() as u64,
-        bytes_removed: removed.map(size).sum(),
-        bytes_repacked: repacked,
-        bytes_after: kept + repacked,
-    }
-}
-
-/// All blobs that some snapshot needs. An unreadable snapshot or tree stops everything.
-fn used_blobs(
-    repository: &Repository,
-    index: &Index,
-    forgotten: &[Id],
-    control: &Control,
-) -> Result<HashSet<(BlobKind, Id)>> {
+/// A bit for each blob that some snapshot needs. An unreadable snapshot or tree stops everything.
+fn used_blobs(repository: &Repository, index: &Index, forgotten: &[Id], control: &Control) -> Result<Bits> {
     let (mut snapshots, damaged) = repository.snapshots()?;
     snapshots.retain(|(id, _)| !forgotten.contains(id));
     if let Some(warning) = damaged.into_iter().next() {
         let message = format!("nothing was removed, as a snapshot cannot be read: {}", warning.reason);
         return Err(Error::new(ErrorKind::Damaged, message));
     }
-    let mut used = HashSet::new();
-    let mut pending: Vec<Id> = snapshots.into_iter().map(|(_, snapshot)| snapshot.tree).collect();
-    let mut opener = Opener::new()?;
-    while let Some(tree) = pending.pop() {
-        control.check()?;
-        if !used.insert((BlobKind::Tree, tree)) {
-            continue;
+    let used = Bits::new(index.blob_count());
+    let need = |kind, id: &Id| match index.first(kind, id)? {
+        Some((number, _)) => {
+            used.set(number);
+            Ok(())
         }
-        for node in repository.read_tree(index, tree, &mut opener)? {
-            for id in node.content {
-                if index.place(BlobKind::Data, &id).is_none() {
-                    let message =
-                        format!("nothing was removed: blob {id} is needed but in no index; run 'check'");
-                    return Err(Error::new(ErrorKind::Damaged, message));
-                }
-                used.insert((BlobKind::Data, id));
-            }
-            pending.extend(node.subtree);
+        None => {
+            let message = format!("nothing was removed: blob {id} is needed but in no index; run 'check'");
+            Err(Error::new(ErrorKind::Damaged, message))
         }
-    }
+    };
+    let roots = snapshots.iter().map(|(_, snapshot)| snapshot.tree).collect();
+    each_tree(repository, index, roots, control, &|tree, text, below| {
+        let text = text?;
+        need(BlobKind::Tree, &tree)?;
+        visit_references(tree, &text, &mut |entry| {
+            below.extend(entry.subtree);
+            entry.content.iter().flatten().try_for_each(|id| need(BlobKind::Data, id))
+        })
+    })?;
     Ok(used)
 }
 
-fn plan(repository: &Repository, request: &PruneRequest, control: &Control) -> Result<Plan> {
-    // Listed before the index is read: what is stored meanwhile is then unknown to both, or known.
-    let old_indexes: Vec<Id> =
-        file::list(repository.storage(), Folder::Index)?.into_iter().map(|(id, _)| id).collect();
-    let index = repository.load_index(&|_| true)?;
-    let sizes = repository.list_packs()?;
-    let mut used = used_blobs(repository, &index, &request.forgotten, control)?;
-    let mut packs: Vec<(Id, Vec<PackedBlob>)> = index.by_pack().into_iter().collect();
-    let bad = bad_copies(repository, &packs, &used, &sizes, control)?;
-    // Where a blob has several copies, the pack with the most needed bytes keeps its own.
-    let needed = |blobs: &[PackedBlob]| -> u64 {
-        blobs.iter().filter(|b| used.contains(&(b.kind, b.id))).map(|b| u64::from(b.length)).sum()
-    };
-    packs.sort_by_cached_key(|(id, blobs)| (std::cmp::Reverse(needed(blobs)), *id));
-    let mut plan =
-        Plan { keep: Vec::new(), repack: Vec::new(), remove: Vec::new(), old_indexes, missing: false, sizes };
-    let mut partly = Vec::new();
-    for (id, blobs) in packs {
-        let wanted: Vec<PackedBlob> = blobs
-            .iter()
-            .filter(|b| !bad.contains(&(id, b.offset)) && used.remove(&(b.kind, b.id)))
-            .copied()
-            .collect();
-        match plan.sizes.get(&id) {
-            None if wanted.is_empty() => plan.missing = true,
-            Some(_) if wanted.is_empty() => plan.remove.push(id),
-            Some(size) if *size == pack_size(&blobs) => partly.push((id, blobs, wanted)),
-            _ => {
-                let message = format!(
-                    "nothing was removed: {} is missing or has a wrong size; run 'check'",
-                    pack_key(id)
-                );
-                return Err(Error::new(ErrorKind::Damaged, message));
-            }
-        }
-    }
-    if let Some((_, id)) = used.iter().next() {
-        let message = format!("nothing was removed: no copy of blob {id} can be read; run 'check'");
-        return Err(Error::new(ErrorKind::Damaged, message));
-    }
-    let damaged = bad.into_iter().map(|(id, _)| id).collect();
-    choose(&mut plan, partly, &damaged, request);
-    let listed: HashSet<Id> = index.packs().into_keys().collect();
-    plan.remove.extend(plan.sizes.keys().filter(|id| !listed.contains(*id)));
-    plan.remove.sort_unstable();
-    Ok(plan)
-}
-
-/// Copies (pack, offset) of needed blobs that lie in several packs and cannot be read: none of them may be kept
-/// in place of a whole one.
-fn bad_copies(
-    repository: &Repository,
-    packs: &[(Id, Vec<PackedBlob>)],
-    used: &HashSet<(BlobKind, Id)>,
-    sizes: &HashMap<Id, u64>,
-    control: &Control,
-) -> Result<HashSet<(Id, u32)>> {
-    let mut once = HashSet::new();
-    let several: HashSet<(BlobKind, Id)> = packs
-        .iter()
-        .flat_map(|(_, blobs)| blobs)
-        .map(|blob| (blob.kind, blob.id))
-        .filter(|blob| used.contains(blob) && !once.insert(*blob))
-        .collect();
-    drop(once);
-    let (mut bad, mut opener, mut plain) = (HashSet::new(), Opener::new()?, Vec::new());
-    for (id, blobs) in packs {
-        let whole = sizes.get(id) == Some(&pack_size(blobs));
-        for blob in blobs.iter().filter(|blob| several.contains(&(blob.kind, blob.id))) {
-            control.check()?;
-            let range = u64::from(blob.offset)..u64::from(blob.offset) + u64::from(blob.length);
-            let fine = whole && {
-                let sealed = repository.storage().get_range(&pack_key(*id), range)?;
-                opener.open(repository.key(), &sealed, blob.uncompressed, blob.id, &mut plain).is_ok()
-            };
-            if !fine {
-                bad.insert((*id, blob.offset));
-            }
-        }
-    }
-    Ok(bad)
-}
-
-/// Chooses which of the packs with needed blobs are repacked: mixed ones, those with the most waste until the rest
-/// is within the limit, damaged ones, and small ones if there are many.
-fn choose(
-    plan: &mut Plan,
-    mut packs: Vec<(Id, Vec<PackedBlob>, Vec<PackedBlob>)>,
-    damaged: &HashSet<Id>,
-    request: &PruneRequest,
-) {
-    let bytes = |blobs: &[PackedBlob]| blobs.iter().map(|b| u64::from(b.length)).sum::<u64>();
-    let waste = |(_, all, wanted): &(Id, Vec<PackedBlob>, Vec<PackedBlob>)| bytes(all) - bytes(wanted);
-    let total: u64 = packs.iter().map(|(_, all, _)| bytes(all)).sum();
-    let mut unused: u64 = packs.iter().map(waste).sum();
-    let allowed = (total as f64 * request.max_unused_percent.clamp(0.0, 100.0) / 100.0) as u64;
-    let small = |blobs: &[PackedBlob]| pack_size(blobs) < SMALL_PACK_BYTES;
-    let join_small = packs.iter().filter(|(_, all, _)| small(all)).count() >= SMALL_PACKS_MIN;
-    packs.sort_by_cached_key(|pack| (std::cmp::Reverse(waste(pack) * 1000 / bytes(&pack.1).max(1)), pack.0));
-    for (id, all, wanted) in packs {
-        let gone = bytes(&all) - bytes(&wanted);
-        let mixed = all.iter().any(|blob| blob.kind != all[0].kind);
-        if mixed || damaged.contains(&id) || (gone > 0 && unused > allowed) || (join_small && small(&all)) {
-            unused -= gone;
-            plan.repack.push((id, wanted));
-        } else {
-            plan.keep.push((id, all));
-        }
-    }
+fn read_sealed(repository: &Repository, pack: Id, blob: &PackedBlob) -> Result<Vec<u8>> {
+    let range = u64::from(blob.offset)..u64::from(blob.offset) + u64::from(blob.length);
+    Ok(repository.storage().get_range(&pack_key(pack), range)?)
 }
 
 fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate::Lock) -> Result<()> {
     let writer = PackWriter::new(repository, control);
-    std::thread::scope(|scope| {
-        let uploader = || {
-            writer.run_uploader();
-            Ok(())
-        };
-        let uploaders: Vec<_> = (0..UPLOADERS).map_while(|_| spawn(scope, uploader).ok()).collect();
-        if uploaders.is_empty() {
-            return Err(Error::new(ErrorKind::Io, "cannot start a thread; raise the limit on processes"));
-        }
-        if let Err(error) = repack(repository, plan, control, &writer) {
-            writer.fail(error);
-        }
-        writer.close();
-        uploaders.into_iter().try_for_each(join)
-    })?;
-    for (id, blobs) in &plan.keep {
-        writer.list(PackText { id: *id, blobs: blobs.iter().map(BlobText::from).collect() })?;
-    }
+    with_uploaders(&writer, || repack(repository, plan, control, &writer))?;
+    let obsolete = rewrite_index(repository, plan, &writer)?;
     let written = writer.finish()?;
     lock.check()?;
     // From here on the new index alone counts; what follows only tidies up and may be repeated.
-    for id in plan.old_indexes.iter().filter(|id| !written.indexes.contains(id)) {
+    for id in obsolete.iter().filter(|id| !written.indexes.contains(id)) {
         repository.storage().delete(&Folder::Index.key(*id))?;
     }
     let stored: HashSet<Id> = written.packs.iter().map(|(id, _)| *id).collect();
-    for id in plan.remove.iter().chain(plan.repack.iter().map(|(id, _)| id)) {
-        if !stored.contains(id) {
-            repository.storage().delete(&pack_key(*id))?;
+    let gone = plan.packs(Fate::Remove).chain(plan.packs(Fate::Repack)).map(|pack| plan.index.pack_id(pack));
+    for id in gone.chain(plan.listing.unlisted.iter().map(|(id, _)| *id)) {
+        if !stored.contains(&id) {
+            repository.storage().delete(&pack_key(id))?;
         }
     }
     Ok(())
 }
 
-/// Stores the needed blobs of doomed packs again: sealed bytes as they are, after they opened and hashed right.
-fn repack(repository: &Repository, plan: &Plan, control: &Control, writer: &PackWriter<'_>) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    parallel(threads(), plan.repack.len(), || {
-        let (mut opener, mut plain) = (Opener::new()?, Vec::new());
-        while let Some((id, blobs)) = plan.repack.get(next.fetch_add(1, Ordering::Relaxed)) {
-            control.check()?;
-            if writer.has_failed() {
+/// Lists the packs of index files that cannot stay once more, without those that go; returns these files. A file
+/// stays if all its packs do and it is not small.
+fn rewrite_index(repository: &Repository, plan: &Plan, writer: &PackWriter<'_>) -> Result<Vec<Id>> {
+    let index = &plan.index;
+    let mut obsolete = Vec::new();
+    // Packs of which all blobs are listed by a file that stays, or were listed anew.
+    let listed = Bits::new(index.pack_count() as u64);
+    let mut small = 0;
+    for (file, packs) in index.numbered_files() {
+        let stays =
+            packs.iter().all(|&pack| plan.fates[pack as usize] == Fate::Keep && !index.is_doomed(pack));
+        let blobs: u64 = packs.iter().map(|pack| u64::from(index.blobs_in_pack(*pack))).sum();
+        let is_small = blobs < BLOBS_PER_FILE_MAX as u64 / 2;
+        small += usize::from(stays && is_small);
+        if !stays || is_small {
+            obsolete.push(file);
+        }
+    }
+    // A single small file has nothing to be joined with.
+    if small == 1 && obsolete.len() == 1 {
+        obsolete.clear();
+    }
+    for file in &obsolete {
+        visit_index_file(repository, *file, &mut |pack| {
+            let Some(number) = index.pack_number(&pack.id) else { return Ok(()) };
+            if plan.fates[number as usize] != Fate::Keep || listed.is_set(u64::from(number)) {
                 return Ok(());
             }
-            let key = pack_key(*id);
-            for blob in blobs {
-                let range = u64::from(blob.offset)..u64::from(blob.offset) + u64::from(blob.length);
-                let sealed = repository.storage().get_range(&key, range)?;
+            let mut blobs = pack.blobs;
+            blobs.sort_unstable_by_key(|blob| (blob.offset, blob.id));
+            blobs.dedup_by_key(|blob| (blob.offset, blob.id));
+            // Some file may list a part of a pack only; then the other parts must be listed too.
+            if blobs.len() as u64 == u64::from(index.blobs_in_pack(number)) {
+                listed.set(u64::from(number));
+            }
+            writer.list(PackText { id: pack.id, blobs: blobs.iter().map(BlobText::from).collect() })
+        })?;
+    }
+    Ok(obsolete)
+}
+
+/// Stores the needed blobs of doomed packs again.
+fn repack(repository: &Repository, plan: &Plan, control: &Control, writer: &PackWriter<'_>) -> Result<()> {
+    let mut packs = plan.packs(Fate::Repack).peekable();
+    while packs.peek().is_some() {
+        let (mut batch, mut blobs) = (HashSet::new(), 0);
+        while blobs < REPACK_BLOBS
+            && let Some(pack) = packs.next()
+        {
+            blobs += plan.packs[pack as usize].wanted_count;
+            batch.insert(pack);
+        }
+        let mut wanted: Vec<Entry> = Vec::with_capacity(usize::try_from(blobs).unwrap_or(0));
+        plan.index.blobs(&mut |blob, copies| {
+            let chosen = plan.used.is_set(blob).then(|| plan.chosen(copies)).flatten();
+            wanted.extend(chosen.filter(|copy| batch.contains(&copy.pack)));
+            Ok(())
+        })?;
+        wanted.sort_unstable_by_key(|copy| (copy.pack, copy.place().offset));
+        repack_blobs(repository, &plan.index, &wanted, control, writer)?;
+    }
+    Ok(())
+}
+
+/// Sealed bytes go as they are, after they opened and hashed right. `wanted` is in order of packs.
+fn repack_blobs(
+    repository: &Repository,
+    index: &Index,
+    wanted: &[Entry],
+    control: &Control,
+    writer: &PackWriter<'_>,
+) -> Result<()> {
+    let packs: Vec<&[Entry]> = wanted.chunk_by(|a, b| a.pack == b.pack).collect();
+    let next = AtomicUsize::new(0);
+    parallel(threads(), packs.len(), || {
+        let (mut opener, mut plain) = (Opener::new()?, Vec::new());
+        while let Some(copies) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let pack = index.pack_id(copies[0].pack);
+            for copy in *copies {
+                control.check()?;
+                if writer.has_failed() {
+                    return Ok(());
+                }
+                let blob = copy.packed();
+                let sealed = read_sealed(repository, pack, &blob)?;
                 opener.open(repository.key(), &sealed, blob.uncompressed, blob.id, &mut plain).map_err(
                     |problem| {
-                        Error::damaged(&key, format!("blob {}: {problem}; nothing was removed", blob.id))
+                        let problem = format!("blob {}: {problem}; nothing was removed", blob.id);
+                        Error::damaged(pack_key(pack), problem)
                     },
                 )?;
                 writer.add(blob.kind, blob.id, &sealed, blob.uncompressed)?;

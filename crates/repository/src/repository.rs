@@ -1,6 +1,7 @@
 //! An open repository: storage, keys and configuration, and the small reads and writes that all verbs share.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -26,12 +27,15 @@ const KEYS_TRIED_MAX: usize = 20;
 /// A blob may claim so many bytes at most; chunks have up to 8 MiB, listings of huge directories a few hundred.
 pub(crate) const BLOB_BYTES_MAX: u32 = 1 << 30;
 
+#[derive(Clone)]
 struct Inner {
     storage: Shared,
     key: SealKey,
     /// The key file that opened it.
     key_file: Id,
     config: Config,
+    /// Where large indexes are kept for the next time.
+    cache: Option<PathBuf>,
 }
 
 /// Snapshots with their ids.
@@ -67,7 +71,7 @@ impl Repository {
             StorageKind::Exists => exists(),
             _ => e.into(),
         })?;
-        Ok(Self(Arc::new(Inner { storage, key, key_file: key_file_id, config })))
+        Ok(Self(Arc::new(Inner { storage, key, key_file: key_file_id, config, cache: None })))
     }
 
     /// Opens a repository. `NoRepository`, `WrongPasscode`, `UnsupportedVersion` or `Damaged`.
@@ -87,7 +91,9 @@ impl Repository {
         for (id, _) in file::list(&storage, Folder::Keys)?.into_iter().take(KEYS_TRIED_MAX) {
             tried += 1;
             match Self::open_with_key(&storage, id, &sealed, passcode) {
-                Ok((key, config)) => return Ok(Self(Arc::new(Inner { storage, key, key_file: id, config }))),
+                Ok((key, config)) => {
+                    return Ok(Self(Arc::new(Inner { storage, key, key_file: id, config, cache: None })));
+                }
                 // A wrong passcode must not hide that another key file, perhaps the right one, is damaged.
                 Err(e) if tried == 1 || e.kind != ErrorKind::WrongPasscode => failure = e,
                 Err(_) => {}
@@ -132,8 +138,17 @@ impl Repository {
 
     /// The same repository behind another storage (guarded, faulty).
     pub fn with_storage(&self, storage: Shared) -> Self {
-        let Inner { key, key_file, config, .. } = &*self.0;
-        Self(Arc::new(Inner { storage, key: key.clone(), key_file: *key_file, config: config.clone() }))
+        Self(Arc::new(Inner { storage, ..Inner::clone(&self.0) }))
+    }
+
+    /// The same repository, with a directory for what need not be read again the next time. It is made if need be,
+    /// holds nothing in the clear, and may be deleted at any time. Small repositories put nothing there.
+    pub fn with_cache(&self, dir: &Path) -> Self {
+        Self(Arc::new(Inner { cache: Some(dir.to_owned()), ..Inner::clone(&self.0) }))
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Path> {
+        self.0.cache.as_deref()
     }
 
     /// The key file that opened it.
@@ -234,20 +249,14 @@ impl Repository {
 
     /// Reads all index files. Packs that `usable` refuses can be read from, but a new backup does not refer to them.
     pub fn load_index(&self, usable: &dyn Fn(Id) -> bool) -> Result<Index> {
-        Index::load(self.storage(), self.key(), usable)
+        Index::load(self, usable)
     }
 
     /// Reads the index files that can be read, for restoring from a damaged repository; names the others.
     pub fn load_readable_index(&self) -> Result<(Index, Vec<Warning>)> {
-        let mut damaged = Vec::new();
-        let index = Index::load_lenient(self.storage(), self.key(), |id, e| match e.kind {
-            ErrorKind::Damaged => {
-                damaged.push(Warning { item: Folder::Index.key(id), reason: e.message });
-                Ok(())
-            }
-            _ => Err(e),
-        })?;
-        Ok((index, damaged))
+        let (index, damaged) = Index::load_lenient(self)?;
+        let warning = |(id, e): (Id, Error)| Warning { item: Folder::Index.key(id), reason: e.message };
+        Ok((index, damaged.into_iter().map(warning).collect()))
     }
 
     /// The size of each pack, by listing.
@@ -271,7 +280,7 @@ impl Repository {
         opener: &mut Opener,
     ) -> Result<Vec<u8>> {
         let mut failure = None;
-        for place in index.places(kind, &id) {
+        for place in index.places(kind, &id)? {
             match self.read_place(index, &place, id, opener) {
                 Ok(plain) => return Ok(plain),
                 Err(e) if matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Forbidden) => return Err(e),

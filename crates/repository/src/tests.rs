@@ -209,7 +209,7 @@ fn a_damaged_listing_costs_only_what_lies_in_that_directory() {
         Ok(())
     })
     .unwrap();
-    let blob = index.place(crate::pack::BlobKind::Tree, &listing.unwrap()).unwrap();
+    let blob = index.place(crate::pack::BlobKind::Tree, &listing.unwrap()).unwrap().unwrap();
     let pack = place.path("repo").join(crate::pack::pack_key(index.pack_id(blob.pack)));
     let mut bytes = fs::read(&pack).unwrap();
     bytes[blob.offset as usize + 40] ^= 1;

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::json::visit_lists;
 use crate::quote::{push_json_string, quote, unquote};
 use crate::time::Time;
 use crate::{Error, Id, Result};
@@ -260,12 +261,6 @@ pub(crate) fn tree_text<'a>(nodes: impl Iterator<Item = &'a str>) -> Vec<u8> {
 }
 
 #[derive(Deserialize)]
-struct TreeText<'a> {
-    #[serde(borrow, default)]
-    nodes: Option<Vec<NodeText<'a>>>,
-}
-
-#[derive(Deserialize)]
 struct NodeText<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -331,19 +326,47 @@ impl SameName {
 /// Reads a tree. Entries whose names are not single path components are refused: a hostile tree must not be able
 /// to name anything outside its directory.
 pub(crate) fn parse(id: Id, text: &[u8]) -> Result<Vec<Node>> {
+    let mut parsed = Vec::new();
+    visit_nodes(id, text, &mut |node| {
+        parsed.push(node);
+        Ok(())
+    })?;
+    Ok(parsed)
+}
+
+/// Reads a tree entry by entry, so that one is in memory at a time.
+pub(crate) fn visit_nodes(id: Id, text: &[u8], visit: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
     let damaged = |problem: String| Error::damaged(format!("tree {id}"), problem);
-    let tree: TreeText<'_> = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
-    let nodes = tree.nodes.unwrap_or_default();
     let (mut users, mut groups) = (SameName(Arc::from("")), SameName(Arc::from("")));
-    let mut parsed = Vec::with_capacity(nodes.len());
-    for node in nodes {
+    visit_lists(format_args!("tree {id}"), text, &["nodes"], &mut |_, node: NodeText<'_>| {
         let name = unquote(&node.name).ok_or_else(|| damaged("a name is not well quoted".to_owned()))?;
         if !is_component(&name) {
             return Err(damaged(format!("it has an entry of the illegal name '{}'", name.escape_ascii())));
         }
-        parsed.push(convert(node, name, &mut users, &mut groups).map_err(damaged)?);
-    }
-    Ok(parsed)
+        visit(convert(node, name, &mut users, &mut groups).map_err(damaged)?)
+    })?;
+    Ok(())
+}
+
+/// What an entry of a tree refers to.
+#[derive(Deserialize)]
+pub(crate) struct References {
+    /// Chunks of a file.
+    #[serde(default)]
+    pub(crate) content: Option<Vec<Id>>,
+    /// Listing of a directory.
+    #[serde(default)]
+    pub(crate) subtree: Option<Id>,
+}
+
+/// Reads of a tree only what its entries refer to.
+pub(crate) fn visit_references(
+    id: Id,
+    text: &[u8],
+    visit: &mut dyn FnMut(References) -> Result<()>,
+) -> Result<()> {
+    visit_lists(format_args!("tree {id}"), text, &["nodes"], &mut |_, references| visit(references))?;
+    Ok(())
 }
 
 fn is_component(name: &[u8]) -> bool {

@@ -1,12 +1,14 @@
 //! Walks through the trees of a snapshot.
 
 use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, PoisonError};
 
+use crate::index::{Bits, PackMarks};
 use crate::pack::BlobKind;
 use crate::posix::show;
 use crate::repository::Opener;
-use crate::tree::{Node, NodeKind};
-use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result};
+use crate::tree::{Node, NodeKind, visit_references};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, lock_mutex, parallel, threads};
 
 /// Sums over a snapshot or a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,25 +137,139 @@ pub fn needed_packs(
     control: &Control,
 ) -> Result<HashSet<Id>> {
     let root = repository.snapshot(snapshot)?.tree;
-    let mut packs = HashSet::new();
-    let (mut seen, mut pending) = (HashSet::from([root]), vec![root]);
-    let mut opener = Opener::new()?;
-    let mut need = |kind, id: Id| match index.place(kind, &id) {
+    let packs = PackMarks::new(index);
+    let need = |kind, id: &Id| match index.place(kind, id)? {
         Some(place) => {
-            packs.insert(index.pack_id(place.pack));
+            packs.mark(&place);
             Ok(())
         }
         None => Err(Error::damaged(format!("snapshot {snapshot}"), format!("blob {id} is in no index"))),
     };
-    while let Some(tree) = pending.pop() {
-        control.check()?;
-        need(BlobKind::Tree, tree)?;
-        for node in repository.read_tree(index, tree, &mut opener)? {
-            for id in &node.content {
-                need(BlobKind::Data, *id)?;
-            }
-            pending.extend(node.subtree.filter(|id| seen.insert(*id)));
+    each_tree(repository, index, vec![root], control, &|tree, text, below| {
+        need(BlobKind::Tree, &tree)?;
+        visit_references(tree, &text?, &mut |entry| {
+            below.extend(entry.subtree);
+            entry.content.iter().flatten().try_for_each(|id| need(BlobKind::Data, id))
+        })
+    })?;
+    Ok(packs.marked(index).collect())
+}
+
+/// Takes a tree's id and text, and adds the trees below it to the list.
+pub(crate) type VisitTree<'a> = &'a (dyn Fn(Id, Result<Vec<u8>>, &mut Vec<Id>) -> Result<()> + Sync);
+
+/// Visits every tree at and below `roots` once, on several threads. In memory are the trees at hand, one bit for each
+/// blob of the index, and the ids of trees that are still to be visited: of each level those beside the current one.
+pub(crate) fn each_tree(
+    repository: &Repository,
+    index: &Index,
+    roots: Vec<Id>,
+    control: &Control,
+    visit: VisitTree<'_>,
+) -> Result<()> {
+    let seen = Seen { bits: Bits::new(index.blob_count()), unknown: Mutex::default() };
+    let mut pending = Vec::new();
+    for root in roots {
+        if seen.add(index, &root)? {
+            pending.push(root);
         }
     }
-    Ok(packs)
+    let queue =
+        Queue { state: Mutex::new(QueueState { pending, busy: 0, stopped: false }), changed: Condvar::new() };
+    parallel(threads(), threads(), || {
+        let mut opener = Opener::new()?;
+        let mut below = Vec::new();
+        while let Some((tree, turn)) = queue.next() {
+            let visited = control.check().and_then(|()| {
+                let text = repository.read_blob(index, BlobKind::Tree, tree, &mut opener);
+                visit(tree, text, &mut below)?;
+                let mut new = Vec::with_capacity(below.len());
+                for id in below.drain(..) {
+                    if seen.add(index, &id)? {
+                        new.push(id);
+                    }
+                }
+                Ok(new)
+            });
+            match visited {
+                Ok(new) => turn.done(new),
+                Err(e) => {
+                    queue.stop();
+                    return Err(e);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Which trees were met.
+struct Seen {
+    bits: Bits,
+    /// Those that the index does not know.
+    unknown: Mutex<HashSet<Id>>,
+}
+
+impl Seen {
+    fn add(&self, index: &Index, tree: &Id) -> Result<bool> {
+        match index.first(BlobKind::Tree, tree)? {
+            Some((number, _)) => Ok(self.bits.set(number)),
+            None => Ok(lock_mutex(&self.unknown).insert(*tree)),
+        }
+    }
+}
+
+/// Trees to visit, from which several threads take and to which they add.
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+struct QueueState {
+    pending: Vec<Id>,
+    /// Threads that may still add some.
+    busy: usize,
+    stopped: bool,
+}
+
+impl Queue {
+    /// The next tree; waits while others may find more. `None`: all are done, or somebody failed.
+    fn next(&self) -> Option<(Id, Turn<'_>)> {
+        let mut state = lock_mutex(&self.state);
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(id) = state.pending.pop() {
+                state.busy += 1;
+                return Some((id, Turn(self)));
+            }
+            if state.busy == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Nothing more is to be done.
+    fn stop(&self) {
+        lock_mutex(&self.state).stopped = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The work on one tree; however it ends, the others do not wait for it in vain.
+struct Turn<'q>(&'q Queue);
+
+impl Turn<'_> {
+    fn done(self, mut new: Vec<Id>) {
+        lock_mutex(&self.0.state).pending.append(&mut new);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock_mutex(&self.0.state).busy -= 1;
+        self.0.changed.notify_all();
+    }
 }

@@ -150,6 +150,12 @@ impl Storage for Directory {
     }
 
     fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        self.get_into(key, size_max, &mut body)?;
+        Ok(body)
+    }
+
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
         let path = self.path(key)?;
         let fail = |e| self.error("read", key, e);
         let mut file = File::open(&path).map_err(fail)?;
@@ -158,9 +164,10 @@ impl Storage for Directory {
             let reason = format!("it has {size} bytes, more than the {size_max} that it may have");
             return Err(Error::new(ErrorKind::TooLarge, "read", key, &self.location(), reason));
         }
-        let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        Read::by_ref(&mut file).take(size_max).read_to_end(&mut body).map_err(fail)?;
-        Ok(body)
+        body.clear();
+        body.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
+        Read::by_ref(&mut file).take(size_max).read_to_end(body).map_err(fail)?;
+        Ok(())
     }
 
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {

@@ -51,6 +51,10 @@ impl Storage for Guarded {
         self.inner.get(key, size_max)
     }
 
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
+        self.inner.get_into(key, size_max, body)
+    }
+
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
         self.inner.get_versioned(key, size_max)
     }

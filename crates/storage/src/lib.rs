@@ -60,6 +60,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads a whole object. `NotFound` if there is none; `TooLarge` if it is longer than `size_max` bytes.
     fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>>;
 
+    /// Reads a whole object into `body`, in place of what it held: its memory is used again.
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
+        *body = self.get(key, size_max)?;
+        Ok(())
+    }
+
     /// Reads a whole small object with its version, for a later [`Storage::replace`].
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)>;
 

@@ -39,6 +39,10 @@ impl Storage for Prefixed {
         self.inner.get(&self.full(key), size_max)
     }
 
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
+        self.inner.get_into(&self.full(key), size_max, body)
+    }
+
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
         self.inner.get_versioned(&self.full(key), size_max)
     }

@@ -101,12 +101,13 @@ impl VaultView {
             .collect();
         let mut group = Group { vault: self.vault.clone(), ..Group::default() };
         group.packs.extend(self.free.iter().map(|(id, size)| (*id, *size)));
-        for (id, packs) in index.files().iter().filter(|(id, _)| !self.bound_indexes.contains(id)) {
+        for (id, packs) in index.files().filter(|(id, _)| !self.bound_indexes.contains(id)) {
+            let packs: Vec<Id> = packs.collect();
             // A living pack that the index file speaks of is listed too: the file must not go before it.
             let shared = packs.iter().filter_map(|pack| Some((*pack, *living.get(pack)?)));
             group.packs.extend(shared);
-            let listed = packs.iter().copied().filter(|pack| group.packs.contains_key(pack));
-            group.indexes.insert(*id, listed.collect());
+            let listed = packs.into_iter().filter(|pack| group.packs.contains_key(pack));
+            group.indexes.insert(id, listed.collect());
         }
         Ok(group)
     }

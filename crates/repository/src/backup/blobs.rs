@@ -76,19 +76,15 @@ impl<'a> BlobStore<'a> {
     }
 
     /// Is this blob stored already? Then its pack counts as used.
-    pub(super) fn is_known(&self, kind: BlobKind, id: &Id) -> bool {
-        match self.index.usable_place(kind, id) {
-            Some(place) => {
-                self.marks.mark(&place);
-                true
-            }
-            None => false,
-        }
+    pub(super) fn is_known(&self, kind: BlobKind, id: &Id) -> Result<bool> {
+        let place = self.index.usable_place(kind, id)?;
+        place.iter().for_each(|place| self.marks.mark(place));
+        Ok(place.is_some())
     }
 
     /// Stores a blob unless it is known, or new in this very run.
     pub(super) fn store(&self, sealer: &mut Sealer, kind: BlobKind, id: Id, plain: &[u8]) -> Result<()> {
-        if self.is_known(kind, &id)
+        if self.is_known(kind, &id)?
             || !lock_mutex(&self.new[usize::from(id.0[31]) % SHARDS]).insert((kind, id))
         {
             return Ok(());

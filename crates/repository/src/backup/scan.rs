@@ -203,7 +203,7 @@ impl Scan<'_, '_> {
 
     fn file(&mut self, entry: &Entry<'_>, path: &[u8], sealer: &mut Sealer) -> Result<()> {
         if let Some(before) = entry.before
-            && self.is_unchanged(&entry.stat, before)
+            && self.is_unchanged(&entry.stat, before)?
         {
             let mut node = posix::node(entry.name, &entry.stat, self.names);
             node.content = before.content.clone();
@@ -230,14 +230,22 @@ impl Scan<'_, '_> {
     }
 
     /// Same kind, size, times and inode, and all content still stored.
-    fn is_unchanged(&self, stat: &Stat, before: &Node) -> bool {
-        !self.blobs.force
+    fn is_unchanged(&self, stat: &Stat, before: &Node) -> Result<bool> {
+        let same = !self.blobs.force
             && before.kind == NodeKind::File
             && before.size == stat.st_size as u64
             && before.mtime == posix::mtime(stat)
             && before.ctime == posix::ctime(stat)
-            && before.inode == stat.st_ino
-            && before.content.iter().all(|id| self.blobs.is_known(BlobKind::Data, id))
+            && before.inode == stat.st_ino;
+        if !same {
+            return Ok(false);
+        }
+        for id in &before.content {
+            if !self.blobs.is_known(BlobKind::Data, id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn special(&mut self, entry: &Entry<'_>, path: &[u8], sealer: &mut Sealer) -> Result<()> {

@@ -56,13 +56,8 @@ pub fn repair_index(
     repository.check_removal()?;
     let lock = repository.lock(LockKind::Exclusive, owner)?;
     let mut report = RepairIndexReport::default();
-    let index = Index::load_lenient(repository.storage(), repository.key(), |id, e| {
-        if e.kind != ErrorKind::Damaged {
-            return Err(e);
-        }
-        report.files_unreadable.push(id);
-        Ok(())
-    })?;
+    let (index, damaged) = Index::load_lenient(repository)?;
+    report.files_unreadable = damaged.into_iter().map(|(id, _)| id).collect();
     let known = index.packs();
     let stored = repository.list_packs()?;
     if stored.is_empty() && !known.is_empty() {

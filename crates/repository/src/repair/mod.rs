@@ -15,14 +15,16 @@ pub use snapshots::{RepairSnapshotsRequest, RepairedSnapshot, repair_snapshots};
 use std::collections::{BTreeSet, HashSet};
 
 use crate::file::Folder;
-use crate::index::read_one;
+use crate::index::{BlobText, PackText, visit_index_file};
 use crate::pack_writer::PackWriter;
 use crate::{Id, Index, Repository, Result};
 
 /// Index files that name one of `packs`.
 fn index_files_naming(index: &Index, packs: &HashSet<Id>) -> BTreeSet<Id> {
-    let names = |listed: &Vec<Id>| listed.iter().any(|id| packs.contains(id));
-    index.files().iter().filter(|(_, listed)| names(listed)).map(|(file, _)| *file).collect()
+    index
+        .files()
+        .filter_map(|(file, mut listed)| listed.any(|id| packs.contains(&id)).then_some(file))
+        .collect()
 }
 
 /// Lists once more what these index files say of all other packs.
@@ -33,12 +35,12 @@ fn list_others(
     but: &HashSet<Id>,
 ) -> Result<()> {
     for file in files {
-        let text = read_one(repository.storage(), repository.key(), *file)?;
-        for pack in text.packs.into_iter().chain(text.packs_to_delete) {
-            if !but.contains(&pack.id) {
-                writer.list(pack)?;
+        visit_index_file(repository, *file, &mut |pack| {
+            if but.contains(&pack.id) {
+                return Ok(());
             }
-        }
+            writer.list(PackText { id: pack.id, blobs: pack.blobs.iter().map(BlobText::from).collect() })
+        })?;
     }
     Ok(())
 }

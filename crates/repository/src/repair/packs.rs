@@ -85,7 +85,7 @@ fn blobs_of(
     packs: &HashSet<Id>,
 ) -> Result<BTreeMap<Id, Vec<PackedBlob>>> {
     let stored: HashMap<Id, u64> = repository.list_packs()?;
-    let mut known = index.by_pack();
+    let mut known = index.blobs_of(packs)?;
     let mut found = BTreeMap::new();
     for pack in packs {
         let mut blobs = known.remove(pack);
@@ -148,8 +148,7 @@ impl Salvage<'_> {
     }
 
     fn has_copy_elsewhere(&mut self, blob: &PackedBlob) -> Result<bool> {
-        let places: Vec<_> = self.index.places(blob.kind, &blob.id).collect();
-        for place in places {
+        for place in self.index.places(blob.kind, &blob.id)? {
             let pack = self.index.pack_id(place.pack);
             let copy = PackedBlob {
                 offset: place.offset,

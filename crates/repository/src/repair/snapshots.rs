@@ -263,13 +263,15 @@ impl<'a> Mender<'a> {
 
     /// The text of a file that lost chunks.
     fn file(&self, node: &Node, text: &str, path: &[u8]) -> Result<Option<String>> {
-        let place = |id: &Id| self.index.place(BlobKind::Data, id);
-        let lost = node.content.iter().filter(|id| place(id).is_none()).count();
+        let mut left: Vec<(Id, u64)> = Vec::with_capacity(node.content.len());
+        for id in &node.content {
+            let place = self.index.place(BlobKind::Data, id)?;
+            left.extend(place.map(|place| (*id, u64::from(place.plain_length()))));
+        }
+        let lost = node.content.len() - left.len();
         if lost == 0 {
             return Ok(None);
         }
-        let left: Vec<(Id, u64)> =
-            node.content.iter().filter_map(|id| Some((*id, u64::from(place(id)?.plain_length())))).collect();
         let size: u64 = left.iter().map(|(_, length)| length).sum();
         self.control.warn(
             crate::posix::show(path),

@@ -92,7 +92,7 @@ impl<'a> Batch<'a> {
         let mut wants = Vec::with_capacity(node.content.len());
         let mut at = 0;
         for id in &node.content {
-            let Some(place) = self.context.index.place(BlobKind::Data, id) else {
+            let Some(place) = self.context.index.place(BlobKind::Data, id)? else {
                 self.lose(path, &format!("blob {id} is in no index"));
                 return Ok(());
             };

@@ -118,7 +118,11 @@ fn content(
     let file = std::fs::File::from(fd);
     let mut at = 0;
     for id in &node.content {
-        let place = context.index.place(BlobKind::Data, id).ok_or("its content is in no index")?;
+        let place = context
+            .index
+            .place(BlobKind::Data, id)
+            .map_err(|e| e.message)?
+            .ok_or("its content is in no index")?;
         buffer.resize(place.plain_length() as usize, 0);
         std::os::unix::fs::FileExt::read_exact_at(&file, buffer, at)
             .map_err(|e| format!("cannot be read: {e}"))?;
