@@ -8,6 +8,8 @@
 //! The table and the masks decide what deduplicates against older backups: changing them is a format change,
 //! guarded by a test with fixed cuts.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 /// Smallest chunk but for the last of a file.
@@ -18,6 +20,9 @@ pub(crate) const CHUNK_MAX: usize = 4 << 20;
 const CHUNK_WISHED: usize = 1 << 20;
 /// Bytes that the high bits of the hash depend on.
 const WINDOW: usize = 64;
+/// Strips that are looked at side by side, and bytes of each.
+const LANES: usize = 4;
+const STRIP: usize = 4 << 10;
 /// 21 of the highest bits before the wished size, 19 after it.
 const MASK_BEFORE: u64 = ((1 << 21) - 1) << 43;
 const MASK_AFTER: u64 = ((1 << 19) - 1) << 45;
@@ -47,27 +52,57 @@ impl Chunker {
         if end <= CHUNK_MIN {
             return end;
         }
-        let mut hash = 0u64;
-        for &byte in &data[CHUNK_MIN - WINDOW..CHUNK_MIN] {
-            hash = (hash << 1).wrapping_add(self.table[usize::from(byte)]);
-        }
         let middle = CHUNK_WISHED.min(end);
-        let (hash, cut) = self.scan(&data[CHUNK_MIN..middle], hash, MASK_BEFORE);
-        if let Some(at) = cut {
-            return CHUNK_MIN + at;
-        }
-        let (_, cut) = self.scan(&data[middle..end], hash, MASK_AFTER);
-        cut.map_or(end, |at| middle + at)
+        self.scan(data, CHUNK_MIN..middle, MASK_BEFORE)
+            .or_else(|| self.scan(data, middle..end, MASK_AFTER))
+            .unwrap_or(end)
     }
 
-    fn scan(&self, data: &[u8], mut hash: u64, mask: u64) -> (u64, Option<usize>) {
-        for (i, &byte) in data.iter().enumerate() {
-            hash = (hash << 1).wrapping_add(self.table[usize::from(byte)]);
-            if hash & mask == 0 {
-                return (hash, Some(i + 1));
+    /// The first cut behind a byte of `range`. The hash at a byte depends on the [`WINDOW`] bytes up to it alone, so
+    /// the range is looked at in [`LANES`] strips at once: one strip alone would wait for each addition.
+    fn scan(&self, data: &[u8], range: Range<usize>, mask: u64) -> Option<usize> {
+        let mut from = range.start;
+        while let Some(block) = data[..range.end].get(from - WINDOW..from + LANES * STRIP) {
+            if self.any_cut(block, mask) {
+                // Rare: once for each chunk. The strips tell that there is one, not which is first.
+                return self.scan_strip(data, from..from + LANES * STRIP, mask);
+            }
+            from += LANES * STRIP;
+        }
+        self.scan_strip(data, from..range.end, mask)
+    }
+
+    /// Is there a cut in a block of [`LANES`] strips, behind the [`WINDOW`] bytes before them?
+    fn any_cut(&self, block: &[u8], mask: u64) -> bool {
+        let strips: [&[u8]; LANES] = std::array::from_fn(|i| &block[i * STRIP..][..WINDOW + STRIP]);
+        let mut hashes = strips.map(|strip| self.roll(0, &strip[..WINDOW]));
+        let [a, b, c, d] = strips.map(|strip| &strip[WINDOW..]);
+        for (((&a, &b), &c), &d) in a.iter().zip(b).zip(c).zip(d) {
+            let mut found = false;
+            for (hash, byte) in hashes.iter_mut().zip([a, b, c, d]) {
+                *hash = (*hash << 1).wrapping_add(self.table[usize::from(byte)]);
+                found |= *hash & mask == 0;
+            }
+            if found {
+                return true;
             }
         }
-        (hash, None)
+        false
+    }
+
+    fn scan_strip(&self, data: &[u8], range: Range<usize>, mask: u64) -> Option<usize> {
+        let mut hash = self.roll(0, &data[range.start - WINDOW..range.start]);
+        for (i, &byte) in data[range.clone()].iter().enumerate() {
+            hash = (hash << 1).wrapping_add(self.table[usize::from(byte)]);
+            if hash & mask == 0 {
+                return Some(range.start + i + 1);
+            }
+        }
+        None
+    }
+
+    fn roll(&self, hash: u64, bytes: &[u8]) -> u64 {
+        bytes.iter().fold(hash, |hash, &byte| (hash << 1).wrapping_add(self.table[usize::from(byte)]))
     }
 }
 
@@ -109,6 +144,22 @@ mod tests {
         1_180_294, 1_759_452, 1_145_870, 1_447_658, 1_300_105, 2_041_369, 613_221, 1_086_540, 2_106_495,
         694_986, 2_406_586, 994_640,
     ];
+
+    #[test]
+    fn strips_side_by_side_find_the_first_cut() {
+        let chunker = Chunker::new(&[7; 32]);
+        let data = noise();
+        // Masks of few bits cut often, so that several strips of a block have one.
+        for bits in [6, 10, 13, 16] {
+            let mask = ((1 << bits) - 1) << (64 - bits);
+            let mut from = WINDOW;
+            for length in [100, STRIP, 3 * STRIP + 5, LANES * STRIP, 9 * LANES * STRIP + 77].repeat(20) {
+                let range = from..from + length;
+                assert_eq!(chunker.scan(&data, range.clone(), mask), chunker.scan_strip(&data, range, mask));
+                from += length / 2 + 1;
+            }
+        }
+    }
 
     #[test]
     fn an_insertion_moves_few_cuts() {

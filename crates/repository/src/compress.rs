@@ -11,18 +11,22 @@ pub enum Compression {
     Off,
     /// As fast as zstd can at little loss.
     Fastest,
-    /// A sensible balance.
+    /// The same, and harder while the store is slower than the compression and so there is time.
     #[default]
     Auto,
     /// As small as sensible, several times slower.
     Max,
 }
 
+/// Level of texts that are not chunks: index files, snapshots.
+pub(crate) const TEXT_LEVEL: i32 = 3;
+
 impl Compression {
-    pub(crate) fn level(self) -> i32 {
+    /// zstd's level for a blob; `time` tells that the store keeps the compression waiting.
+    pub(crate) fn level(self, time: bool) -> i32 {
         match self {
-            Self::Off | Self::Fastest => 1,
-            Self::Auto => 3,
+            Self::Auto if time => 3,
+            Self::Off | Self::Fastest | Self::Auto => 1,
             Self::Max => 15,
         }
     }
@@ -30,20 +34,26 @@ impl Compression {
 
 /// A compressor and decompressor of one thread, with their memory reused from blob to blob.
 pub(crate) struct Zstd {
+    level: i32,
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
 }
 
 impl Zstd {
-    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
-        let mut compressor = Compressor::new(compression.level())?;
+    pub(crate) fn new() -> io::Result<Self> {
+        let level = TEXT_LEVEL;
+        let mut compressor = Compressor::new(level)?;
         compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(false))?;
         compressor.set_parameter(zstd::zstd_safe::CParameter::ContentSizeFlag(true))?;
-        Ok(Self { compressor, decompressor: Decompressor::new()? })
+        Ok(Self { level, compressor, decompressor: Decompressor::new()? })
     }
 
     /// Replaces `out` with the frame of `data`.
-    pub(crate) fn compress(&mut self, data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    pub(crate) fn compress(&mut self, data: &[u8], level: i32, out: &mut Vec<u8>) -> io::Result<()> {
+        if level != self.level {
+            self.compressor.set_compression_level(level)?;
+            self.level = level;
+        }
         out.clear();
         out.reserve(zstd::zstd_safe::compress_bound(data.len()));
         self.compressor.compress_to_buffer(data, out)?;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use storage::{ErrorKind as StorageKind, Shared};
 
-use crate::compress::{Compression, decompress_text};
+use crate::compress::{TEXT_LEVEL, decompress_text};
 use crate::seal::SealKey;
 use crate::{Error, ErrorKind, Id, Repository, Result};
 
@@ -96,7 +96,7 @@ fn encode_payload(version: u32, value: &impl Serialize) -> std::io::Result<Vec<u
     if version < 2 {
         return Ok(serde_json::to_vec(value)?);
     }
-    let mut encoder = zstd::stream::write::Encoder::new(vec![COMPRESSED], Compression::Auto.level())?;
+    let mut encoder = zstd::stream::write::Encoder::new(vec![COMPRESSED], TEXT_LEVEL)?;
     serde_json::to_writer(&mut encoder, value)?;
     encoder.finish()
 }

@@ -4,6 +4,8 @@
 //! blob in order with its kind, stored length and id; offsets are the running sum.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use storage::{Draft, Shared};
 
 use crate::seal::{OVERHEAD, SealKey};
 use crate::{Error, Id, Repository, Result};
@@ -146,14 +148,42 @@ pub(crate) fn read_header_of(
     Ok(header_in(repository.key(), &end, size))
 }
 
-/// A pack being filled.
-#[derive(Debug, Default)]
+/// Where the bytes of a pack wait until it is complete.
+enum Body {
+    /// In the store, unseen.
+    Draft(Box<dyn Draft>),
+    /// Here, for a store that takes objects whole.
+    Memory(Vec<u8>),
+}
+
+/// A pack being filled: hashed and, where the store can do that, written as it grows.
 pub(crate) struct PackBuilder {
-    pub(crate) body: Vec<u8>,
-    pub(crate) blobs: Vec<PackedBlob>,
+    storage: Shared,
+    body: Body,
+    hash: Sha256,
+    length: u64,
+    blobs: Vec<PackedBlob>,
 }
 
 impl PackBuilder {
+    /// An empty one. `memory` is used if the store takes objects whole.
+    pub(crate) fn new(storage: &Shared, memory: impl FnOnce() -> Vec<u8>) -> Result<Self> {
+        let body = match storage.draft("data/")? {
+            Some(draft) => Body::Draft(draft),
+            None => Body::Memory(memory()),
+        };
+        Ok(Self { storage: storage.clone(), body, hash: Sha256::new(), length: 0, blobs: Vec::new() })
+    }
+
+    /// Its size without the header.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(crate) fn blob_count(&self) -> usize {
+        self.blobs.len()
+    }
+
     /// Adds a sealed blob.
     pub(crate) fn add(
         &mut self,
@@ -166,29 +196,52 @@ impl PackBuilder {
         let blob = PackedBlob {
             kind,
             id,
-            offset: u32::try_from(self.body.len()).map_err(too_long)?,
+            offset: u32::try_from(self.length).map_err(too_long)?,
             length: u32::try_from(sealed.len()).map_err(too_long)?,
             uncompressed,
         };
-        self.body.extend_from_slice(sealed);
+        self.append(sealed)?;
         self.blobs.push(blob);
         Ok(())
     }
 
-    /// Adds the header; the body is then the whole file.
-    pub(crate) fn finish(mut self, key: &SealKey) -> FinishedPack {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        match &mut self.body {
+            Body::Draft(draft) => draft.append(bytes)?,
+            Body::Memory(body) => body.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    /// Adds the header and stores the pack, durably.
+    pub(crate) fn store(mut self, key: &SealKey) -> Result<StoredPack> {
         let sealed = key.seal(&encode_header(&self.blobs));
-        self.body.extend_from_slice(&sealed);
-        self.body.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
-        FinishedPack { body: self.body, blobs: self.blobs }
+        self.append(&sealed)?;
+        self.append(&(sealed.len() as u32).to_le_bytes())?;
+        let id = Id(self.hash.finalize().into());
+        let name = pack_key(id);
+        let (stored, memory) = match self.body {
+            Body::Draft(draft) => (draft.commit(&name), None),
+            Body::Memory(body) => (self.storage.create(&name, &[&body]), Some(body)),
+        };
+        match stored {
+            // The name is the content's hash: what is there already is this very pack (a repeated call).
+            Err(e) if e.kind == storage::ErrorKind::Exists => {}
+            other => other?,
+        }
+        Ok(StoredPack { id, size: self.length, blobs: self.blobs, memory })
     }
 }
 
-/// A pack that is ready to be stored.
-#[derive(Debug)]
-pub(crate) struct FinishedPack {
-    pub(crate) body: Vec<u8>,
+/// A pack that was stored.
+pub(crate) struct StoredPack {
+    pub(crate) id: Id,
+    pub(crate) size: u64,
     pub(crate) blobs: Vec<PackedBlob>,
+    /// What held it, if it was held in memory.
+    pub(crate) memory: Option<Vec<u8>>,
 }
 
 /// Key of a pack in the repository.
@@ -199,30 +252,43 @@ pub(crate) fn pack_key(id: Id) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use storage::{Directory, DirectoryOptions};
+
     use super::*;
+
+    fn store(blobs: &[(BlobKind, &[u8], Option<u32>)], key: &SealKey) -> (StoredPack, Vec<u8>) {
+        let place = tempfile::tempdir().unwrap();
+        let storage: Shared = Arc::new(Directory::open(place.path(), DirectoryOptions::default()).unwrap());
+        let mut pack = PackBuilder::new(&storage, Vec::new).unwrap();
+        for (kind, plain, uncompressed) in blobs {
+            pack.add(*kind, Id::of(plain), &key.seal(plain), *uncompressed).unwrap();
+        }
+        let stored = pack.store(key).unwrap();
+        let body = storage.get(&pack_key(stored.id), 1 << 20).unwrap();
+        assert_eq!((Id::of(&body), body.len() as u64), (stored.id, stored.size));
+        (stored, body)
+    }
 
     #[test]
     fn a_pack_reads_back_what_was_added() {
         let key = SealKey::random();
-        let mut pack = PackBuilder::default();
-        let (a, b) = (key.seal(b"first"), key.seal(b"second"));
-        pack.add(BlobKind::Data, Id::of(b"first"), &a, None).unwrap();
-        pack.add(BlobKind::Data, Id::of(b"second"), &b, Some(99)).unwrap();
-        let finished = pack.finish(&key);
-        let blobs = read_header(&key, &finished.body).unwrap();
-        assert_eq!(blobs, finished.blobs);
-        assert_eq!(pack_size(&blobs), finished.body.len() as u64);
+        let added: [(_, &[u8], _); 2] =
+            [(BlobKind::Data, b"first", None), (BlobKind::Data, b"second", Some(99))];
+        let (stored, body) = store(&added, &key);
+        let blobs = read_header(&key, &body).unwrap();
+        assert_eq!(blobs, stored.blobs);
+        assert_eq!(pack_size(&blobs), stored.size);
         let second = blobs[1];
-        let stored = &finished.body[second.offset as usize..][..second.length as usize];
-        assert_eq!(key.open(stored).unwrap(), b"second");
+        let sealed = &body[second.offset as usize..][..second.length as usize];
+        assert_eq!(key.open(sealed).unwrap(), b"second");
     }
 
     #[test]
     fn a_cut_or_altered_pack_is_refused() {
         let key = SealKey::random();
-        let mut pack = PackBuilder::default();
-        pack.add(BlobKind::Tree, Id::of(b"x"), &key.seal(b"x"), None).unwrap();
-        let body = pack.finish(&key).body;
+        let (_, body) = store(&[(BlobKind::Tree, b"x", None)], &key);
         for length in 0..body.len() {
             assert!(read_header(&key, &body[..length]).is_err());
         }

@@ -1,31 +1,33 @@
 //! Fills packs, stores them, and lists them in index files.
 //!
-//! Sealed blobs go into one of the open packs; a full pack goes through a bounded queue to the uploaders, and once
-//! it is stored its blobs are put on the next index file. So an index never names a pack that is not durable, and
+//! Sealed blobs go into one of the open packs; a full pack is handed to the uploaders, and once it is stored its blobs
+//! are put on the next index file. So an index never names a pack that is not durable, and
 //! of a killed run everything that an index file lists is found again by the next one.
 //!
 //! Two packs of file content are open at a time and each blob chooses one by chance: whoever watches the store
 //! cannot read the sizes of a file's chunks off the order of blobs.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use twox_hash::XxHash3_64;
 
 use crate::compress::{Compression, Zstd};
 use crate::file::{self, Folder};
 use crate::index::{BLOBS_PER_FILE_MAX, BlobText, IndexText, PackText};
-use crate::pack::{BlobKind, FinishedPack, PackBuilder, pack_key};
+use crate::pack::{BlobKind, PackBuilder, StoredPack};
 use crate::repository::{BLOB_BYTES_MAX, Opener};
+use crate::seal::SealKey;
 use crate::{Control, Error, ErrorKind, Id, Repository, Result, lock_mutex};
 
 /// A pack is closed at this size, restic's default.
 const PACK_BYTES: usize = 16 << 20;
 /// And at this number of blobs, so that its header stays far below the longest that is read.
 const PACK_BLOBS_MAX: usize = 100_000;
-/// Packs that wait for an uploader: none, a full pack is handed over. So the packs in memory are the open ones and
-/// one for each uploader.
+/// Packs that wait for an uploader: none, a full pack is handed over. So there are the open ones and one for each
+/// uploader; where the store takes objects whole, all of these are in memory.
 const QUEUE: usize = 0;
 /// An index file is written at least so often, so that little is lost with a killed run.
 const INDEX_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -57,9 +59,11 @@ pub(crate) struct PackWriter<'a> {
     repository: &'a Repository,
     control: &'a Control,
     /// Content packs, then the tree pack.
-    open: [Mutex<PackBuilder>; DATA_PACKS + 1],
+    open: [Mutex<Option<PackBuilder>>; DATA_PACKS + 1],
     queue: (Mutex<Option<Sender<PackBuilder>>>, Receiver<PackBuilder>),
-    /// Memory of packs that were stored, for the next ones: allocating it anew each time costs page faults and
+    /// Threads that have a full pack and no uploader for it.
+    waiting: AtomicUsize,
+    /// Memory of packs that were held in it, for the next ones: allocating it anew each time costs page faults and
     /// leaves the allocator with holes.
     spare: Mutex<Vec<Vec<u8>>>,
     index: Mutex<NextIndex>,
@@ -76,6 +80,7 @@ impl<'a> PackWriter<'a> {
             control,
             open: Default::default(),
             queue: (Mutex::new(Some(sender)), receiver),
+            waiting: AtomicUsize::new(0),
             spare: Mutex::default(),
             index: Mutex::default(),
             written: Mutex::default(),
@@ -103,29 +108,45 @@ impl<'a> PackWriter<'a> {
 
     /// Adds a sealed blob to an open pack.
     pub(crate) fn add(&self, kind: BlobKind, id: Id, sealed: &[u8], uncompressed: Option<u32>) -> Result<()> {
-        let slot = match kind {
-            BlobKind::Tree => DATA_PACKS,
-            BlobKind::Data => rand::random_range(0..DATA_PACKS),
-        };
         let full = {
-            let mut pack = lock_mutex(&self.open[slot]);
-            if pack.body.capacity() == 0 {
-                pack.body = lock_mutex(&self.spare).pop().unwrap_or_default();
-                pack.body.reserve(PACK_BYTES + (1 << 20));
-            }
+            let mut open = self.open_pack(kind);
+            let pack = match &mut *open {
+                Some(pack) => pack,
+                none => none.insert(PackBuilder::new(self.repository.storage(), || self.pack_memory())?),
+            };
             pack.add(kind, id, sealed, uncompressed)?;
-            (pack.body.len() >= PACK_BYTES || pack.blobs.len() >= PACK_BLOBS_MAX)
-                .then(|| std::mem::take(&mut *pack))
+            let full = pack.length() >= PACK_BYTES as u64 || pack.blob_count() >= PACK_BLOBS_MAX;
+            if full { open.take() } else { None }
         };
-        match full {
-            Some(pack) => self.enqueue(pack),
-            None => Ok(()),
+        full.map_or(Ok(()), |pack| self.enqueue(pack))
+    }
+
+    /// One of the open packs for blobs of this kind; another thread's is left alone if there is a choice.
+    fn open_pack(&self, kind: BlobKind) -> MutexGuard<'_, Option<PackBuilder>> {
+        if kind == BlobKind::Tree {
+            return lock_mutex(&self.open[DATA_PACKS]);
         }
+        let chosen = rand::random_range(0..DATA_PACKS);
+        let free = (chosen..chosen + DATA_PACKS).find_map(|i| self.open[i % DATA_PACKS].try_lock().ok());
+        free.unwrap_or_else(|| lock_mutex(&self.open[chosen]))
+    }
+
+    fn pack_memory(&self) -> Vec<u8> {
+        let mut memory = lock_mutex(&self.spare).pop().unwrap_or_default();
+        memory.reserve(PACK_BYTES + (1 << 20));
+        memory
+    }
+
+    /// Does somebody wait with a full pack, as all uploaders are busy?
+    fn keeps_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn enqueue(&self, pack: PackBuilder) -> Result<()> {
         let sender = lock_mutex(&self.queue.0).clone();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let sent = sender.is_some_and(|sender| sender.send(pack).is_ok());
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         if sent { Ok(()) } else { Err(Error::new(ErrorKind::Cancelled, "the pack writer was closed")) }
     }
 
@@ -142,17 +163,13 @@ impl<'a> PackWriter<'a> {
     }
 
     fn store(&self, pack: PackBuilder) -> Result<()> {
-        let FinishedPack { mut body, blobs } = pack.finish(self.repository.key());
-        let id = Id::of(&body);
-        match self.repository.storage().create(&pack_key(id), &[&body]) {
-            // The name is the content's hash: what is there already is this very pack (a repeated call).
-            Err(e) if e.kind == storage::ErrorKind::Exists => {}
-            other => other?,
+        let StoredPack { id, size, blobs, memory } = pack.store(self.repository.key())?;
+        self.control.progress.bytes_stored.fetch_add(size, Ordering::Relaxed);
+        lock_mutex(&self.written).packs.push((id, size));
+        if let Some(mut memory) = memory {
+            memory.clear();
+            lock_mutex(&self.spare).push(memory);
         }
-        self.control.progress.bytes_stored.fetch_add(body.len() as u64, Ordering::Relaxed);
-        lock_mutex(&self.written).packs.push((id, body.len() as u64));
-        body.clear();
-        lock_mutex(&self.spare).push(body);
         self.list(PackText { id, blobs: blobs.iter().map(BlobText::from).collect() })
     }
 
@@ -180,8 +197,7 @@ impl<'a> PackWriter<'a> {
     /// Hands the packs that are not full to the uploaders and lets them end. No blob may be added after this.
     pub(crate) fn close(&self) {
         for open in &self.open {
-            let pack = std::mem::take(&mut *lock_mutex(open));
-            if !pack.blobs.is_empty()
+            if let Some(pack) = lock_mutex(open).take()
                 && !self.has_failed()
                 && let Err(error) = self.enqueue(pack)
             {
@@ -203,6 +219,20 @@ impl<'a> PackWriter<'a> {
     }
 }
 
+/// A blob's plaintext with its id, and a fingerprint that was taken before the id was.
+pub(crate) struct Plain<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) id: Id,
+    fingerprint: u64,
+}
+
+impl<'a> Plain<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let fingerprint = XxHash3_64::oneshot(bytes);
+        Self { bytes, id: Id::of(bytes), fingerprint }
+    }
+}
+
 /// Compresses and seals the blobs of one thread, with its memory reused from blob to blob.
 pub(crate) struct Sealer {
     compression: Compression,
@@ -215,8 +245,8 @@ pub(crate) struct Sealer {
 
 impl Sealer {
     pub(crate) fn new(compression: Compression, verify: bool) -> Result<Self> {
-        let zstd = Zstd::new(compression)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot prepare compression: {e}")))?;
+        let zstd =
+            Zstd::new().map_err(|e| Error::new(ErrorKind::Io, format!("cannot prepare compression: {e}")))?;
         Ok(Self { compression, verify, zstd, opener: Opener::new()?, frame: Vec::new(), sealed: Vec::new() })
     }
 
@@ -225,36 +255,35 @@ impl Sealer {
         &mut self,
         writer: &PackWriter<'_>,
         kind: BlobKind,
-        id: Id,
-        plain: &[u8],
+        plain: &Plain<'_>,
     ) -> Result<u64> {
+        let Plain { bytes, id, .. } = *plain;
         let wanted = kind == BlobKind::Tree || self.compression != Compression::Off;
-        if plain.len() as u64 > u64::from(BLOB_BYTES_MAX) {
+        if bytes.len() as u64 > u64::from(BLOB_BYTES_MAX) {
             let problem = format!(
                 "it would have {} bytes, more than can be read back; split that directory",
-                plain.len()
+                bytes.len()
             );
             return Err(Error::new(ErrorKind::Invalid, format!("a listing cannot be stored: {problem}")));
         }
-        let compress = wanted && !plain.is_empty() && writer.repository.version() >= 2;
+        let compress = wanted && !bytes.is_empty() && writer.repository.version() >= 2;
         let mut uncompressed = None;
         if compress {
+            let level = self.compression.level(writer.keeps_waiting());
             self.zstd
-                .compress(plain, &mut self.frame)
+                .compress(bytes, level, &mut self.frame)
                 .map_err(|e| Error::new(ErrorKind::Io, format!("cannot compress a blob: {e}")))?;
             // Trees always; content only if it gains, since reading it back then costs less.
-            if kind == BlobKind::Tree || self.frame.len() + plain.len() / 64 < plain.len() {
-                uncompressed = u32::try_from(plain.len()).ok();
+            if kind == BlobKind::Tree || self.frame.len() + bytes.len() / 64 < bytes.len() {
+                uncompressed = u32::try_from(bytes.len()).ok();
             }
         }
-        let payload = if uncompressed.is_some() { &self.frame[..] } else { plain };
+        let payload = if uncompressed.is_some() { &self.frame[..] } else { bytes };
         self.sealed.clear();
         let key = writer.repository.key();
         key.seal_into(payload, &mut self.sealed);
         if self.verify {
-            // Compilers, compressors and memory have been wrong before: read it as a restore would. The frame is sealed
-            // by now, its memory takes the plaintext.
-            self.opener.open(key, &self.sealed, uncompressed, id, &mut self.frame).map_err(|problem| {
+            self.verify(key, uncompressed, plain).map_err(|problem| {
                 Error::damaged(
                     format!("new blob {id}"),
                     format!("{problem}; is this machine's memory sound?"),
@@ -263,5 +292,36 @@ impl Sealer {
         }
         writer.add(kind, id, &self.sealed, uncompressed)?;
         Ok(self.sealed.len() as u64)
+    }
+
+    /// Compilers, compressors and memory have been wrong before: what was sealed is read as a restore would read it.
+    /// The fingerprint is older than the id, so content that changed in memory after either was taken does not fit it,
+    /// and it costs a tenth of hashing once more.
+    fn verify(&mut self, key: &SealKey, uncompressed: Option<u32>, plain: &Plain<'_>) -> Result<(), String> {
+        // The frame is sealed by now, its memory takes the plaintext.
+        self.opener.unseal(key, &self.sealed, uncompressed, &mut self.frame)?;
+        let same =
+            self.frame.len() == plain.bytes.len() && XxHash3_64::oneshot(&self.frame) == plain.fingerprint;
+        if same { Ok(()) } else { Err("its content is not what was read".to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_that_changed_in_memory_after_it_was_hashed_is_not_stored() {
+        let key = SealKey::random();
+        let before = vec![7; 10_000];
+        let mut after = before.clone();
+        after[5_000] ^= 1;
+        let mut sealer = Sealer::new(Compression::Auto, true).unwrap();
+        let hashed = Plain::new(&before);
+        for (bytes, fits) in [(&before, true), (&after, false)] {
+            sealer.sealed = key.seal(bytes);
+            let plain = Plain { bytes, id: hashed.id, fingerprint: hashed.fingerprint };
+            assert_eq!(sealer.verify(&key, None, &plain).is_ok(), fits);
+        }
     }
 }

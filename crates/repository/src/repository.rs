@@ -322,7 +322,7 @@ pub(crate) struct Opener {
 
 impl Opener {
     pub(crate) fn new() -> Result<Self> {
-        let zstd = Zstd::new(Compression::Auto)
+        let zstd = Zstd::new()
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot prepare decompression: {e}")))?;
         Ok(Self { zstd, frame: Vec::new() })
     }
@@ -336,19 +336,30 @@ impl Opener {
         id: Id,
         plain: &mut Vec<u8>,
     ) -> Result<(), String> {
+        self.unseal(key, sealed, uncompressed, plain)?;
+        if Id::of(plain) == id { Ok(()) } else { Err("its content does not fit its id".to_owned()) }
+    }
+
+    /// The same without hashing, for whoever compares the content in another way.
+    pub(crate) fn unseal(
+        &mut self,
+        key: &SealKey,
+        sealed: &[u8],
+        uncompressed: Option<u32>,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), String> {
         let broken = |_| "its seal is broken".to_owned();
         match uncompressed {
-            None => key.open_into(sealed, plain).map_err(broken)?,
+            None => key.open_into(sealed, plain).map_err(broken),
             Some(length) if length > BLOB_BYTES_MAX || sealed.len() < OVERHEAD => {
-                return Err(format!("its length of {length} bytes is impossible"));
+                Err(format!("its length of {length} bytes is impossible"))
             }
             Some(length) => {
                 key.open_into(sealed, &mut self.frame).map_err(broken)?;
                 self.zstd
                     .decompress(&self.frame, length as usize, plain)
-                    .map_err(|e| format!("it does not decompress: {e}"))?;
+                    .map_err(|e| format!("it does not decompress: {e}"))
             }
         }
-        if Id::of(plain) == id { Ok(()) } else { Err("its content does not fit its id".to_owned()) }
     }
 }

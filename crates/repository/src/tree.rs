@@ -156,6 +156,20 @@ impl Node {
             | bit(go_mode::STICKY, 0o1000)
     }
 
+    /// Equal in all that `stat` tells: all but content, listing, link target and extended attributes.
+    pub(crate) fn has_metadata_of(&self, other: &Self) -> bool {
+        let numbers = |node: &Self| {
+            let Self { mode, uid, gid, inode, device_id, size, links, device, .. } = *node;
+            (node.kind, mode, uid, gid, inode, device_id, size, links, device)
+        };
+        let times = |node: &Self| (node.mtime, node.atime, node.ctime);
+        numbers(self) == numbers(other)
+            && times(self) == times(other)
+            && self.name == other.name
+            && self.user == other.user
+            && self.group == other.group
+    }
+
     /// Appends the entry's JSON.
     pub(crate) fn write(&self, out: &mut String) {
         out.push_str("{\"name\":");
@@ -248,13 +262,13 @@ fn push_content(content: &[Id], out: &mut String) {
 }
 
 /// The text of a tree whose entries, sorted by name, are already JSON.
-pub(crate) fn tree_text<'a>(nodes: impl Iterator<Item = &'a str>) -> Vec<u8> {
+pub(crate) fn tree_text(nodes: impl Iterator<Item = impl AsRef<str>>) -> Vec<u8> {
     let mut text = String::from("{\"nodes\":[");
     for (i, node) in nodes.enumerate() {
         if i > 0 {
             text.push(',');
         }
-        text.push_str(node);
+        text.push_str(node.as_ref());
     }
     text.push_str("]}\n");
     text.into_bytes()

@@ -9,7 +9,7 @@
 //! removes old ones that a crash left behind.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufWriter, IoSlice, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,13 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use sha2::{Digest, Sha256};
 
-use crate::{Entry, Error, ErrorKind, Result, Storage, Version, check_key};
+use crate::{Draft, Entry, Error, ErrorKind, Result, Storage, Version, check_key};
 
 /// What serialises [`Storage::replace`] between processes on one machine.
 const REPLACE_LOCK: &str = ".replace.lock";
+
+/// Small pieces of a draft are collected up to this before they are written.
+const DRAFT_BUFFER_BYTES: usize = 256 << 10;
 
 /// How a [`Directory`] behaves.
 #[derive(Clone, Copy, Debug)]
@@ -103,24 +106,39 @@ impl Directory {
 
     /// Writes `parts` to a synced temporary file beside `path`.
     fn write_temporary(&self, path: &Path, parts: &[&[u8]]) -> io::Result<Temporary> {
-        let dir = path.parent().unwrap_or(&self.root);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let (guard, mut file) = self.open_temporary(path.parent().unwrap_or(&self.root), &name)?;
+        write_all_parts(&mut file, parts)?;
+        self.sync_file(&file)?;
+        Ok(guard)
+    }
+
+    fn open_temporary(&self, dir: &Path, name: &str) -> io::Result<(Temporary, File)> {
         let short: String = name.chars().take(64).collect();
-        let temporary = dir.join(format!(".{short}.tmp-{:016x}", rand::random::<u64>()));
-        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-        let mut file = match open() {
+        let path = dir.join(format!(".{short}.tmp-{:016x}", rand::random::<u64>()));
+        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = match open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.make_parents(dir)?;
                 open()?
             }
             other => other?,
         };
-        let guard = Temporary { path: temporary, armed: true };
-        write_all_parts(&mut file, parts)?;
-        if self.options.sync {
-            file.sync_all()?;
+        Ok((Temporary { path, armed: true }, file))
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        if self.options.sync { file.sync_all() } else { Ok(()) }
+    }
+
+    /// Gives a synced temporary file its name, which must be free, so that it survives loss of power.
+    fn publish(&self, temporary: Temporary, path: &Path) -> io::Result<()> {
+        let dir = path.parent().unwrap_or(&self.root);
+        if temporary.path.parent() != Some(dir) && !dir.is_dir() {
+            self.make_parents(dir)?;
         }
-        Ok(guard)
+        temporary.rename_without_replacing(path)?;
+        self.sync_directory(dir)
     }
 
     fn visit_dir(&self, dir: &Path, visit: &mut dyn FnMut(&Path, &str, bool) -> Result<()>) -> Result<()> {
@@ -197,8 +215,15 @@ impl Storage for Directory {
             return Err(fail(io::ErrorKind::AlreadyExists.into()));
         }
         let temporary = self.write_temporary(&path, parts).map_err(fail)?;
-        temporary.rename_without_replacing(&path).map_err(fail)?;
-        self.sync_directory(path.parent().unwrap_or(&self.root)).map_err(fail)
+        self.publish(temporary, &path).map_err(fail)
+    }
+
+    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
+        let dir = self.path(prefix.trim_end_matches('/'))?;
+        let (temporary, file) =
+            self.open_temporary(&dir, "draft").map_err(|e| self.error("create", prefix, e))?;
+        let file = BufWriter::with_capacity(DRAFT_BUFFER_BYTES, file);
+        Ok(Some(Box::new(DraftFile { directory: self.clone(), prefix: prefix.to_owned(), file, temporary })))
     }
 
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
@@ -303,6 +328,29 @@ impl Storage for Directory {
     }
 }
 
+/// A temporary file that is being written.
+struct DraftFile {
+    directory: Directory,
+    prefix: String,
+    file: BufWriter<File>,
+    temporary: Temporary,
+}
+
+impl Draft for DraftFile {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| self.directory.error("create", &self.prefix, e))
+    }
+
+    fn commit(self: Box<Self>, key: &str) -> Result<()> {
+        let Self { directory, file, temporary, .. } = *self;
+        let path = directory.path(key)?;
+        let fail = |e| directory.error("create", key, e);
+        let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+        directory.sync_file(&file).map_err(fail)?;
+        directory.publish(temporary, &path).map_err(fail)
+    }
+}
+
 /// A temporary file that goes away unless it was renamed.
 struct Temporary {
     path: PathBuf,
@@ -391,6 +439,26 @@ mod tests {
         assert_eq!(store.get("a/b/c", 4).unwrap_err().kind, ErrorKind::TooLarge);
         assert!(store.get("a/b", 4).is_err());
         assert_eq!(store.get("nope", 4).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_draft_is_seen_once_it_is_committed_and_never_replaces() {
+        let (dir, store) = store();
+        let draft = |text: &[u8]| {
+            let mut draft = store.draft("data/").unwrap().unwrap();
+            text.chunks(3).for_each(|part| draft.append(part).unwrap());
+            assert!(store.list_all("").unwrap().iter().all(|entry| entry.key == "data/aa/1"));
+            draft
+        };
+        draft(b"first text").commit("data/aa/1").unwrap();
+        assert_eq!(store.get("data/aa/1", 100).unwrap(), b"first text");
+        let error = draft(b"second text").commit("data/aa/1").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Exists);
+        drop(draft(b"given up"));
+        assert_eq!(store.get("data/aa/1", 100).unwrap(), b"first text");
+        let names: Vec<_> =
+            fs::read_dir(dir.path().join("data")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["aa"], "nothing is left behind");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Entry, Error, ErrorKind, Result, Shared, Storage, Version};
+use crate::{Draft, Entry, Error, ErrorKind, Result, Shared, Storage, Version};
 
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,22 @@ impl Faulty {
     }
 }
 
+/// A draft counts as one call, when it is committed.
+struct FaultyDraft {
+    store: Faulty,
+    draft: Box<dyn Draft>,
+}
+
+impl Draft for FaultyDraft {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.draft.append(bytes)
+    }
+
+    fn commit(self: Box<Self>, key: &str) -> Result<()> {
+        self.store.call("create", key, true, || self.draft.commit(key))
+    }
+}
+
 impl Storage for Faulty {
     fn location(&self) -> String {
         self.inner.location()
@@ -124,6 +140,11 @@ impl Storage for Faulty {
 
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.call("create", key, true, || self.inner.create(key, parts))
+    }
+
+    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
+        let draft = self.inner.draft(prefix)?;
+        Ok(draft.map(|draft| Box::new(FaultyDraft { store: self.clone(), draft }) as Box<dyn Draft>))
     }
 
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Entry, Error, ErrorKind, Result, Shared, Storage, Version};
+use crate::{Draft, Entry, Error, ErrorKind, Result, Shared, Storage, Version};
 
 /// Tells whether writing is still allowed; asked before each write.
 pub trait Permit: Send + Sync {
@@ -68,6 +68,12 @@ impl Storage for Guarded {
         self.inner.create(key, parts)
     }
 
+    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
+        self.check("create", prefix)?;
+        let draft = self.inner.draft(prefix)?;
+        Ok(draft.map(|draft| Box::new(GuardedDraft { store: self.clone(), draft }) as Box<dyn Draft>))
+    }
+
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
         self.check("replace", key)?;
         self.inner.replace(key, body, expected)
@@ -93,5 +99,21 @@ impl Storage for Guarded {
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.check("delete", prefix)?;
         self.inner.clean_leftovers(prefix, age_min)
+    }
+}
+
+struct GuardedDraft {
+    store: Guarded,
+    draft: Box<dyn Draft>,
+}
+
+impl Draft for GuardedDraft {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.draft.append(bytes)
+    }
+
+    fn commit(self: Box<Self>, key: &str) -> Result<()> {
+        self.store.check("create", key)?;
+        self.draft.commit(key)
     }
 }

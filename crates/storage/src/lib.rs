@@ -49,6 +49,15 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
 }
 
+/// An object that is being written piece by piece. Nobody sees it before it is committed; dropped, it is gone.
+pub trait Draft: Send {
+    /// Adds to its end.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Gives it its key, as durably and with the same errors as [`Storage::create`].
+    fn commit(self: Box<Self>, key: &str) -> Result<()>;
+}
+
 /// A place that keeps immutable objects under keys like `vaults/ab/data/00/00ff…`.
 ///
 /// Every call may be repeated. A call that fails has either done its work whole or not at all: no reader ever
@@ -75,6 +84,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Writes an object that must not exist yet, durably: once this returns it survives loss of power.
     /// The body is the concatenation of `parts`. `Exists` if there is one already, which stays as it is.
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()>;
+
+    /// Starts an object whose key below `prefix` is known only once all of it was written. `None` where a place takes
+    /// objects whole: then collect it, and use [`Storage::create`].
+    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
+        let _ = prefix;
+        Ok(None)
+    }
 
     /// Replaces an object if its version is still `expected`, durably and in one step; else `Precondition`.
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()>;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::{Entry, Result, Shared, Storage, Version};
+use crate::{Draft, Entry, Result, Shared, Storage, Version};
 
 /// The objects of `inner` below a prefix.
 #[derive(Clone, Debug)]
@@ -55,6 +55,11 @@ impl Storage for Prefixed {
         self.inner.create(&self.full(key), parts)
     }
 
+    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
+        let draft = self.inner.draft(&self.full(prefix))?;
+        Ok(draft.map(|draft| Box::new(PrefixedDraft { store: self.clone(), draft }) as Box<dyn Draft>))
+    }
+
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
         self.inner.replace(&self.full(key), body, expected)
     }
@@ -77,5 +82,20 @@ impl Storage for Prefixed {
 
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.inner.clean_leftovers(&self.full(prefix), age_min)
+    }
+}
+
+struct PrefixedDraft {
+    store: Prefixed,
+    draft: Box<dyn Draft>,
+}
+
+impl Draft for PrefixedDraft {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.draft.append(bytes)
+    }
+
+    fn commit(self: Box<Self>, key: &str) -> Result<()> {
+        self.draft.commit(&self.store.full(key))
     }
 }

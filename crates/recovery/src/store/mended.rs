@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use storage::{Entry, ErrorKind, Shared, Storage, Version};
+use storage::{Draft, Entry, ErrorKind, Shared, Storage, Version};
 
 use super::vaults::{CONFIG, KEYS, SmallFiles};
 
@@ -65,6 +65,10 @@ impl Storage for Mended {
 
     fn create(&self, key: &str, parts: &[&[u8]]) -> storage::Result<()> {
         self.inner.create(key, parts)
+    }
+
+    fn draft(&self, prefix: &str) -> storage::Result<Option<Box<dyn Draft>>> {
+        self.inner.draft(prefix)
     }
 
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> storage::Result<()> {

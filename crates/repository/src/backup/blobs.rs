@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::BackupRequest;
 use crate::index::PackMarks;
 use crate::pack::BlobKind;
-use crate::pack_writer::{PackWriter, Sealer};
+use crate::pack_writer::{PackWriter, Plain, Sealer};
 use crate::{Control, Id, Index, Repository, Result, Summary, lock_mutex};
 
 /// New blobs are remembered in so many sets, so that threads seldom meet at one.
@@ -82,20 +82,22 @@ impl<'a> BlobStore<'a> {
         Ok(place.is_some())
     }
 
-    /// Stores a blob unless it is known, or new in this very run.
-    pub(super) fn store(&self, sealer: &mut Sealer, kind: BlobKind, id: Id, plain: &[u8]) -> Result<()> {
+    /// Stores a blob unless it is known, or new in this very run; returns its id.
+    pub(super) fn store(&self, sealer: &mut Sealer, kind: BlobKind, plain: &[u8]) -> Result<Id> {
+        let plain = Plain::new(plain);
+        let id = plain.id;
         if self.is_known(kind, &id)?
             || !lock_mutex(&self.new[usize::from(id.0[31]) % SHARDS]).insert((kind, id))
         {
-            return Ok(());
+            return Ok(id);
         }
         count(if kind == BlobKind::Tree { &self.figures.tree_blobs } else { &self.figures.data_blobs });
-        self.figures.data_added.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.figures.data_added.fetch_add(plain.bytes.len() as u64, Ordering::Relaxed);
         if !self.request.dry_run {
-            let packed = sealer.store(self.writer, kind, id, plain)?;
+            let packed = sealer.store(self.writer, kind, &plain)?;
             self.figures.data_added_packed.fetch_add(packed, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(id)
     }
 
     /// The packs of known blobs that were used, and the figures.

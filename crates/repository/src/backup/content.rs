@@ -1,8 +1,9 @@
 //! Content of files: reading, cutting into chunks, hashing.
 //!
 //! A reader takes one file at a time. A small file is one chunk, which it hashes and stores itself. The chunks of a
-//! large file go to the chunk workers, so that one large file uses all cores. Holes are not read: each is a row of
-//! zero chunks whose ids are computed once.
+//! large file go to the chunk workers, so that one large file uses all cores; while these are busy the reader works
+//! on them itself, which saves copying them. Holes are not read: each is a row of zero chunks whose ids are computed
+//! once.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,8 +23,10 @@ use crate::posix::{self, Attributed, Names, show};
 use crate::tree::{Node, NodeKind};
 use crate::{Error, ErrorKind, Id, Result, lock_mutex};
 
-/// A large file is read in pieces of this size.
-const READ_BYTES: usize = 1 << 20;
+/// A reader's memory for a large file.
+const BUFFER_BYTES: usize = CHUNK_MAX + (2 << 20);
+/// With less than this at hand it reads on before it looks for a cut.
+const CUT_BYTES_MIN: usize = 2 << 20;
 
 /// Longest file, holes included: the list of its chunks must fit into its directory's listing.
 const FILE_BYTES_MAX: u64 = 16 << 40;
@@ -34,6 +37,8 @@ pub(super) struct FileJob {
     pub(super) name: Vec<u8>,
     /// For people.
     pub(super) path: Vec<u8>,
+    /// As the scan saw it.
+    pub(super) stat: Stat,
     /// The parent snapshot has it with other content.
     pub(super) changed: bool,
     pub(super) into: Arc<Directory>,
@@ -76,24 +81,53 @@ impl LargeFile {
     }
 }
 
+/// Memory of chunks that were stored, for the next ones.
+#[derive(Default)]
+pub(super) struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn copy(&self, data: &[u8]) -> Vec<u8> {
+        let mut copy = lock_mutex(&self.0).pop().unwrap_or_default();
+        copy.extend_from_slice(data);
+        copy
+    }
+
+    fn give_back(&self, mut data: Vec<u8>) {
+        data.clear();
+        lock_mutex(&self.0).push(data);
+    }
+}
+
 /// Hashes and stores chunks until there are no more.
-pub(super) fn run_chunk_worker(blobs: &BlobStore<'_>, chunks: &Receiver<ChunkJob>) -> Result<()> {
+pub(super) fn run_chunk_worker(
+    blobs: &BlobStore<'_>,
+    chunks: &Receiver<ChunkJob>,
+    spare: &Spare,
+) -> Result<()> {
     let mut sealer = blobs.sealer()?;
     while let Ok(job) = chunks.recv() {
         if blobs.writer.has_failed() {
             continue;
         }
-        let id = Id::of(&job.data);
-        let stored = blobs.store(&mut sealer, BlobKind::Data, id, &job.data).and_then(|()| {
-            job.file.set(job.number, id);
-            blobs.control.progress.bytes(job.data.len() as u64);
-            job.file.release(&mut End { blobs, sealer: &mut sealer })
-        });
-        if let Err(error) = stored {
+        if let Err(error) = store_chunk(blobs, &mut sealer, &job.file, job.number, &job.data) {
             blobs.writer.fail(error);
         }
+        spare.give_back(job.data);
     }
     Ok(())
+}
+
+fn store_chunk(
+    blobs: &BlobStore<'_>,
+    sealer: &mut Sealer,
+    file: &Arc<LargeFile>,
+    number: usize,
+    data: &[u8],
+) -> Result<()> {
+    let id = blobs.store(sealer, BlobKind::Data, data)?;
+    file.set(number, id);
+    blobs.control.progress.bytes(data.len() as u64);
+    file.release(&mut End { blobs, sealer })
 }
 
 /// Reads files until there are no more.
@@ -103,13 +137,16 @@ pub(super) fn run_reader(
     names: &Names,
     files: &Receiver<FileJob>,
     chunks: &Sender<ChunkJob>,
+    spare: &Spare,
 ) -> Result<()> {
     let mut reader = Reader {
         blobs,
         chunker,
         names,
         chunks,
+        spare,
         sealer: blobs.sealer()?,
+        small: vec![0; CHUNK_MIN + 1],
         buffer: Vec::new(),
         zeros: Vec::new(),
     };
@@ -129,7 +166,11 @@ struct Reader<'a, 'b> {
     chunker: &'a Chunker,
     names: &'a Names,
     chunks: &'a Sender<ChunkJob>,
+    spare: &'a Spare,
     sealer: Sealer,
+    /// Content of a small file, and one byte more, to see that it did not grow.
+    small: Vec<u8>,
+    /// Some of a large file; made for the first of them.
     buffer: Vec<u8>,
     /// Ids of the zero chunks of [`CHUNK_MIN`] and [`CHUNK_MAX`] bytes, once they are stored.
     zeros: Vec<(u64, Id)>,
@@ -137,8 +178,8 @@ struct Reader<'a, 'b> {
 
 /// What reading a file came to.
 enum Read {
-    /// All of it is in the buffer.
-    Small,
+    /// All of it, so many bytes, is in `small`.
+    Small(usize),
     /// Its chunks are on their way.
     Large(Arc<LargeFile>),
 }
@@ -165,16 +206,20 @@ impl Reader<'_, '_> {
     /// `false`: it changed meanwhile and is worth a second try.
     fn try_file(&mut self, job: &FileJob, tries: u32) -> Result<bool, Failure> {
         let fd = posix::open_file(job.dir.as_fd(), &job.name).map_err(source)?;
-        let stat = rustix::fs::fstat(&fd).map_err(source)?;
+        // What the scan saw a moment ago will do for a small file: if it is another one by now, the look afterwards
+        // tells, and little was read in vain.
+        let seen = tries == 1 && job.stat.st_size as u64 <= CHUNK_MIN as u64;
+        let stat = if seen { job.stat } else { rustix::fs::fstat(&fd).map_err(source)? };
         if posix::kind(&stat) != NodeKind::File {
             return Err(Failure::Source(io::Error::other("it was replaced by something that is no file")));
         }
-        let read = self.read(job, &fd, &stat)?;
-        let after = rustix::fs::fstat(&fd).map_err(source)?;
-        let changed = |a: &Stat, b: &Stat| {
-            (posix::mtime(a), posix::ctime(a), a.st_size) != (posix::mtime(b), posix::ctime(b), b.st_size)
+        let read = match self.read(job, &fd, &stat) {
+            Err(Failure::Source(_)) if seen => return Ok(false),
+            read => read?,
         };
-        if changed(&stat, &after) {
+        let after = rustix::fs::fstat(&fd).map_err(source)?;
+        let mark = |s: &Stat| (s.st_mode, s.st_dev, s.st_ino, posix::mtime(s), posix::ctime(s), s.st_size);
+        if mark(&stat) != mark(&after) {
             if tries == 1 {
                 return Ok(false);
             }
@@ -191,12 +236,11 @@ impl Reader<'_, '_> {
         let figures = &self.blobs.figures;
         count(if job.changed { &figures.files_changed } else { &figures.files_new });
         match read {
-            Read::Small => {
-                node.size = self.buffer.len() as u64;
-                if !self.buffer.is_empty() {
-                    let id = Id::of(&self.buffer);
-                    node.content.push(id);
-                    self.blobs.store(&mut self.sealer, BlobKind::Data, id, &self.buffer)?;
+            Read::Small(length) => {
+                node.size = length as u64;
+                if length > 0 {
+                    let data = &self.small[..length];
+                    node.content.push(self.blobs.store(&mut self.sealer, BlobKind::Data, data)?);
                 }
                 figures.bytes.fetch_add(node.size, Ordering::Relaxed);
                 self.blobs.control.progress.bytes(node.size);
@@ -219,13 +263,10 @@ impl Reader<'_, '_> {
 
     fn read(&mut self, job: &FileJob, fd: &OwnedFd, stat: &Stat) -> Result<Read, Failure> {
         let size = stat.st_size as u64;
-        if size <= CHUNK_MIN as u64 {
-            self.buffer.clear();
-            // One byte more than a small file has, to see that it did not grow.
-            let whole = self.fill(fd, 0, CHUNK_MIN + 1, usize::try_from(size).unwrap_or(CHUNK_MIN) + 1)?;
-            if whole {
-                return Ok(Read::Small);
-            }
+        if size <= CHUNK_MIN as u64
+            && let Some(length) = self.read_small(fd, size as usize)?
+        {
+            return Ok(Read::Small(length));
         }
         if size > FILE_BYTES_MAX {
             let message =
@@ -259,35 +300,22 @@ impl Reader<'_, '_> {
         Ok(Read::Large(file))
     }
 
-    /// Appends to the buffer from `offset` until it holds `length` bytes; `true` if the file ended before that.
-    fn fill(&mut self, fd: &OwnedFd, mut offset: u64, length: usize, step: usize) -> Result<bool, Failure> {
-        while self.buffer.len() < length {
-            let start = self.buffer.len();
-            let want = step.min(length - start);
-            self.buffer.resize(start + want, 0);
-            let got = loop {
-                match rustix::io::pread(fd, &mut self.buffer[start..], offset) {
-                    Err(Errno::INTR) => {}
-                    other => break other,
-                }
-            };
-            let got = match got {
-                Ok(got) => got,
-                Err(e) => {
-                    self.buffer.truncate(start);
-                    return Err(source(e));
-                }
-            };
-            self.buffer.truncate(start + got);
-            if got == 0 {
-                return Ok(true);
+    /// Reads a file of `size` bytes into `small`; `None` if it is too long for that by now.
+    fn read_small(&mut self, fd: &OwnedFd, size: usize) -> Result<Option<usize>, Failure> {
+        let mut length = 0;
+        while length < self.small.len() {
+            // One byte more than is left, so that usually one reading finds the end too.
+            let wanted = self.small.len().min(length.max(size) + 1);
+            let got = read_at(fd, &mut self.small[length..wanted], length as u64)?;
+            length += got;
+            if got == 0 || (length == size && length < wanted) {
+                return Ok(Some(length));
             }
-            offset += got as u64;
         }
-        Ok(false)
+        Ok(None)
     }
 
-    /// Cuts the data of `range` into chunks and hands them on; returns where it ended (earlier if the file shrank).
+    /// Cuts the data of `range` into chunks and sees to each; returns where it ended (earlier if the file shrank).
     fn chunk_data(
         &mut self,
         fd: &OwnedFd,
@@ -295,37 +323,59 @@ impl Reader<'_, '_> {
         number: &mut usize,
         range: std::ops::Range<u64>,
     ) -> Result<u64, Failure> {
-        self.buffer.clear();
-        let mut used = 0;
-        let mut read_to = range.start;
+        self.buffer.resize(BUFFER_BYTES, 0);
+        // What is read and not yet cut, where in the file it starts, and where it ends.
+        let mut rest = 0..0;
         let mut at = range.start;
+        let mut read_to = range.start;
         loop {
-            if self.buffer.len() - used < CHUNK_MAX && read_to < range.end {
-                self.buffer.drain(..used);
-                used = 0;
-                let before = self.buffer.len();
-                let wanted = (before as u64 + (range.end - read_to)).min((CHUNK_MAX + READ_BYTES) as u64);
-                let ended =
-                    self.fill(fd, read_to, usize::try_from(wanted).unwrap_or(CHUNK_MAX), READ_BYTES)?;
-                read_to = if ended { range.end } else { read_to + (self.buffer.len() - before) as u64 };
-            }
-            let rest = &self.buffer[used..];
-            if rest.is_empty() {
+            self.blobs.control.check().map_err(Failure::Engine)?;
+            let Some(length) = self.cut(&self.buffer[rest.clone()], read_to < range.end) else {
+                self.buffer.copy_within(rest.clone(), 0);
+                rest = 0..rest.len();
+                let room = (self.buffer.len() - rest.end) as u64;
+                let wanted = rest.end + room.min(range.end - read_to) as usize;
+                while rest.end < wanted {
+                    let got = read_at(fd, &mut self.buffer[rest.end..wanted], read_to)?;
+                    if got == 0 {
+                        read_to = range.end;
+                        break;
+                    }
+                    rest.end += got;
+                    read_to += got as u64;
+                }
+                continue;
+            };
+            if length == 0 {
                 return Ok(at);
             }
-            self.blobs.control.check().map_err(Failure::Engine)?;
-            let length = self.chunker.cut(rest);
-            let data = rest[..length].to_vec();
-            used += length;
-            at += length as u64;
+            let chunk = rest.start..rest.start + length;
             file.pending.fetch_add(1, Ordering::AcqRel);
-            let job = ChunkJob { data, number: *number, file: file.clone() };
-            *number += 1;
-            if self.chunks.send(job).is_err() {
-                let message = "the threads that store chunks ended early; please report this";
-                return Err(Failure::Engine(Error::new(ErrorKind::Io, message)));
+            if self.chunks.is_full() {
+                store_chunk(self.blobs, &mut self.sealer, file, *number, &self.buffer[chunk])
+                    .map_err(Failure::Engine)?;
+            } else {
+                let data = self.spare.copy(&self.buffer[chunk]);
+                let job = ChunkJob { data, number: *number, file: file.clone() };
+                if self.chunks.send(job).is_err() {
+                    let message = "the threads that store chunks ended early; please report this";
+                    return Err(Failure::Engine(Error::new(ErrorKind::Io, message)));
+                }
             }
+            *number += 1;
+            rest.start += length;
+            at += length as u64;
         }
+    }
+
+    /// Length of the chunk at the start of `rest`; `None` if what follows (`more`) may decide.
+    fn cut(&self, rest: &[u8], more: bool) -> Option<usize> {
+        if more && rest.len() < CUT_BYTES_MIN {
+            return None;
+        }
+        let length = self.chunker.cut(rest);
+        // A cut before the end of what is at hand is one whatever follows.
+        (length < rest.len() || length == CHUNK_MAX || !more).then_some(length)
     }
 
     /// A hole of `length` bytes. It starts with a chunk of [`CHUNK_MIN`] zeros, since by such a one restic's
@@ -348,8 +398,7 @@ impl Reader<'_, '_> {
             return Ok(*id);
         }
         let zeros = vec![0; usize::try_from(length).unwrap_or(CHUNK_MAX)];
-        let id = Id::of(&zeros);
-        self.blobs.store(&mut self.sealer, BlobKind::Data, id, &zeros)?;
+        let id = self.blobs.store(&mut self.sealer, BlobKind::Data, &zeros)?;
         if [CHUNK_MIN, CHUNK_MAX].contains(&zeros.len()) {
             self.zeros.push((length, id));
         }
@@ -365,6 +414,15 @@ enum Failure {
 
 fn source(e: Errno) -> Failure {
     Failure::Source(e.into())
+}
+
+fn read_at(fd: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Failure> {
+    loop {
+        match rustix::io::pread(fd, &mut *buffer, offset) {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(source),
+        }
+    }
 }
 
 /// The next stretch of data at or behind `at`, and, if nothing but a hole follows it, where that ends. `None` at the end.

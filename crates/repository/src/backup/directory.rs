@@ -26,38 +26,63 @@ enum Above {
         parent: Arc<Directory>,
         slot: usize,
         node: Box<Mutex<Node>>,
-        before: Option<Id>,
+        before: Option<usize>,
     },
+}
+
+/// The listing of the same directory in the parent snapshot; nothing if there is none, or it cannot be read.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) tree: Option<Id>,
+    pub(super) nodes: Vec<Node>,
+}
+
+/// An entry of a listing.
+#[derive(Clone)]
+enum Slot {
+    /// Not done, or not in the backup: vanished, or cannot be read.
+    Empty,
+    /// Its JSON.
+    Text(Box<str>),
+    /// The same as this one of the parent snapshot.
+    Same(usize),
 }
 
 /// A listing in the making.
 pub(super) struct Directory {
     above: Above,
-    /// JSON of each entry, in order of names; `None` for those that vanished or cannot be read.
-    entries: Mutex<Vec<Option<Box<str>>>>,
+    pub(super) before: Before,
+    /// In order of names.
+    entries: Mutex<Vec<Slot>>,
     /// Entries that are not done yet, and one for the scan itself while it adds more.
     pending: AtomicUsize,
 }
 
 impl Directory {
     /// The listing of the snapshot's root.
-    pub(super) fn root(root: &Root) -> Arc<Self> {
-        Arc::new(Self {
-            above: Above::Root(root.0.clone()),
-            entries: Mutex::default(),
-            pending: AtomicUsize::new(1),
-        })
+    pub(super) fn root(root: &Root, before: Before) -> Arc<Self> {
+        Self::new(Above::Root(root.0.clone()), before)
     }
 
-    /// The listing of a directory at `slot` of `parent`. `before` is its listing in the parent snapshot.
-    pub(super) fn child(parent: &Arc<Self>, slot: usize, node: Node, before: Option<Id>) -> Arc<Self> {
-        let above = Above::Parent { parent: parent.clone(), slot, node: Box::new(Mutex::new(node)), before };
-        Arc::new(Self { above, entries: Mutex::default(), pending: AtomicUsize::new(1) })
+    /// The listing of a directory, which is itself at `slot` of `parent`, and was number `own_before` there.
+    pub(super) fn child(
+        parent: &Arc<Self>,
+        slot: usize,
+        node: Node,
+        own_before: Option<usize>,
+        before: Before,
+    ) -> Arc<Self> {
+        let node = Box::new(Mutex::new(node));
+        Self::new(Above::Parent { parent: parent.clone(), slot, node, before: own_before }, before)
     }
 
-    /// Makes room for `count` entries; each must be ended by [`Directory::done`].
+    fn new(above: Above, before: Before) -> Arc<Self> {
+        Arc::new(Self { above, before, entries: Mutex::default(), pending: AtomicUsize::new(1) })
+    }
+
+    /// Makes room for `count` entries; each must be ended by [`Directory::done`] or [`Directory::same`].
     pub(super) fn expect(&self, count: usize) {
-        lock_mutex(&self.entries).resize(count, None);
+        lock_mutex(&self.entries).resize(count, Slot::Empty);
         self.pending.fetch_add(count, Ordering::AcqRel);
     }
 
@@ -69,23 +94,26 @@ impl Directory {
         end: &mut End<'_, '_>,
     ) -> Result<()> {
         if let Some(node) = node {
-            let mut text = String::with_capacity(512);
-            node.write(&mut text);
-            lock_mutex(&self.entries)[slot] = Some(text.into_boxed_str());
+            self.set(slot, Slot::Text(text_of(node)));
         }
         self.release(end)
+    }
+
+    /// Ends the entry at `slot`: it is the same as number `before` of the parent snapshot's listing.
+    pub(super) fn same(self: &Arc<Self>, slot: usize, before: usize, end: &mut End<'_, '_>) -> Result<()> {
+        self.set(slot, Slot::Same(before));
+        self.release(end)
+    }
+
+    fn set(&self, slot: usize, entry: Slot) {
+        lock_mutex(&self.entries)[slot] = entry;
     }
 
     /// Ends the scan's own hold, or one entry's. The last one out finishes the listing, and so on upwards.
     pub(super) fn release(self: &Arc<Self>, end: &mut End<'_, '_>) -> Result<()> {
         let mut directory = self.clone();
         while directory.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let text = {
-                let entries = std::mem::take(&mut *lock_mutex(&directory.entries));
-                tree_text(entries.iter().flatten().map(|text| &**text))
-            };
-            let id = Id::of(&text);
-            end.blobs.store(end.sealer, BlobKind::Tree, id, &text)?;
+            let id = directory.finish(end)?;
             let next = match &directory.above {
                 Above::Root(root) => {
                     let _ = root.set(id);
@@ -93,16 +121,19 @@ impl Directory {
                 }
                 Above::Parent { parent, slot, node, before } => {
                     let figures = &end.blobs.figures;
-                    count(match before {
+                    let before = before.map(|number| (number, &parent.before.nodes[number]));
+                    count(match before.and_then(|(_, before)| before.subtree) {
                         None => &figures.dirs_new,
-                        Some(before) if *before == id => &figures.dirs_unmodified,
+                        Some(before) if before == id => &figures.dirs_unmodified,
                         Some(_) => &figures.dirs_changed,
                     });
                     let mut node = lock_mutex(node);
                     node.subtree = Some(id);
-                    let mut text = String::with_capacity(512);
-                    node.write(&mut text);
-                    lock_mutex(&parent.entries)[*slot] = Some(text.into_boxed_str());
+                    let entry = match before {
+                        Some((number, before)) if *before == *node => Slot::Same(number),
+                        _ => Slot::Text(text_of(&node)),
+                    };
+                    parent.set(*slot, entry);
                     parent.clone()
                 }
             };
@@ -110,6 +141,32 @@ impl Directory {
         }
         Ok(())
     }
+
+    /// Stores the listing. One that did not change is known by its id: its text is not even made.
+    fn finish(&self, end: &mut End<'_, '_>) -> Result<Id> {
+        let entries = std::mem::take(&mut *lock_mutex(&self.entries));
+        let nodes = &self.before.nodes;
+        let all_same = entries.len() == nodes.len() && entries.iter().all(|e| matches!(e, Slot::Same(_)));
+        if let Some(tree) = self.before.tree
+            && all_same
+            && end.blobs.is_known(BlobKind::Tree, &tree)?
+        {
+            return Ok(tree);
+        }
+        let texts = entries.into_iter().filter_map(|entry| match entry {
+            Slot::Empty => None,
+            Slot::Text(text) => Some(text),
+            Slot::Same(before) => Some(text_of(&nodes[before])),
+        });
+        let text = tree_text(texts);
+        end.blobs.store(end.sealer, BlobKind::Tree, &text)
+    }
+}
+
+fn text_of(node: &Node) -> Box<str> {
+    let mut text = String::with_capacity(512);
+    node.write(&mut text);
+    text.into_boxed_str()
 }
 
 /// What a thread needs to finish listings.

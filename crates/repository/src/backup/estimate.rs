@@ -1,26 +1,46 @@
 //! How much there is to back up, counted beside the backup itself, so that progress has an end to go towards.
 
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::exclude::Excludes;
 use crate::Control;
 
-/// Counts until everything is counted or `stop` is set. Nothing waits for it and nothing depends on it.
-pub(super) fn run(paths: &[PathBuf], excludes: &Excludes, control: &Control, stop: &AtomicBool) {
-    if let Some((files, bytes)) = count(paths.to_vec(), excludes, stop) {
+/// A backup that ends before this needs no estimate, and counting would only slow it down.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// Counts until everything is counted, or the scan ends and drops the other end of `scanning`. Nothing waits for the
+/// count and nothing depends on it.
+pub(super) fn run(
+    paths: &[PathBuf],
+    excludes: &Excludes,
+    control: &Control,
+    scanning: &Receiver<Infallible>,
+) {
+    if scanning.recv_timeout(AFTER) != Err(RecvTimeoutError::Timeout) {
+        return;
+    }
+    if let Some((files, bytes)) = count(paths.to_vec(), excludes, scanning) {
         control.progress.files_total.store(files, Ordering::Relaxed);
         control.progress.bytes_total.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// Everything that is no directory, and the bytes of regular files; `None` once stopped.
-fn count(mut paths: Vec<PathBuf>, excludes: &Excludes, stop: &AtomicBool) -> Option<(u64, u64)> {
+/// Everything that is no directory, and the bytes of regular files; `None` once the scan has ended.
+fn count(
+    mut paths: Vec<PathBuf>,
+    excludes: &Excludes,
+    scanning: &Receiver<Infallible>,
+) -> Option<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     while let Some(path) = paths.pop() {
-        if stop.load(Ordering::Relaxed) {
+        if scanning.try_recv() == Err(TryRecvError::Disconnected) {
             return None;
         }
         let Ok(metadata) = path.symlink_metadata() else { continue };
@@ -50,11 +70,11 @@ mod tests {
         fs::write(place.path().join("b"), "678").unwrap();
         fs::write(place.path().join("c.tmp"), "left out").unwrap();
         std::os::unix::fs::symlink("/", place.path().join("link")).unwrap();
-        let stop = AtomicBool::new(false);
+        let (scan, scanning) = crossbeam_channel::bounded(0);
         let paths = vec![place.path().to_owned(), place.path().join("missing")];
         let excludes = Excludes::new(&["*.tmp".into()]).unwrap();
-        assert_eq!(count(paths.clone(), &excludes, &stop), Some((3, 8)));
-        stop.store(true, Ordering::Relaxed);
-        assert_eq!(count(paths, &excludes, &stop), None);
+        assert_eq!(count(paths.clone(), &excludes, &scanning), Some((3, 8)));
+        drop(scan);
+        assert_eq!(count(paths, &excludes, &scanning), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Backup: from directories to a snapshot.
 //!
 //! ```text
-//! scan (one thread)      lists directories, compares each entry with the parent snapshot
+//! scan                   lists directories, compares each entry with the parent snapshot
 //!   └ files that changed ─▶ readers      read; small files are hashed and stored at once,
 //!                             └ chunks ─▶ chunk workers   hash, known?, compress, seal, verify
 //!                                           └ packs ─▶ uploaders   store, list in the index
@@ -20,9 +20,10 @@ mod scan;
 mod source;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::bounded;
 
@@ -35,9 +36,9 @@ use crate::{
     spawn_with, threads,
 };
 use blobs::BlobStore;
-use content::{ChunkJob, FileJob};
+use content::{ChunkJob, FileJob, Spare};
 use exclude::Excludes;
-use scan::Scan;
+use scan::{Scan, Tasks};
 
 /// Threads that hand packs to the store; more than one so that a sync and a seal overlap.
 const UPLOADERS: usize = 2;
@@ -199,13 +200,13 @@ fn run_pipeline(
     let chunker = Chunker::new(&blobs.repository.derive_key("strongroom chunker v1"));
     let (file_sender, file_receiver) = bounded::<FileJob>(FILE_QUEUE);
     let (chunk_sender, chunk_receiver) = bounded::<ChunkJob>(workers);
-    let names = Names::load();
+    let (names, tasks, spare) = (Names::load(), Tasks::default(), Spare::default());
     let root = directory::Root::default();
-    let scanned_all = AtomicBool::new(false);
     let outcome = std::thread::scope(|scope| {
-        let (names, root, scanned_all) = (&names, &root, &scanned_all);
-        let (mut uploaders, mut handles) = (Vec::new(), Vec::new());
+        let (names, root, chunker, tasks, spare) = (&names, &root, &chunker, &tasks, &spare);
+        let (mut uploaders, mut handles, mut scans) = (Vec::new(), Vec::new(), Vec::new());
         let mut start = || -> Result<()> {
+            let (scan_end, scanning) = bounded::<Infallible>(0);
             for _ in 0..UPLOADERS {
                 uploaders.push(spawn(scope, || {
                     blobs.writer.run_uploader();
@@ -213,36 +214,52 @@ fn run_pipeline(
                 })?);
             }
             for _ in 0..workers {
-                let (files, chunks, chunker) = (file_receiver.clone(), chunk_sender.clone(), &chunker);
-                let reader = move || content::run_reader(blobs, chunker, names, &files, &chunks);
+                let (files, chunks) = (file_receiver.clone(), chunk_sender.clone());
+                let reader = move || content::run_reader(blobs, chunker, names, &files, &chunks, spare);
                 handles.push(spawn(scope, reader)?);
+            }
+            // A reader works on chunks itself while these are busy.
+            for _ in 0..workers - 1 {
                 let chunks = chunk_receiver.clone();
-                handles.push(spawn(scope, move || content::run_chunk_worker(blobs, &chunks))?);
+                handles.push(spawn(scope, move || content::run_chunk_worker(blobs, &chunks, spare))?);
             }
             if let Some(paths) = estimate {
                 handles.push(spawn(scope, move || {
-                    estimate::run(paths, excludes, blobs.control, scanned_all);
+                    estimate::run(paths, excludes, blobs.control, &scanning);
+                    Ok(())
+                })?);
+            }
+            // The first one starts with the sources, the others help.
+            for number in 0..workers {
+                let (files, scan_end) = (file_sender.clone(), scan_end.clone());
+                let first = (number == 0).then(|| tasks.begin());
+                let scan = move || {
+                    let _scan_end = scan_end;
+                    let scan = Scan { blobs, excludes, names, tasks, files, opener: Opener::new()? };
+                    match first {
+                        Some(busy) => scan.run(busy, sources, parent_tree, root),
+                        None => scan.help(),
+                    }
+                };
+                // Deeply nested directories need a deep stack.
+                let builder = std::thread::Builder::new().stack_size(SCAN_STACK_BYTES);
+                scans.push(spawn_with(builder, scope, move || {
+                    scan().unwrap_or_else(|error| blobs.writer.fail(error));
                     Ok(())
                 })?);
             }
             Ok(())
         };
-        let started = start();
-        drop((chunk_sender, file_receiver, chunk_receiver));
-        let scanned = started.and_then(|()| {
-            // Deeply nested directories need a deep stack.
-            let builder = std::thread::Builder::new().stack_size(SCAN_STACK_BYTES);
-            spawn_with(builder, scope, move || {
-                let opener = Opener::new()?;
-                Scan { blobs, excludes, names, files: file_sender, opener }.run(sources, parent_tree, root)
-            })
-            .and_then(join)
-        });
-        scanned_all.store(true, Ordering::Relaxed);
-        if let Err(error) = scanned {
+        if let Err(error) = start() {
             blobs.writer.fail(error);
         }
-        // The scan has dropped its sender: readers end, then chunk workers, and with them the last listing.
+        drop((file_sender, chunk_sender, file_receiver, chunk_receiver));
+        for scan in scans {
+            if let Err(error) = join(scan) {
+                blobs.writer.fail(error);
+            }
+        }
+        // The scan has dropped its senders: readers end, then chunk workers, and with them the last listing.
         let worked: Result<Vec<()>> = handles.into_iter().map(join).collect();
         blobs.writer.close();
         for uploader in uploaders {
