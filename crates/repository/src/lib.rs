@@ -23,6 +23,7 @@ mod edit;
 mod error;
 mod fetch;
 mod file;
+mod hash;
 mod id;
 mod index;
 mod json;

@@ -117,7 +117,8 @@ impl Draft for FaultyDraft {
     }
 
     fn commit(self: Box<Self>, key: &str) -> Result<()> {
-        self.store.call("create", key, true, || self.draft.commit(key))
+        let Self { store, draft } = *self;
+        store.call("create", key, true, || draft.commit(key))
     }
 }
 
