@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use storage::ErrorKind as StorageKind;
 
 use crate::file::{self, Folder};
+use crate::hash::{self, Hashing};
 use crate::index::PackMarks;
 use crate::listing::Listing;
-use crate::pack::{BlobKind, pack_key, read_header};
+use crate::pack::{BlobKind, PackedBlob, pack_key, read_header};
 use crate::repository::Opener;
 use crate::seal::SealKey;
 use crate::tree::visit_nodes;
@@ -216,7 +217,8 @@ impl<'a> Check<'a> {
         progress.bytes_total.store(bytes, Ordering::Relaxed);
         let next = AtomicUsize::new(0);
         parallel(threads(), there.len(), || {
-            let mut reader = PackReader { opener: Opener::new()?, body: Vec::new(), plain: Vec::new() };
+            let mut reader =
+                PackReader { opener: Opener::new()?, body: Vec::new(), plain: Default::default() };
             while let Some(pack) = there.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.control.check()?;
                 if let Err(problem) = self.pack(index, *pack, &mut reader)? {
@@ -249,34 +251,65 @@ impl<'a> Check<'a> {
 struct PackReader {
     opener: Opener,
     body: Vec<u8>,
-    plain: Vec<u8>,
+    /// Plaintexts of two blobs.
+    plain: [Vec<u8>; 2],
 }
 
 impl PackReader {
-    /// Compares the pack in `body` with its name, its header with the index, and each blob with its id.
+    /// Compares the pack in `body` with its name, its header with the index, and each blob with its id. The name comes
+    /// last, as the pack is hashed beside its blobs, but is what is told if it does not fit.
     fn check(&mut self, key: &SealKey, index: &Index, pack: u32) -> Result<Result<(), String>> {
         let Self { opener, body, plain } = self;
-        if Id::of(body) != index.pack_id(pack) {
-            return Ok(Err("its content does not fit its name".to_owned()));
-        }
-        let header = match read_header(key, body) {
-            Ok(header) => header,
-            Err(problem) => return Ok(Err(problem)),
-        };
-        // The index may know fewer blobs than the pack has, but none that it has not.
-        let mut listed = 0;
-        for blob in &header {
-            listed += u32::from(index.lists(pack, blob)?);
-        }
-        if listed != index.blobs_in_pack(pack) {
-            return Ok(Err("its header and the index name different blobs".to_owned()));
-        }
-        for blob in &header {
+        let mut name = Hashing::new(body);
+        let content = check_content(key, index, pack, body, opener, plain, &mut name)?;
+        Ok(if name.finish() == index.pack_id(pack) {
+            content
+        } else {
+            Err("its content does not fit its name".to_owned())
+        })
+    }
+}
+
+fn check_content(
+    key: &SealKey,
+    index: &Index,
+    pack: u32,
+    body: &[u8],
+    opener: &mut Opener,
+    plain: &mut [Vec<u8>; 2],
+    name: &mut Hashing<'_>,
+) -> Result<Result<(), String>> {
+    let header = match read_header(key, body) {
+        Ok(header) => header,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    // The index may know fewer blobs than the pack has, but none that it has not.
+    let mut listed = 0;
+    for blob in &header {
+        listed += u32::from(index.lists(pack, blob)?);
+    }
+    if listed != index.blobs_in_pack(pack) {
+        return Ok(Err("its header and the index name different blobs".to_owned()));
+    }
+    Ok(header.chunks(2).try_for_each(|blobs| {
+        for (blob, plain) in blobs.iter().zip(&mut *plain) {
             let sealed = &body[blob.offset as usize..][..blob.length as usize];
-            if let Err(problem) = opener.open(key, sealed, blob.uncompressed, blob.id, plain) {
-                return Ok(Err(format!("blob {} at byte {}: {problem}", blob.id, blob.offset)));
+            opener.unseal(key, sealed, blob.uncompressed, plain).map_err(|problem| wrong(blob, &problem))?;
+        }
+        let [a, b] = &*plain;
+        let (mut a, mut b) = (Hashing::new(a), Hashing::new(if blobs.len() == 2 { b } else { &[] }));
+        hash::advance(&mut a, &mut b);
+        hash::advance(&mut a, name);
+        hash::advance(&mut b, name);
+        for (blob, hashing) in blobs.iter().zip([a, b]) {
+            if hashing.finish() != blob.id {
+                return Err(wrong(blob, "its content does not fit its id"));
             }
         }
-        Ok(Ok(()))
-    }
+        Ok(())
+    }))
+}
+
+fn wrong(blob: &PackedBlob, problem: &str) -> String {
+    format!("blob {} at byte {}: {problem}", blob.id, blob.offset)
 }

@@ -11,7 +11,7 @@ use crate::edit::SnapshotText;
 use crate::fetch::{range_of, stretches};
 use crate::index::Place;
 use crate::pack::{BlobKind, pack_key};
-use crate::pack_writer::{PackWriter, Sealer};
+use crate::pack_writer::{PackWriter, Plain, Sealer};
 use crate::repository::Opener;
 use crate::uploaders::with_uploaders;
 use crate::{
@@ -157,7 +157,7 @@ impl Copier<'_> {
                 }
             }
             if self.to.usable_place(BlobKind::Tree, &id)?.is_none() {
-                self.sealer.store(writer, BlobKind::Tree, id, &text)?;
+                self.sealer.store(writer, BlobKind::Tree, &Plain::of_id(id, &text))?;
             }
             if self.missing.len() >= CHUNKS_MAX {
                 self.fetch(writer)?;
@@ -212,7 +212,7 @@ impl Copier<'_> {
                         // Another copy may be whole; if none is, this says what is wrong.
                         plain = this.source.read_blob(this.from, BlobKind::Data, *id, &mut opener)?;
                     }
-                    sealer.store(writer, BlobKind::Data, *id, &plain)?;
+                    sealer.store(writer, BlobKind::Data, &Plain::of_id(*id, &plain))?;
                     this.control.progress.bytes(plain.len() as u64);
                 }
             }

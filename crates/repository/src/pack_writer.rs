@@ -231,6 +231,11 @@ impl<'a> Plain<'a> {
         let fingerprint = XxHash3_64::oneshot(bytes);
         Self { bytes, id: Id::of(bytes), fingerprint }
     }
+
+    /// The same for whoever knows the id already.
+    pub(crate) fn of_id(id: Id, bytes: &'a [u8]) -> Self {
+        Self { bytes, id, fingerprint: XxHash3_64::oneshot(bytes) }
+    }
 }
 
 /// Compresses and seals the blobs of one thread, with its memory reused from blob to blob.

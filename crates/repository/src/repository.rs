@@ -16,9 +16,7 @@ use crate::index::Place;
 use crate::lock::{self, Lock, LockKind, LockOwner};
 use crate::pack::{BlobKind, pack_key};
 use crate::seal::{OVERHEAD, SealKey};
-use crate::{
-    Compression, Cost, Error, ErrorKind, Id, Index, Node, Passcode, Result, Snapshot, Warning, key, tree,
-};
+use crate::{Cost, Error, ErrorKind, Id, Index, Node, Passcode, Result, Snapshot, Warning, key, tree};
 
 /// Key files and config are this long at most.
 const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -195,17 +195,23 @@ impl Storage for Directory {
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        self.get_range_into(key, range, &mut body)?;
+        Ok(body)
+    }
+
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
         let path = self.path(key)?;
         let file = File::open(&path).map_err(|e| self.error("read", key, e))?;
-        let mut body = vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)];
-        file.read_exact_at(&mut body, range.start).map_err(|e| match e.kind() {
+        // What it held is overwritten, so it need not be cleared first.
+        body.resize(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0), 0);
+        file.read_exact_at(body, range.start).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => {
                 let reason = format!("it ends before byte {}", range.end);
                 Error::new(ErrorKind::Short, "read", key, &self.location(), reason)
             }
             _ => self.error("read", key, e),
-        })?;
-        Ok(body)
+        })
     }
 
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {

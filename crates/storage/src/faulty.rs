@@ -139,6 +139,10 @@ impl Storage for Faulty {
         self.call("read", key, false, || self.inner.get_range(key, range))
     }
 
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
+        self.call("read", key, false, || self.inner.get_range_into(key, range, body))
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.call("create", key, true, || self.inner.create(key, parts))
     }

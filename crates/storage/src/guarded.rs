@@ -63,6 +63,10 @@ impl Storage for Guarded {
         self.inner.get_range(key, range)
     }
 
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
+        self.inner.get_range_into(key, range, body)
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.check("create", key)?;
         self.inner.create(key, parts)

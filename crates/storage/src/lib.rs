@@ -81,6 +81,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads the bytes of `range`. Fewer bytes than asked for is an error (`Short`).
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>>;
 
+    /// The same into `body`, in place of what it held: its memory is used again.
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
+        *body = self.get_range(key, range)?;
+        Ok(())
+    }
+
     /// Writes an object that must not exist yet, durably: once this returns it survives loss of power.
     /// The body is the concatenation of `parts`. `Exists` if there is one already, which stays as it is.
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()>;

@@ -51,6 +51,10 @@ impl Storage for Prefixed {
         self.inner.get_range(&self.full(key), range)
     }
 
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
+        self.inner.get_range_into(&self.full(key), range, body)
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.inner.create(&self.full(key), parts)
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::edit::SnapshotText;
 use crate::pack::BlobKind;
-use crate::pack_writer::{PackWriter, Sealer};
+use crate::pack_writer::{PackWriter, Plain, Sealer};
 use crate::repository::Opener;
 use crate::tree::{self, Node, NodeKind, tree_text};
 use crate::uploaders::with_uploaders;
@@ -256,7 +256,7 @@ impl<'a> Mender<'a> {
         // A listing that stands in the index may be the very one that cannot be read: then it is stored again.
         let readable = self.repository.read_blob(self.index, BlobKind::Tree, id, &mut self.opener).is_ok();
         if !self.dry_run && !readable && !self.known.contains_key(&id) {
-            self.sealer.store(self.writer, BlobKind::Tree, id, &text)?;
+            self.sealer.store(self.writer, BlobKind::Tree, &Plain::of_id(id, &text))?;
         }
         Ok(id)
     }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::Context;
 use super::target::{make_file, os, reopen_file};
 use crate::chunk::is_zero;
+use crate::hash;
 use crate::index::Place;
 use crate::pack::{BlobKind, pack_key};
 use crate::posix::{self, show};
@@ -152,7 +153,8 @@ impl<'a> Batch<'a> {
         let next = AtomicUsize::new(0);
         let this = &*self;
         parallel(threads(), fetches.len(), || {
-            let mut worker = Worker { batch: this, opener: Opener::new()?, plain: Vec::new() };
+            let (opener, stored, plain) = (Opener::new()?, Vec::new(), Default::default());
+            let mut worker = Worker { batch: this, opener, stored, plain };
             while let Some(range) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 this.context.control.check()?;
                 worker.fetch(&wants[range.clone()])?;
@@ -264,7 +266,10 @@ fn plan(wants: &[Want]) -> Vec<std::ops::Range<usize>> {
 struct Worker<'a, 'b> {
     batch: &'a Batch<'b>,
     opener: Opener,
-    plain: Vec<u8>,
+    /// A stretch of a pack.
+    stored: Vec<u8>,
+    /// Plaintexts of two blobs, which are hashed side by side.
+    plain: [Vec<u8>; 2],
 }
 
 impl Worker<'_, '_> {
@@ -274,56 +279,68 @@ impl Worker<'_, '_> {
         let range = u64::from(first.offset)..u64::from(last.offset) + u64::from(last.length);
         let key = pack_key(context.index.pack_id(first.pack));
         context.control.progress.set_current(&show(&self.batch.files[wants[0].file as usize].path));
-        let stored = context.repository.storage().get_range(&key, range);
-        if let Ok(stored) = &stored {
-            context.control.progress.bytes_stored.fetch_add(stored.len() as u64, Ordering::Relaxed);
+        let fetched = context.repository.storage().get_range_into(&key, range, &mut self.stored).is_ok();
+        if fetched {
+            context.control.progress.bytes_stored.fetch_add(self.stored.len() as u64, Ordering::Relaxed);
+        } else {
+            self.stored.clear();
         }
-        let mut in_hand: Option<Id> = None;
-        for want in wants {
-            if in_hand != Some(want.id) {
-                in_hand = None;
-                match self.open(stored.as_deref().ok(), first.offset, want) {
-                    Ok(()) => in_hand = Some(want.id),
+        // Each blob with all the places that want it.
+        let blobs: Vec<&[Want]> = wants.chunk_by(|a, b| a.id == b.id).collect();
+        for pair in blobs.chunks(2) {
+            let right = self.open(first.offset, pair);
+            for (i, wants) in pair.iter().enumerate() {
+                let found = if right[i] { Ok(()) } else { self.open_another_copy(&wants[0], i) };
+                match found {
+                    Ok(()) => wants.iter().try_for_each(|want| self.write(want, &self.plain[i]))?,
                     // An outage is no damage: it ends the restore.
                     Err(e) if e.kind != ErrorKind::Damaged => return Err(e),
                     Err(e) => {
-                        self.batch.lost(&self.batch.files[want.file as usize], &e);
-                        continue;
+                        wants.iter().for_each(|w| self.batch.lost(&self.batch.files[w.file as usize], &e));
                     }
                 }
             }
-            self.write(want)?;
         }
         Ok(())
     }
 
-    /// The plaintext of a blob, from the fetched stretch or, should that be damaged, from another copy.
-    fn open(&mut self, stored: Option<&[u8]>, start: u32, want: &Want) -> Result<()> {
-        let context = self.batch.context;
-        let place = &want.place;
-        let from = (place.offset - start) as usize;
-        let sealed = stored.and_then(|stored| stored.get(from..from + place.length as usize));
-        if let Some(sealed) = sealed {
-            let key = context.repository.key();
-            if self.opener.open(key, sealed, place.uncompressed, want.id, &mut self.plain).is_ok() {
-                return Ok(());
-            }
+    /// Opens up to two blobs of the fetched stretch, and tells which are right.
+    fn open(&mut self, start: u32, blobs: &[&[Want]]) -> [bool; 2] {
+        let Self { batch, opener, stored, plain } = self;
+        let mut opened = [false; 2];
+        for (i, wants) in blobs.iter().enumerate() {
+            let place = &wants[0].place;
+            let from = (place.offset - start) as usize;
+            let sealed = stored.get(from..from + place.length as usize);
+            opened[i] = sealed.is_some_and(|sealed| {
+                let key = batch.context.repository.key();
+                opener.unseal(key, sealed, place.uncompressed, &mut plain[i]).is_ok()
+            });
         }
-        self.plain =
+        let (a, b) = hash::pair(&plain[0], if blobs.len() == 2 { &plain[1] } else { &[] });
+        for (i, (wants, id)) in blobs.iter().zip([a, b]).enumerate() {
+            opened[i] &= id == wants[0].id;
+        }
+        opened
+    }
+
+    /// What the stretch held is damaged, or could not be fetched; perhaps the blob lies elsewhere too.
+    fn open_another_copy(&mut self, want: &Want, i: usize) -> Result<()> {
+        let context = self.batch.context;
+        self.plain[i] =
             context.repository.read_blob(context.index, BlobKind::Data, want.id, &mut self.opener)?;
         Ok(())
     }
 
-    fn write(&self, want: &Want) -> Result<()> {
+    fn write(&self, want: &Want, plain: &[u8]) -> Result<()> {
         let file = &self.batch.files[want.file as usize];
         let alone = file.node.content.len() == 1 && file.reuse.is_none();
         let dir = file.dir.as_fd();
         let opened = if alone { make_file(dir, &file.node.name) } else { reopen_file(dir, &file.node.name) };
         let fd = opened.map_err(|e| self.batch.write_error(file, e))?;
-        let written =
-            if alone { write_whole(&fd, &self.plain) } else { write_part(&fd, &self.plain, want.at) };
+        let written = if alone { write_whole(&fd, plain) } else { write_part(&fd, plain, want.at) };
         written.map_err(|e| self.batch.write_error(file, e))?;
-        self.batch.done(file, self.plain.len(), &fd);
+        self.batch.done(file, plain.len(), &fd);
         Ok(())
     }
 }
