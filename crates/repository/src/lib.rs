@@ -4,7 +4,8 @@
 //! compressed, sealed, many to a pack. Packs are listed in index files; directories become tree blobs; a snapshot
 //! names the root tree. The order makes every instant safe: packs, then index, then snapshot ([`backup`]).
 //! A **restore** walks the trees, plans by pack, and writes only what opens, decompresses and hashes right
-//! ([`restore`]). [`check`] reads everything back; [`prune`] removes what no snapshot needs.
+//! ([`restore`]). [`check`] reads everything back; [`prune`] removes what no snapshot needs, and [`survey`] serves a
+//! caller that removes packs by rules of its own.
 //!
 //! The engine is synchronous: threads and bounded queues, memory bounded whatever the size of the data. A
 //! [`Control`] cancels, shows progress and collects what could not be done.
@@ -15,6 +16,7 @@
 mod backup;
 mod check;
 mod chunk;
+mod compact;
 mod compress;
 mod config;
 mod control;
@@ -53,6 +55,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use backup::{BackupOutcome, BackupRequest, backup};
 pub use check::{CheckReport, CheckRequest, Finding, check, check_snapshots};
+pub use compact::{StoredAnew, Survey, SurveyedPack, survey};
 pub use compress::Compression;
 pub use control::{Control, Progress, Warning};
 pub use copy::{Copied, CopyRequest, copy};

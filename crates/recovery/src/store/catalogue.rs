@@ -109,25 +109,25 @@ pub struct EntryComponent {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seal {
-    raw: String,
+    pub(super) raw: String,
     mac: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EntryFile {
-    entry: Box<RawValue>,
-    mac: String,
+pub(super) struct EntryFile {
+    pub(super) entry: Box<RawValue>,
+    pub(super) mac: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    changes: Option<Changes>,
+    pub(super) changes: Option<Changes>,
     #[serde(default, skip_serializing)]
     #[allow(dead_code)]
-    checksum: String,
+    pub(super) checksum: String,
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Changes {
+pub(super) struct Changes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_date: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,7 +228,7 @@ impl EntryComponent {
     }
 }
 
-fn keyed(vault: &Repository, raw: &str) -> Hmac<Sha256> {
+pub(super) fn keyed(vault: &Repository, raw: &str) -> Hmac<Sha256> {
     // HMAC fills a short key up with zeros to the hash's block.
     let mut block = zeroize::Zeroizing::new([0; 64]);
     if let Some(start) = block.first_chunk_mut::<32>() {
@@ -239,7 +239,7 @@ fn keyed(vault: &Repository, raw: &str) -> Hmac<Sha256> {
     mac
 }
 
-fn internal(error: serde_json::Error) -> Error {
+pub(super) fn internal(error: serde_json::Error) -> Error {
     Error::new(Reason::Internal, "the catalogue entry could not be put into words").because(error)
 }
 
@@ -384,7 +384,7 @@ impl Store {
 
     /// `Some(Err)` if the file is damaged.
     #[allow(clippy::type_complexity)]
-    fn read_entry(&self, key: &str) -> Result<Option<Result<(CatalogueEntry, Changes, Version)>>> {
+    pub(super) fn read_entry(&self, key: &str) -> Result<Option<Result<(CatalogueEntry, Changes, Version)>>> {
         let damaged = |reason: &str| Ok(Some(Err(failure::damaged(key, reason))));
         let (file, version) = match sealed::read::<EntryFile>(self.storage().as_ref(), key, ENTRY_BYTES_MAX)?
         {

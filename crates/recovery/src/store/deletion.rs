@@ -15,14 +15,35 @@ use crate::clock::now_ms;
 use crate::{Error, ErrorKind as Kind, Result};
 
 const RECORD_BYTES_MAX: u64 = 4 << 20;
+const TRIES_MAX: u32 = 8;
 
-/// What was taken out of the catalogue.
+/// Why packs may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Cause {
+    /// A backup was deleted.
+    #[default]
+    Deletion,
+    /// Groups were compacted into others. The record names both: whichever no entry names in the end go.
+    Compaction,
+    /// A backup was not completed, and what it had stored is not kept for the next one. Nobody ever used it, so it goes
+    /// without a grace time.
+    Unfinished,
+}
+
+impl Cause {
+    fn is_deletion(&self) -> bool {
+        *self == Cause::Deletion
+    }
+}
+
+/// What was taken out of the catalogue, or otherwise given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeletedRecord {
     /// The backup's name.
     pub name: String,
-    /// The run that made it; empty if the entry was damaged.
+    /// The run that made it; empty if the entry was damaged. Of a compaction, a token of its own.
     pub run: String,
     /// The vault that holds it; empty if the entry was damaged.
     pub vault: String,
@@ -32,6 +53,12 @@ pub(crate) struct DeletedRecord {
     pub groups: Vec<String>,
     /// When it was deleted, by the clock of the server that did.
     pub deleted_at: i64,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Cause::is_deletion")]
+    pub cause: Cause,
+    /// Those of `groups` that a compaction made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub successors: Vec<String>,
 }
 
 /// A record with its key.
@@ -43,9 +70,20 @@ impl Store {
     /// An entry that is damaged can be deleted too. What it named is then unknown: the packs stay, and the next
     /// backup in their vault takes them over.
     pub fn delete_backup(&self, name: &str) -> Result<()> {
+        for _ in 0..TRIES_MAX {
+            if self.try_delete(name)? {
+                return Ok(());
+            }
+        }
+        let message = format!("backup '{name}' was changed while it was being deleted; look again");
+        Err(Error::new(Kind::BackupInUse, message))
+    }
+
+    /// `false`: its entry changed meanwhile, perhaps as its groups were compacted.
+    fn try_delete(&self, name: &str) -> Result<bool> {
         let key = layout::backup_key(name);
         let found = match self.backup_even_void(name) {
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(true),
             Ok(Some(entry)) => Some(entry),
             Err(e) if e.kind == Kind::Damaged => None,
             Err(e) => return Err(e),
@@ -54,18 +92,18 @@ impl Store {
         if !self.has_deleted_record(&record)? {
             self.create_deleted_record(record)?;
         }
-        // Look again right before: nothing else may have taken the name meanwhile.
-        let same = match self.backup_even_void(name) {
-            Ok(None) => return Ok(()),
-            Ok(now) => now.map(|e| e.run) == found.map(|e| e.run),
-            Err(e) if e.kind == Kind::Damaged => found.is_none(),
+        // Look again right before: nothing else may have taken the name meanwhile, and the record must name all groups.
+        let what = |entry: &CatalogueEntry| (entry.run.clone(), entry.groups.clone());
+        match self.backup_even_void(name) {
+            Ok(None) => return Ok(true),
+            Ok(Some(now)) if found.as_ref().map(what) != Some(what(&now)) => return Ok(false),
+            Ok(Some(_)) => {}
+            Err(e) if e.kind == Kind::Damaged && found.is_none() => {}
+            Err(e) if e.kind == Kind::Damaged => return Ok(false),
             Err(e) => return Err(e),
-        };
-        if !same {
-            let message = format!("backup '{name}' was changed while it was being deleted; look again");
-            return Err(Error::new(Kind::BackupInUse, message));
         }
-        self.storage().delete(&key).map_err(failure::storage)
+        self.storage().delete(&key).map_err(failure::storage)?;
+        Ok(true)
     }
 
     /// Key and content of all records of deletions; damaged ones are named.
@@ -87,7 +125,9 @@ impl Store {
             Found::Good(record, version) => {
                 let tokens = [&record.vault, &record.run];
                 let legal = |token: &&String| token.is_empty() || layout::is_token(token);
-                match tokens.iter().all(legal) && record.groups.iter().all(|g| layout::is_token(g)) {
+                match tokens.iter().all(legal)
+                    && record.groups.iter().chain(&record.successors).all(|g| layout::is_token(g))
+                {
                     true => Found::Good(record, version),
                     false => {
                         Found::Damaged("it names an impossible vault or group".to_owned(), Some(version))
@@ -105,6 +145,7 @@ impl Store {
                 && let Found::Good(found, _) = self.read_deleted(&entry.key)?
                 && found.run == record.run
                 && found.name == record.name
+                && found.groups == record.groups
             {
                 return Ok(true);
             }
@@ -112,7 +153,7 @@ impl Store {
         Ok(false)
     }
 
-    fn create_deleted_record(&self, record: DeletedRecord) -> Result<()> {
+    pub(crate) fn create_deleted_record(&self, record: DeletedRecord) -> Result<()> {
         let bytes = sealed::seal(&record)?;
         for later in 0..1000 {
             let key = layout::deleted_key(&record.name, record.deleted_at.saturating_add(later));
@@ -127,6 +168,15 @@ impl Store {
 }
 
 impl DeletedRecord {
+    /// What it speaks of, for people.
+    pub fn what(&self) -> String {
+        match self.cause {
+            Cause::Deletion => format!("deleted backup '{}'", self.name),
+            Cause::Compaction => format!("what was compacted in the vault {}", self.vault),
+            Cause::Unfinished => format!("the backup '{}', which was not completed,", self.name),
+        }
+    }
+
     fn of(name: &str, entry: Option<&CatalogueEntry>) -> Self {
         let deleted_at = now_ms();
         match entry {
@@ -137,6 +187,8 @@ impl DeletedRecord {
                 snapshots: entry.snapshots(),
                 groups: entry.groups.clone(),
                 deleted_at,
+                cause: Cause::Deletion,
+                successors: Vec::new(),
             },
             None => Self {
                 name: name.to_owned(),
@@ -145,6 +197,8 @@ impl DeletedRecord {
                 snapshots: Vec::new(),
                 groups: Vec::new(),
                 deleted_at,
+                cause: Cause::Deletion,
+                successors: Vec::new(),
             },
         }
     }
@@ -161,6 +215,8 @@ impl Store {
             snapshots: Vec::new(),
             groups: groups.to_vec(),
             deleted_at: now_ms(),
+            cause: Cause::Deletion,
+            successors: Vec::new(),
         };
         self.create_deleted_record(record).unwrap();
     }

@@ -24,6 +24,8 @@ pub(crate) const DELETED: &str = "deleted/";
 pub(crate) const RUNNING: &str = "running/";
 /// Runs that may not commit any more.
 pub(crate) const REVOKED: &str = "revoked/";
+/// Vaults in which a job with the passcode may find something to compact.
+pub(crate) const WASTE: &str = "waste/";
 /// Vaults.
 pub(crate) const VAULTS: &str = "vaults/";
 /// Second copies of vaults' config and keys.
@@ -60,6 +62,11 @@ pub(crate) fn revoked_key(run: &str) -> String {
 /// A group.
 pub(crate) fn group_key(id: &str) -> String {
     format!("{GROUPS}{id}")
+}
+
+/// The mark of a vault that is worth compacting.
+pub(crate) fn waste_key(vault: &str) -> String {
+    format!("{WASTE}{vault}.json")
 }
 
 /// A file of a vault, or with an empty `file` the prefix of the vault.

@@ -10,10 +10,13 @@
 //! | data | packs, then index files, then snapshots of the vault | packs and snapshots that no entry names | the next backup there takes packs and indexes over and removes the snapshots |
 //! | group | `groups/<run>` | a group that no entry names | `reclaim`; its packs count as in no group |
 //! | **commit** | `backups/<name>.json` | a complete backup | the record: the job's next attempt, or `reclaim` |
+//! | compaction | `running/<job>.json` with a new run; packs, index files | packs that no entry needs | the next backup there takes them over and compacts again |
+//! | | `deleted/compaction.<time>.json`, new `groups/<token>` | groups that no entry names | `reclaim`, as the record names them |
+//! | | entries name old and new groups, then new ones alone | entries that name more groups than they need | the next compaction |
 //! | end | `running/<job>.json` removed | nothing | |
 //! | delete | `deleted/<name>.<time>.json` | the backup as it was | the repeated deletion |
 //! | **deleted** | `backups/<name>.json` removed | snapshots and packs without entry | `reclaim`, after the grace |
-//! | reclaim | snapshots, indexes, packs, groups, the record | some of these | the next `reclaim` |
+//! | reclaim | snapshots, indexes, packs, groups, `waste/<vault>.json`, the record | some of these | the next `reclaim` |
 //!
 //! What must hold at every instant:
 //!
@@ -25,7 +28,7 @@
 //!   entry counts only if its MAC matches.
 
 mod catalogue;
-mod deletion;
+pub(crate) mod deletion;
 pub(crate) mod failure;
 pub(crate) mod groups;
 mod identity;
@@ -34,9 +37,11 @@ mod mended;
 mod owner;
 mod probe;
 mod reclaim;
+mod regroup;
 mod running;
 pub(crate) mod sealed;
 pub(crate) mod vaults;
+mod waste;
 
 use std::sync::Arc;
 

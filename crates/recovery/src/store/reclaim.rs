@@ -17,6 +17,10 @@
 //! restored from: snapshots of due deletions; index files of dead groups of which no pack is needed; packs of dead
 //! groups that are in no living one; the groups; the records. A crash leaves the records, so the next pass goes on.
 //!
+//! An index file of a dead group stays if it alone lists a pack that is needed. Where a deleted backup's groups stay, as
+//! others use something of them, the vault is marked for compaction (see `waste`), which needs the passcode. What
+//! compaction gives up comes here as a record of the same kind, and goes by the same rules.
+//!
 //! A vault is left alone, and the report says why, while a fresh restic lock lies in it (somebody reads or writes with
 //! a restic client), or while it has a snapshot that neither catalogue nor deletions name: somebody's own, or a killed
 //! backup's, which the next backup in that vault removes.
@@ -27,7 +31,7 @@ use std::time::{Duration, SystemTime};
 use repository::{Control, Id};
 
 use super::catalogue::{Catalogue, CatalogueEntry};
-use super::deletion::{DeletedRecord, KeyedDeletion};
+use super::deletion::{Cause, DeletedRecord, KeyedDeletion};
 use super::groups::{FoundGroup, Group};
 use super::running::RunningRecord;
 use super::vaults::id_of;
@@ -74,6 +78,8 @@ struct Plan {
     packs: BTreeMap<Id, u64>,
     groups: Vec<String>,
     records: Vec<String>,
+    /// A deleted backup's groups stay, as others use something of them.
+    leaves_waste: bool,
 }
 
 impl Store {
@@ -89,6 +95,14 @@ impl Store {
             let vault = record.vault.as_str();
             let doomed =
                 vaults.entry(vault).or_insert(Doomed { vault, due: Vec::new(), within_grace: Vec::new() });
+            // A deletion that died half-way: its entry is there, and tells itself what it needs.
+            if looks.is_incomplete(record) {
+                report.waiting.push(format!(
+                    "the deletion of backup '{}' was not completed; it is still in the catalogue",
+                    record.name
+                ));
+                continue;
+            }
             match looks.hindrance(record, grace) {
                 None => doomed.due.push(item),
                 Some(why) => {
@@ -161,7 +175,10 @@ impl Store {
         let (over, running): (Vec<_>, Vec<_>) =
             running.into_iter().partition(|record| committed.contains(&record.run));
         for record in over {
-            self.storage().delete(&layout::running_key(&record.job_id)).map_err(failure::storage)?;
+            // Another run of the same job, like a compaction, may have taken its place.
+            if self.still_running(&record).is_ok() {
+                self.storage().delete(&layout::running_key(&record.job_id)).map_err(failure::storage)?;
+            }
         }
         Ok(Some(Looks { deleted, groups, first, running, second, deleted_damaged }))
     }
@@ -201,10 +218,20 @@ impl Store {
             .collect();
         let dead_ids: BTreeSet<&String> =
             doomed.due.iter().flat_map(|(_, r)| &r.groups).filter(|id| !living_ids.contains(id)).collect();
+        // A compaction that died may have named groups that it never came to write.
+        let named_by_entries: BTreeSet<&String> = entries.iter().flat_map(|entry| &entry.groups).collect();
+        let compacted: BTreeSet<&String> = doomed
+            .within_grace
+            .iter()
+            .filter(|record| record.cause == Cause::Compaction)
+            .flat_map(|record| &record.groups)
+            .filter(|id| !named_by_entries.contains(id))
+            .collect();
         let mut living = Vec::new();
-        for id in living_ids {
+        for id in &living_ids {
             match self.group(id)? {
                 FoundGroup::Good(group) => living.push(group),
+                FoundGroup::Missing if compacted.contains(id) => {}
                 // Within its grace, a deletion's groups may have been removed by nobody but us, before.
                 _ => {
                     return Ok(Err(format!(
@@ -227,7 +254,19 @@ impl Store {
                 }
             }
         }
-        Ok(Ok(Plan::of(doomed, &entries, &living, dead)))
+        let leaves_waste = doomed.due.iter().any(|(_, record)| {
+            let mut old = record.groups.iter().filter(|id| !record.successors.contains(id));
+            record.cause != Cause::Unfinished && old.any(|id| living_ids.contains(id))
+        });
+        let there = self.index_files(vault)?;
+        let (plan, notes) = Plan::of(doomed, &entries, &living, dead, &there);
+        Ok(Ok((Plan { leaves_waste, ..plan }, notes)))
+    }
+
+    fn index_files(&self, vault: &str) -> Result<HashSet<Id>> {
+        let listed =
+            self.storage().list_all(&layout::vault_key(vault, "index/")).map_err(failure::storage)?;
+        Ok(listed.iter().filter_map(|entry| id_of(&entry.key)).collect())
     }
 
     fn fresh_lock(&self, vault: &str) -> Result<Option<String>> {
@@ -282,6 +321,9 @@ impl Store {
         for id in &plan.groups {
             delete(&layout::group_key(id))?;
         }
+        if plan.leaves_waste {
+            self.mark_waste(vault)?;
+        }
         for key in &plan.records {
             delete(key)?;
         }
@@ -314,30 +356,25 @@ impl Looks {
         self.first.entries.iter().chain(&self.second.entries)
     }
 
+    fn is_incomplete(&self, record: &DeletedRecord) -> bool {
+        self.entries().any(|entry| !record.run.is_empty() && entry.run == record.run)
+    }
+
     /// Why this deletion is not due yet.
     fn hindrance(&self, record: &DeletedRecord, grace: Duration) -> Option<String> {
-        let there = |entry: &CatalogueEntry| !record.run.is_empty() && entry.run == record.run;
-        if self.entries().any(there) {
-            return Some(format!(
-                "the deletion of backup '{}' was not completed; it is still in the catalogue",
-                record.name
-            ));
+        if record.cause == Cause::Unfinished {
+            return None;
         }
         let age = now_ms().saturating_sub(record.deleted_at);
         let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
         if age < 0 {
             return Some(format!(
-                "backup '{}' was deleted at a time that is still to come by this server's clock; one of the clocks is wrong",
-                record.name
+                "{} was given up at a time that is still to come by this server's clock; one of the clocks is wrong",
+                record.what()
             ));
         }
-        (age < grace_ms).then(|| {
-            format!(
-                "the space of deleted backup '{}' is kept for {} s more",
-                record.name,
-                (grace_ms - age) / 1000
-            )
-        })
+        (age < grace_ms)
+            .then(|| format!("the space of {} is kept for {} s more", record.what(), (grace_ms - age) / 1000))
     }
 }
 
@@ -347,6 +384,7 @@ impl Plan {
         entries: &[&CatalogueEntry],
         living: &[Group],
         dead: BTreeMap<String, Group>,
+        index_files: &HashSet<Id>,
     ) -> (Plan, Vec<String>) {
         let mut plan = Plan::default();
         let mut notes = Vec::new();
@@ -356,15 +394,21 @@ impl Plan {
             living.iter().flat_map(|group| group.packs.keys().copied()).collect();
         let kept_indexes: HashSet<Id> =
             living.iter().flat_map(|group| group.indexes.keys().copied()).collect();
-        // An index file that speaks of a pack which is needed stays, and with it all packs that it speaks of. That may
-        // reach further index files in turn, so go round until nothing changes.
+        // Packs that an index file of the living lists, one that is really there.
+        let listed =
+            living.iter().flat_map(|group| &group.indexes).filter(|(id, _)| index_files.contains(id));
+        let mut listed: HashSet<Id> = listed.flat_map(|(_, packs)| packs.iter().copied()).collect();
+        // An index file stays if no other one lists a pack which is needed, and with it all packs that it speaks of. That
+        // may reach further index files in turn, so go round until nothing changes.
         let mut held_indexes: HashSet<Id> = HashSet::new();
         loop {
             let held_before = held_indexes.len();
             for (id, packs) in dead.values().flat_map(|group| &group.indexes) {
-                let holds = kept_indexes.contains(id) || packs.iter().any(|pack| kept_packs.contains(pack));
+                let needed = |pack: &Id| kept_packs.contains(pack) && !listed.contains(pack);
+                let holds = kept_indexes.contains(id) || packs.iter().any(needed);
                 if holds && held_indexes.insert(*id) {
                     kept_packs.extend(packs);
+                    listed.extend(packs);
                 }
             }
             if held_indexes.len() == held_before {
@@ -386,8 +430,8 @@ impl Plan {
             plan.snapshots.extend(record.snapshots.iter().filter(|id| !kept_snapshots.contains(id)));
             if record.groups.iter().any(|id| held_groups.contains(id)) {
                 notes.push(format!(
-                    "an index file of deleted backup '{}' also speaks of packs that another backup needs; it goes with that backup",
-                    record.name
+                    "an index file of {} alone speaks of packs that another backup needs; it goes with that backup",
+                    record.what()
                 ));
             } else {
                 plan.records.push(key.clone());

@@ -101,12 +101,18 @@ impl Store {
         let known = self.config_digests(vault)?;
         let opened = match self.open_vault_files(vault, passcode, &known) {
             Err(e) if e.kind == repository::ErrorKind::NoRepository => {
-                self.refuse_vault_that_lost_its_config(vault)?;
-                match Repository::init(self.vault_storage(vault), passcode, cost) {
-                    Err(e) if e.kind == repository::ErrorKind::Exists => {
-                        self.open_vault_files(vault, passcode, &known)
-                    }
-                    other => other,
+                match self.refuse_vault_that_lost_its_config(vault) {
+                    Ok(()) => match Repository::init(self.vault_storage(vault), passcode, cost) {
+                        Err(e) if e.kind == repository::ErrorKind::Exists => {
+                            self.open_vault_files(vault, passcode, &known)
+                        }
+                        other => other,
+                    },
+                    // Another server may have made it since that look.
+                    Err(refused) => match self.open_vault_files(vault, passcode, &known) {
+                        Err(_) => return Err(refused),
+                        opened => opened,
+                    },
                 }
             }
             other => other,
@@ -280,7 +286,7 @@ impl Store {
         let (originals, copies) = self.both_small_files(vault)?;
         let good_config = match (originals.0.get(CONFIG), copies.0.get(CONFIG)) {
             (Some(a), Some(b)) if a == b => Some(a.clone()),
-            (Some(a), _) if Repository::open(self.vault_storage(vault), passcode).is_ok() => Some(a.clone()),
+            (Some(a), _) if self.opens(vault, passcode)? => Some(a.clone()),
             (_, b) => b.cloned(),
         };
         let mut keys: BTreeMap<&String, &Vec<u8>> = BTreeMap::new();
@@ -311,6 +317,23 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Whether the originals open the vault. That the place failed is no answer.
+    fn opens(&self, vault: &str, passcode: &Passcode) -> Result<bool> {
+        use repository::ErrorKind as Engine;
+        match Repository::open(self.vault_storage(vault), passcode) {
+            Ok(_) => Ok(true),
+            Err(e)
+                if matches!(
+                    e.kind,
+                    Engine::NoRepository | Engine::WrongPasscode | Engine::Damaged | Engine::NotFound
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(failure::engine("cannot look at the vault's config and keys", e)),
+        }
     }
 
     fn put_small_file(&self, key: &str, bytes: &[u8]) -> Result<()> {

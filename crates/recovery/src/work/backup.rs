@@ -2,20 +2,23 @@
 //!
 //! running record → vault (made if new) → shared restic lock → snapshots of dead attempts removed → what the vault
 //! holds → each component: read, store, snapshot → group → all needed packs listed once more → last look at
-//! cancellation, lock and running record → **entry** → running record removed. Table and invariants: see `store`.
+//! cancellation, lock and running record → **entry** → the vault compacted, if it is worth while → running record removed.
+//! Table and invariants: see `store`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use components::{BackupContext, Component};
-use repository::{Control, LockKind, LockOwner, Repository};
+use repository::{Control, Lock, LockKind, LockOwner, Repository};
 
+use super::compaction::{Compaction, Limits};
 use super::stages::{self, StageSink, Stages};
 use super::undo;
 use super::vault_view::VaultView;
 use super::{BackupTask, locks};
 use crate::clock::now_ms;
 use crate::store::sealed::Found;
+use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, EntryComponent, FORMAT_VERSION, RunningRecord, Store, failure, layout};
 use crate::{Error, ErrorKind, Result};
 
@@ -145,11 +148,18 @@ impl<'a> Attempt<'a> {
 
         let parts = self.back_up_components(&repository, &mut view, control, stages)?;
         stages.begin(stages::BACKUP_CLEANUP);
-        let group = view.group(&repository)?;
+        // Read once more, so that what was written is known to be readable.
+        let index = load_index(&repository, &|_| true)?;
+        let (group, unsound) = (view.group(&repository, &index)?, view.is_unsound(&index));
+        drop(index);
         let groups = view.groups_of(&parts.used, &self.record.run, &group)?;
         if !group.is_empty() {
             self.group_written = true;
             store.create_group(&self.record.run, &group)?;
+            // What dead attempts left and this one does not use.
+            if group.packs.keys().any(|pack| !parts.used.contains(pack)) {
+                store.mark_waste(&self.record.vault)?;
+            }
         }
         view.confirm(&repository, &parts.used)?;
         let entry = self.entry(parts, groups, control)?;
@@ -159,7 +169,17 @@ impl<'a> Attempt<'a> {
         control.check().map_err(|e| failure::engine("the backup was not completed", e))?;
         self.committing = true;
         store.commit(&entry, &bytes)?;
+        self.compact(&repository, &lock, unsound, control);
         Ok(entry)
+    }
+
+    /// The backup is complete, whatever becomes of this.
+    fn compact(&self, repository: &Repository, lock: &Lock, unsound: bool, control: &Arc<Control>) {
+        let (store, record, limits) = (self.store, &self.record, Limits::default());
+        let compaction = Compaction { store, repository, record, lock, control, limits };
+        if let Err(error) = compaction.run(unsound) {
+            tracing::warn!(job = %self.task.job_id, %error, "the vault could not be compacted; a later backup tries again");
+        }
     }
 
     fn back_up_components(

@@ -12,6 +12,7 @@
 
 mod backup;
 mod check;
+mod compaction;
 mod entry_files;
 mod locks;
 mod restore;

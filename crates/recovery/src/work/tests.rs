@@ -1,9 +1,11 @@
 //! Backups, restores, deletion and damage, with the real engine and real directories.
 
 mod backups;
+mod compaction;
 mod damage;
 mod deletion;
 mod faults;
 mod interleaving;
+mod model;
 mod restores;
 mod support;

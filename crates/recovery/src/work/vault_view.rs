@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use repository::{Id, Index, Repository};
 
+use super::compaction::files_that_speak_of;
 use crate::store::groups::{FoundGroup, Group};
 use crate::store::vaults::load_index;
 use crate::store::{Store, failure};
@@ -26,6 +27,8 @@ pub(super) struct VaultView {
     living: Vec<(String, Group)>,
     /// Index files in groups of entries and deletions.
     bound_indexes: HashSet<Id>,
+    /// A group that an entry names cannot be read, or a pack that it lists is not there as it should be.
+    is_unsound: bool,
 }
 
 impl VaultView {
@@ -45,10 +48,10 @@ impl VaultView {
             .flat_map(|(_, record)| &record.groups)
             .filter(|id| !living_ids.contains(id))
             .collect();
+        let living_count = living_ids.len();
         let living = read_groups(store, living_ids)?;
         let doomed = read_groups(store, doomed_ids)?;
-        let what = "cannot list the packs of the vault";
-        let listing = repository.list_packs().map_err(|e| failure::engine(what, e))?;
+        let listing = list_packs(repository)?;
 
         let living_packs: HashMap<Id, u64> =
             living.iter().flat_map(|(_, group)| group.packs.iter().map(|(id, size)| (*id, *size))).collect();
@@ -56,6 +59,8 @@ impl VaultView {
             doomed.iter().flat_map(|(_, group)| group.packs.keys().copied()).collect();
         let bound_indexes =
             living.iter().chain(&doomed).flat_map(|(_, g)| g.indexes.keys().copied()).collect();
+        let is_unsound = living.len() < living_count
+            || living_packs.iter().any(|(id, size)| listing.get(id) != Some(size));
         let (mut usable, mut free) = (HashMap::new(), HashMap::new());
         for (id, size) in listing {
             match living_packs.get(&id) {
@@ -69,7 +74,7 @@ impl VaultView {
                 }
             }
         }
-        Ok(VaultView { vault: vault.to_owned(), usable, free, living, bound_indexes })
+        Ok(VaultView { vault: vault.to_owned(), usable, free, living, bound_indexes, is_unsound })
     }
 
     /// The index of what may be used. Packs whose listed size is not the one that the index reckons are left out.
@@ -90,10 +95,21 @@ impl VaultView {
         self.free.extend(packs.iter().copied());
     }
 
-    /// The group of the new backup: what it wrote, and what belongs to no group. Reads the index once more, so that
-    /// what was written is known to be readable.
-    pub fn group(&self, repository: &Repository) -> Result<Group> {
-        let index = load_index(repository, &|_| true)?;
+    /// Whether groups that entries name list files that are not there, or index files that speak of packs which nobody
+    /// keeps: something is damaged, or another program worked in the vault, or a compaction died.
+    pub fn is_unsound(&self, index: &Index) -> bool {
+        let kept: HashSet<&Id> = self.living.iter().flat_map(|(_, group)| group.packs.keys()).collect();
+        let is_kept = |pack: &Id| kept.contains(pack) || self.free.contains_key(pack);
+        let good = files_that_speak_of(index, &is_kept);
+        let mut files = self.living.iter().flat_map(|(_, group)| group.indexes.keys());
+        self.is_unsound || !files.all(|id| good.contains(id))
+    }
+
+    /// The group of the new backup: what it wrote, and what belongs to no group. `index` was read after that.
+    ///
+    /// An index file that speaks of a pack which came only after this view, or of one that is about to go, is left to
+    /// a later backup: a group has to list all packs of its index files, so that none of these goes too early.
+    pub fn group(&self, repository: &Repository, index: &Index) -> Result<Group> {
         let living: HashMap<Id, u64> = self
             .living
             .iter()
@@ -101,8 +117,22 @@ impl VaultView {
             .collect();
         let mut group = Group { vault: self.vault.clone(), ..Group::default() };
         group.packs.extend(self.free.iter().map(|(id, size)| (*id, *size)));
+        let mut listing = None;
         for (id, packs) in index.files().filter(|(id, _)| !self.bound_indexes.contains(id)) {
             let packs: Vec<Id> = packs.collect();
+            let mut unknown = packs
+                .iter()
+                .filter(|pack| !living.contains_key(pack) && !self.free.contains_key(pack))
+                .peekable();
+            if unknown.peek().is_some() {
+                let listing = match &mut listing {
+                    Some(listing) => listing,
+                    none => none.insert(list_packs(repository)?),
+                };
+                if unknown.any(|pack| listing.contains_key(pack)) {
+                    continue;
+                }
+            }
             // A living pack that the index file speaks of is listed too: the file must not go before it.
             let shared = packs.iter().filter_map(|pack| Some((*pack, *living.get(pack)?)));
             group.packs.extend(shared);
@@ -136,8 +166,7 @@ impl VaultView {
 
     /// Lists all packs once more: every one in `used` must be there, at its size.
     pub fn confirm(&self, repository: &Repository, used: &HashSet<Id>) -> Result<()> {
-        let listing =
-            repository.list_packs().map_err(|e| failure::engine("cannot list the packs of the vault", e))?;
+        let listing = list_packs(repository)?;
         for pack in used {
             let (there, expected) = (listing.get(pack), self.usable.get(pack));
             if there.is_none() || there != expected {
@@ -150,6 +179,10 @@ impl VaultView {
         }
         Ok(())
     }
+}
+
+fn list_packs(repository: &Repository) -> Result<HashMap<Id, u64>> {
+    repository.list_packs().map_err(|e| failure::engine("cannot list the packs of the vault", e))
 }
 
 /// Damaged and missing groups are left out: their packs count as being in no group.

@@ -12,7 +12,7 @@ use super::support::*;
 use crate::store::Store;
 
 /// Runs `trial` for n = 1, 2, … until it tells that the fault did not fire, on several threads; returns the count.
-fn for_every_call(trial: impl Fn(u64) -> bool + Sync) -> u64 {
+pub(super) fn for_every_call(trial: impl Fn(u64) -> bool + Sync) -> u64 {
     let (next, last) = (AtomicU64::new(1), AtomicU64::new(u64::MAX));
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -33,7 +33,7 @@ fn for_every_call(trial: impl Fn(u64) -> bool + Sync) -> u64 {
 }
 
 /// A fault that is no death strikes at calls that change the store alone.
-fn faulty(world: &World, n: u64, fault: Fault) -> (Store, FaultPlan) {
+pub(super) fn faulty(world: &World, n: u64, fault: Fault) -> (Store, FaultPlan) {
     let deadly = matches!(fault, Fault::DieBefore | Fault::DieAfter);
     let plan = FaultPlan::new(n, fault);
     let plan = if deadly { plan } else { plan.writes_only() };
@@ -42,7 +42,7 @@ fn faulty(world: &World, n: u64, fault: Fault) -> (Store, FaultPlan) {
 }
 
 /// As a fresh server sees the store.
-fn fresh(world: &World) -> World {
+pub(super) fn fresh(world: &World) -> World {
     let store = Store::open(directory(&world.dir.path().join("store"))).unwrap();
     World { dir: tempfile::tempdir().unwrap(), store }
 }

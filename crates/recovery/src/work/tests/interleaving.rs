@@ -1,6 +1,7 @@
-//! A backup and a deletion with reclaim, interleaved at every kind of instant: one runs up to its mth storage call, the
-//! other up to its nth, then the first goes on to its end, and then the other. The reclaimer is made blind to restic's
-//! locks and to strange snapshots, so that the order of its looks alone has to keep what is needed.
+//! Two works interleaved at every kind of instant: one runs up to its mth storage call, the other up to its nth, then the
+//! first goes on to its end, and then the other. A backup and a deletion with reclaim; the same with a backup that
+//! compacts; and that beside a backup of another server. The reclaimer is made blind to restic's locks and to strange
+//! snapshots, so that the order of its looks alone has to keep what is needed.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,7 +13,9 @@ use repository::{CheckRequest, Control};
 use storage::{Entry, Shared, Storage, Version};
 
 use super::support::*;
+use crate::Result;
 use crate::store::Store;
+use crate::work::BackupTask;
 
 /// Where one of the two works stands.
 #[derive(Default)]
@@ -121,82 +124,121 @@ fn gated(world: &World, at: u64, hidden: &'static [&'static str]) -> (Store, Arc
     (world.store.with_storage(Arc::new(storage)), gate)
 }
 
-/// `deleted_before`: whether the doomed backup has left the catalogue already when the two begin.
-fn trial(backup_at: u64, reclaim_at: u64, backup_first: bool, deleted_before: bool) -> (u64, u64) {
+type Work<'a> = (&'a (dyn Fn() -> Result<()> + Sync), &'a Gate);
+
+/// Runs both works, each up to its gate, then the first and then the second to its end.
+fn interleave(what: &str, first: Work<'_>, second: Work<'_>) {
+    std::thread::scope(|scope| {
+        let start = |(run, gate): Work<'_>| {
+            let outcome = run();
+            gate.reach();
+            outcome
+        };
+        let one = scope.spawn(move || start(first));
+        first.1.wait_until_reached();
+        let two = scope.spawn(move || start(second));
+        second.1.wait_until_reached();
+        first.1.open();
+        one.join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
+        second.1.open();
+        two.join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
+    });
+}
+
+/// What goes on when the two begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Case {
+    /// A backup is deleted beside the new one.
+    Deletion,
+    /// A backup has been deleted; its space is reclaimed beside the new one.
+    Reclaim,
+    /// The new backup compacts what an earlier deletion left; another backup is deleted beside it.
+    Compaction,
+    /// The same, beside a backup of another server.
+    SecondServer,
+}
+
+fn trial(first_at: u64, second_at: u64, backup_first: bool, case: Case) -> (u64, u64) {
     let world = World::new();
+    let compacts = matches!(case, Case::Compaction | Case::SecondServer);
+    if compacts {
+        world.write("big.bin", &noise(5, 300_000));
+        world.back_up("first").unwrap();
+        std::fs::remove_file(world.content().join("big.bin")).unwrap();
+    }
     world.back_up("old").unwrap();
     world.write("shared.bin", &noise(7, 40_000));
     world.back_up("doomed").unwrap();
     std::fs::remove_file(world.content().join("a.txt")).unwrap();
-    if deleted_before {
+    if compacts {
+        world.store.delete_backup("first").unwrap();
+        world.reclaim_now();
+        assert_eq!(world.keys("waste/").len(), 1);
+    }
+    if case == Case::Reclaim {
         world.store.delete_backup("doomed").unwrap();
     }
-    let (backup_store, backup_gate) = gated(&world, backup_at, &[]);
-    let (reclaim_store, reclaim_gate) = gated(&world, reclaim_at, &["/locks/", "/snapshots/"]);
-    let backup = || {
-        let outcome = back_up(&backup_store, &world.task("new"));
-        backup_gate.reach();
-        outcome
-    };
-    let reclaim = || {
-        let outcome = reclaim_store
+    let hidden: &[&str] = if case == Case::SecondServer { &[] } else { &["/locks/", "/snapshots/"] };
+    let (backup_store, backup_gate) = gated(&world, first_at, &[]);
+    let (other_store, other_gate) = gated(&world, second_at, hidden);
+    let backup = || back_up(&backup_store, &world.task("new")).map(drop);
+    let other = || match case {
+        Case::SecondServer => {
+            let task = BackupTask { server_id: "other/2".to_owned(), ..world.task("new too") };
+            back_up(&other_store, &task).map(drop)
+        }
+        _ => other_store
             .delete_backup("doomed")
-            .and_then(|()| reclaim_store.reclaim(SERVER, Duration::ZERO, &Control::new()));
-        reclaim_gate.reach();
-        outcome
+            .and_then(|()| other_store.reclaim(SERVER, Duration::ZERO, &Control::new()))
+            .map(drop),
     };
-    let (first_gate, second_gate) =
-        if backup_first { (&backup_gate, &reclaim_gate) } else { (&reclaim_gate, &backup_gate) };
-    let what = format!(
-        "backup at {backup_at}, reclaim at {reclaim_at}, backup first: {backup_first}, {deleted_before}"
-    );
-    std::thread::scope(|scope| {
-        let (mut backups, mut reclaims) = (None, None);
-        for is_backup in [backup_first, !backup_first] {
-            if is_backup {
-                backups = Some(scope.spawn(backup));
-                backup_gate.wait_until_reached();
-            } else {
-                reclaims = Some(scope.spawn(reclaim));
-                reclaim_gate.wait_until_reached();
-            }
-        }
-        first_gate.open();
-        if backup_first {
-            backups.take().unwrap().join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
-        } else {
-            reclaims.take().unwrap().join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
-        }
-        second_gate.open();
-        if let Some(handle) = backups {
-            handle.join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
-        }
-        if let Some(handle) = reclaims {
-            handle.join().unwrap().unwrap_or_else(|e| panic!("{what}: {e}"));
-        }
-    });
-    for name in ["old", "new"] {
+    let what = format!("backup at {first_at}, other at {second_at}, backup first: {backup_first}, {case:?}");
+    let (one, two): (Work<'_>, Work<'_>) = ((&backup, &*backup_gate), (&other, &*other_gate));
+    match backup_first {
+        true => interleave(&what, one, two),
+        false => interleave(&what, two, one),
+    }
+    let mut expected = vec!["old", "new"];
+    if case == Case::SecondServer {
+        expected = vec!["old", "doomed", "new", "new too"];
+    }
+    for name in &expected {
         assert_eq!(world.verify(name).findings, [], "{what}: '{name}'");
     }
-    assert_eq!(world.names(), ["old", "new"]);
+    let mut names = world.names();
+    names.sort();
+    let mut sorted = expected.clone();
+    sorted.sort();
+    assert_eq!(names, sorted, "{what}");
     assert_eq!(world.reclaim_now().waiting, [""; 0], "{what}");
-    assert_eq!(world.verify("new").findings, [], "{what}");
+    if compacts {
+        // What the two kept each other from is done by the next job.
+        world.back_up("last").unwrap();
+        assert_eq!(world.reclaim_now().waiting, [""; 0], "{what}");
+        let packs = world.store.storage().list_all("vaults/").unwrap();
+        let packs = packs.iter().filter(|entry| entry.key.contains("/data/"));
+        let bytes: u64 = packs.map(|entry| entry.size).sum();
+        assert!(bytes < 290_000, "{what}: {bytes} bytes are left");
+    }
+    for name in &expected {
+        assert_eq!(world.verify(name).findings, [], "{what}: '{name}'");
+    }
     let entry = world.store.backup("new").unwrap().unwrap();
     let vault = world.store.open_vault(&entry, &passcode(PASSCODE)).unwrap();
     let report = repository::check(&vault, CheckRequest { read_data: true }, &Control::new()).unwrap();
     assert_eq!((report.findings, report.notes), (vec![], vec![]), "{what}");
-    (backup_gate.calls.load(Ordering::SeqCst), reclaim_gate.calls.load(Ordering::SeqCst))
+    (backup_gate.calls.load(Ordering::SeqCst), other_gate.calls.load(Ordering::SeqCst))
 }
 
-fn trials(deleted_before: bool) {
-    let (backup_calls, reclaim_calls) = trial(u64::MAX, u64::MAX, true, deleted_before);
+fn trials(case: Case) {
+    let (backup_calls, other_calls) = trial(u64::MAX, u64::MAX, true, case);
     let pairs: Vec<(u64, u64)> = (1..=backup_calls)
         .step_by(5)
-        .flat_map(|b| (1..=reclaim_calls).step_by(5).map(move |r| (b, r)))
+        .flat_map(|b| (1..=other_calls).step_by(5).map(move |r| (b, r)))
         .map(|(b, r)| (b + rand::random_range(0..5), r + rand::random_range(0..5)))
         .collect();
     println!(
-        "{backup_calls} calls in a backup, {reclaim_calls} in a deletion: {} pairs, both ways",
+        "{backup_calls} calls in a backup, {other_calls} in the other: {} pairs, both ways",
         pairs.len()
     );
     let next = AtomicU64::new(0);
@@ -204,8 +246,8 @@ fn trials(deleted_before: bool) {
         for _ in 0..8 {
             scope.spawn(|| {
                 while let Some((b, r)) = pairs.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
-                    trial(*b, *r, true, deleted_before);
-                    trial(*b, *r, false, deleted_before);
+                    trial(*b, *r, true, case);
+                    trial(*b, *r, false, case);
                 }
             });
         }
@@ -214,10 +256,123 @@ fn trials(deleted_before: bool) {
 
 #[test]
 fn a_backup_beside_a_deletion_is_whole_wherever_the_two_meet() {
-    trials(false);
+    trials(Case::Deletion);
 }
 
 #[test]
 fn a_backup_beside_a_reclaim_is_whole_wherever_the_two_meet() {
-    trials(true);
+    trials(Case::Reclaim);
+}
+
+#[test]
+fn a_compaction_beside_a_deletion_keeps_what_is_needed_wherever_the_two_meet() {
+    trials(Case::Compaction);
+}
+
+#[test]
+fn a_compaction_beside_a_backup_of_another_server_keeps_what_is_needed_wherever_the_two_meet() {
+    trials(Case::SecondServer);
+}
+
+/// A backup of another server comes and dies, before its group is written, at each instant of a backup. What it left
+/// must then not be lost with that backup, once its own job was taken up again.
+fn dies_beside(at: u64) -> bool {
+    let world = World::new();
+    world.back_up("old").unwrap();
+    world.write("first.bin", &noise(8, 40_000));
+    let (store, gate) = gated(&world, at, &[]);
+    std::thread::scope(|scope| {
+        let backup = scope.spawn(|| {
+            let outcome = back_up(&store, &world.task("first"));
+            gate.reach();
+            outcome
+        });
+        gate.wait_until_reached();
+        world.write("new.bin", &noise(7, 40_000));
+        let dead =
+            Arc::new(DiesAt { inner: world.store.storage().clone(), prefix: "groups/", dead: false.into() });
+        let task = BackupTask { server_id: "other/2".to_owned(), ..world.task("second") };
+        back_up(&world.store.with_storage(dead), &task).unwrap_err();
+        gate.open();
+        backup.join().unwrap().unwrap();
+        back_up(&world.store, &task).unwrap();
+    });
+    world.store.delete_backup("first").unwrap();
+    world.reclaim_now();
+    for name in ["old", "second"] {
+        assert_eq!(world.verify(name).findings, [], "call {at}: '{name}'");
+    }
+    gate.calls.load(Ordering::SeqCst) >= at
+}
+
+#[test]
+fn what_a_dead_backup_left_beside_another_does_not_go_with_that_one() {
+    let next = AtomicU64::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| while dies_beside(next.fetch_add(1, Ordering::SeqCst)) {});
+        }
+    });
+    assert!(next.into_inner() > 30);
+}
+
+/// Dead as soon as something is created below a prefix.
+#[derive(Debug)]
+struct DiesAt {
+    inner: Shared,
+    prefix: &'static str,
+    dead: std::sync::atomic::AtomicBool,
+}
+
+impl DiesAt {
+    fn alive(&self, key: &str) -> storage::Result<()> {
+        match self.dead.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err(storage::Error::new(storage::ErrorKind::Io, "use", key, "here", "it is dead")),
+        }
+    }
+}
+
+impl Storage for DiesAt {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn get(&self, key: &str, size_max: u64) -> storage::Result<Vec<u8>> {
+        self.alive(key)?;
+        self.inner.get(key, size_max)
+    }
+    fn get_versioned(&self, key: &str, size_max: u64) -> storage::Result<(Vec<u8>, Version)> {
+        self.alive(key)?;
+        self.inner.get_versioned(key, size_max)
+    }
+    fn get_range(&self, key: &str, range: Range<u64>) -> storage::Result<Vec<u8>> {
+        self.alive(key)?;
+        self.inner.get_range(key, range)
+    }
+    fn create(&self, key: &str, parts: &[&[u8]]) -> storage::Result<()> {
+        if key.starts_with(self.prefix) {
+            self.dead.store(true, Ordering::SeqCst);
+        }
+        self.alive(key)?;
+        self.inner.create(key, parts)
+    }
+    fn replace(&self, key: &str, body: &[u8], expected: &Version) -> storage::Result<()> {
+        self.alive(key)?;
+        self.inner.replace(key, body, expected)
+    }
+    fn delete(&self, key: &str) -> storage::Result<()> {
+        self.alive(key)?;
+        self.inner.delete(key)
+    }
+    fn head(&self, key: &str) -> storage::Result<Option<Entry>> {
+        self.alive(key)?;
+        self.inner.head(key)
+    }
+    fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> storage::Result<()>) -> storage::Result<()> {
+        self.alive(prefix)?;
+        self.inner.list(prefix, visit)
+    }
+    fn free_space(&self) -> storage::Result<Option<u64>> {
+        self.inner.free_space()
+    }
 }
