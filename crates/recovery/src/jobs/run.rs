@@ -267,6 +267,11 @@ impl Work {
         match error {
             None => Outcome::Cancelled { messages },
             Some(mut error) => {
+                if error.kind == ErrorKind::NoSpace {
+                    // What it had stored was given up, and no grace time applies to that.
+                    let inner = self.inner.clone();
+                    tokio::spawn(async move { inner.reclaim_all().await });
+                }
                 error.details.extend(messages);
                 Outcome::Failed { error, result: json!({}) }
             }

@@ -15,7 +15,7 @@ use super::compaction::{Compaction, Limits};
 use super::stages::{self, StageSink, Stages};
 use super::undo;
 use super::vault_view::VaultView;
-use super::{BackupTask, locks};
+use super::{BackupTask, leftovers, locks};
 use crate::clock::now_ms;
 use crate::store::sealed::Found;
 use crate::store::vaults::load_index;
@@ -320,7 +320,7 @@ impl<'a> Attempt<'a> {
         if error.kind == ErrorKind::LeaseLost {
             return None;
         }
-        match self.remove_traces() {
+        match self.remove_traces(error) {
             Ok(committed) => committed,
             Err(e) => {
                 tracing::warn!(job = %self.task.job_id, error = %e, "a failed backup could not be cleaned up yet");
@@ -329,7 +329,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn remove_traces(&self) -> Result<Option<CatalogueEntry>> {
+    fn remove_traces(&self, error: &Error) -> Result<Option<CatalogueEntry>> {
         // The entry may still land if the answer to its creation was lost; so it is made void first.
         if self.committing
             && let Some(entry) = self.store.revoke(&self.record.run, &self.task.name)?
@@ -344,6 +344,11 @@ impl<'a> Attempt<'a> {
             self.store.storage().delete(&layout::group_key(&self.record.run)).map_err(failure::storage)?;
         }
         self.store.still_running(&self.record)?;
+        if error.kind == ErrorKind::NoSpace
+            && let Some(repository) = &self.repository
+        {
+            leftovers::give_up(self.store, repository, &self.record)?;
+        }
         self.store.storage().delete(&layout::running_key(&self.task.job_id)).map_err(failure::storage)?;
         Ok(None)
     }

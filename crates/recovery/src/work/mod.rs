@@ -14,6 +14,7 @@ mod backup;
 mod check;
 mod compaction;
 mod entry_files;
+mod leftovers;
 mod locks;
 mod restore;
 mod scrub;

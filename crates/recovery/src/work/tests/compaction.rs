@@ -297,3 +297,80 @@ fn packs_that_are_needed_whole_are_not_stored_again() {
     }
     assert_vault_clean(&world, "two");
 }
+
+/// Full as soon as so many bytes of packs were stored; small files still find room.
+#[derive(Debug)]
+struct Small {
+    inner: storage::Shared,
+    left: std::sync::atomic::AtomicI64,
+}
+
+impl storage::Storage for Small {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn get(&self, key: &str, size_max: u64) -> storage::Result<Vec<u8>> {
+        self.inner.get(key, size_max)
+    }
+    fn get_versioned(&self, key: &str, size_max: u64) -> storage::Result<(Vec<u8>, storage::Version)> {
+        self.inner.get_versioned(key, size_max)
+    }
+    fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> storage::Result<Vec<u8>> {
+        self.inner.get_range(key, range)
+    }
+    fn create(&self, key: &str, parts: &[&[u8]]) -> storage::Result<()> {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        let order = std::sync::atomic::Ordering::SeqCst;
+        if key.contains("/data/") && self.left.fetch_sub(size as i64, order) < size as i64 {
+            let kind = storage::ErrorKind::NoSpace;
+            return Err(storage::Error::new(kind, "create", key, "here", "no space left"));
+        }
+        self.inner.create(key, parts)
+    }
+    fn replace(&self, key: &str, body: &[u8], expected: &storage::Version) -> storage::Result<()> {
+        self.inner.replace(key, body, expected)
+    }
+    fn delete(&self, key: &str) -> storage::Result<()> {
+        self.inner.delete(key)
+    }
+    fn head(&self, key: &str) -> storage::Result<Option<storage::Entry>> {
+        self.inner.head(key)
+    }
+    fn list(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(storage::Entry) -> storage::Result<()>,
+    ) -> storage::Result<()> {
+        self.inner.list(prefix, visit)
+    }
+    fn free_space(&self) -> storage::Result<Option<u64>> {
+        self.inner.free_space()
+    }
+}
+
+#[test]
+fn what_a_backup_stored_that_found_no_room_for_the_rest_is_given_back_at_once() {
+    let world = World::new();
+    world.back_up("one").unwrap();
+    let before = pack_bytes(&world);
+    for number in 0..3 {
+        world.write(&format!("big{number}.bin"), &noise(40 + number, 17 << 20));
+    }
+    let small = Small { inner: world.store.storage().clone(), left: (40 << 20).into() };
+    let store = world.store.with_storage(std::sync::Arc::new(small));
+    let error = back_up(&store, &world.task("two")).unwrap_err();
+    assert_eq!(error.kind, crate::ErrorKind::NoSpace, "{error}");
+    assert!(pack_bytes(&world) > before + (16 << 20), "nothing had been stored");
+    assert_eq!((world.names(), world.keys("running/").len()), (vec!["one".to_owned()], 0));
+
+    let grace = Duration::from_secs(3600);
+    let report = world.store.reclaim(SERVER, grace, &Control::new()).unwrap();
+    assert!(report.bytes > 16 << 20, "{report:?}");
+    assert_eq!(pack_bytes(&world), before);
+    assert!(world.keys("deleted/").is_empty());
+    assert_eq!(world.keys("groups/").len(), 1);
+    world.assert_verifies("one");
+    assert_vault_clean(&world, "one");
+    world.back_up("two").unwrap();
+    world.assert_verifies("two");
+}

@@ -214,7 +214,7 @@ fn two_servers_that_claim_at_once_leave_one_owner() {
 }
 
 #[test]
-fn an_index_file_that_speaks_of_a_needed_pack_stays_with_all_its_packs() {
+fn an_index_file_that_alone_speaks_of_a_needed_pack_stays_with_all_its_packs() {
     let world = World::new();
     world.back_up("one").unwrap();
     let two = world.back_up("two").unwrap();
@@ -233,11 +233,16 @@ fn an_index_file_that_speaks_of_a_needed_pack_stays_with_all_its_packs() {
     let (gone, gone_key) = put("data/XX/ID", 8);
     let (index, index_key) = put("index/ID", 9);
     let (lone, lone_key) = put("index/ID", 10);
-    // One of its packs is needed by the living backup.
-    let needed = match world.store.group(&two.groups[0]).unwrap() {
-        crate::store::groups::FoundGroup::Good(group) => group.packs.into_iter().next().unwrap(),
+    // One of its packs is needed by the living backup, and the backup's own index file is lost.
+    let living = match world.store.group(&two.groups[0]).unwrap() {
+        crate::store::groups::FoundGroup::Good(group) => group,
         _ => panic!("no group"),
     };
+    let needed = living.packs.into_iter().next().unwrap();
+    let (own, _) = living.indexes.into_iter().find(|(_, packs)| packs.contains(&needed.0)).unwrap();
+    let own = world.file(&format!("vaults/{vault}/index/{own}"));
+    let away = world.dir.path().join("own index");
+    fs::rename(&own, &away).unwrap();
     let group = Group {
         vault: vault.clone(),
         packs: [needed, (dead, 50), (gone, 50)].into(),
@@ -252,6 +257,11 @@ fn an_index_file_that_speaks_of_a_needed_pack_stays_with_all_its_packs() {
     let keys = world.keys("vaults/");
     assert!(keys.contains(&dead_key) && keys.contains(&index_key));
     assert!(!keys.contains(&gone_key) && !keys.contains(&lone_key));
+    fs::rename(&away, &own).unwrap();
+    assert_eq!(world.reclaim_now().waiting, [""; 0]);
+    let keys = world.keys("vaults/");
+    assert!(!keys.contains(&dead_key) && !keys.contains(&index_key));
+    world.assert_verifies("two");
 
     world.store.delete_backup("one").unwrap();
     world.store.delete_backup("two").unwrap();
