@@ -191,7 +191,7 @@ impl CatalogueEntry {
         Ok((self, bytes))
     }
 
-    fn from_file(file: EntryFile) -> std::result::Result<(CatalogueEntry, Changes), String> {
+    pub(super) fn from_file(file: EntryFile) -> std::result::Result<(CatalogueEntry, Changes), String> {
         let mut entry: CatalogueEntry = serde_json::from_str(file.entry.get())
             .map_err(|e| format!("it is not an entry of the expected form: {e}"))?;
         let changes = file.changes.unwrap_or_default();

@@ -28,6 +28,7 @@
 //!   entry counts only if its MAC matches.
 
 mod catalogue;
+mod copy;
 pub(crate) mod deletion;
 pub(crate) mod failure;
 pub(crate) mod groups;

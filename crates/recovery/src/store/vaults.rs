@@ -355,7 +355,7 @@ impl Store {
 }
 
 /// The intact files of the two sets: a config that the catalogue knows if possible, and all intact keys.
-fn best_of(originals: &SmallFiles, copies: &SmallFiles, known: &[String]) -> Option<SmallFiles> {
+pub(crate) fn best_of(originals: &SmallFiles, copies: &SmallFiles, known: &[String]) -> Option<SmallFiles> {
     let is_known = |files: &&SmallFiles| files.config_digest().is_some_and(|digest| known.contains(&digest));
     let config = [originals, copies].into_iter().find(is_known).and_then(|files| files.0.get(CONFIG));
     let config = config.or_else(|| copies.0.get(CONFIG)).or_else(|| originals.0.get(CONFIG))?;

@@ -8,6 +8,7 @@
 //!   run again it returns the entry if it had got that far, else it starts anew and reuses the packs it had stored;
 //! * a **restore** changes nothing before all components are staged; then each is swapped under its own journal, and
 //!   [`recover_restore`] finishes or undoes what a kill left;
+//! * a **replication** copies whole backups, each with its entry last; run again it goes on;
 //! * **verification** and **scrub** change nothing.
 
 mod backup;
@@ -16,6 +17,7 @@ mod compaction;
 mod entry_files;
 mod leftovers;
 mod locks;
+mod replicate;
 mod restore;
 mod scrub;
 mod stages;
@@ -33,6 +35,7 @@ use repository::{Compression, Cost, Passcode, Warning};
 pub use backup::run_backup;
 pub use check::verify_backup;
 pub use locks::clear_after_restore;
+pub use replicate::{Replicated, replicate};
 pub use restore::{check_restore, recover_restore, run_restore};
 pub use scrub::scrub;
 pub use stages::StageSink;

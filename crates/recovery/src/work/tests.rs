@@ -7,5 +7,6 @@ mod deletion;
 mod faults;
 mod interleaving;
 mod model;
+mod replicate;
 mod restores;
 mod support;

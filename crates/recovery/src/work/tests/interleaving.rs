@@ -232,10 +232,12 @@ fn trial(first_at: u64, second_at: u64, backup_first: bool, case: Case) -> (u64,
 
 fn trials(case: Case) {
     let (backup_calls, other_calls) = trial(u64::MAX, u64::MAX, true, case);
+    // A trial with a compaction takes several backups.
+    let step = if matches!(case, Case::Compaction | Case::SecondServer) { 14 } else { 5 };
     let pairs: Vec<(u64, u64)> = (1..=backup_calls)
-        .step_by(5)
-        .flat_map(|b| (1..=other_calls).step_by(5).map(move |r| (b, r)))
-        .map(|(b, r)| (b + rand::random_range(0..5), r + rand::random_range(0..5)))
+        .step_by(step)
+        .flat_map(|b| (1..=other_calls).step_by(step).map(move |r| (b, r)))
+        .map(|(b, r)| (b + rand::random_range(0..step as u64), r + rand::random_range(0..step as u64)))
         .collect();
     println!(
         "{backup_calls} calls in a backup, {other_calls} in the other: {} pairs, both ways",

@@ -1,6 +1,7 @@
-//! `strongroom rescue`: lists, verifies and restores backups with nothing but a store and a passcode. No server, no
+//! `strongroom rescue`: lists, verifies, copies and restores backups with nothing but a store and a passcode. No server, no
 //! state, no configuration: this is what is left after everything else is gone.
 
+mod replicate;
 mod restore;
 mod verify;
 
@@ -53,6 +54,8 @@ enum Verb {
     Backups,
     /// Look for damage, and name each damaged file
     Verify(verify::Arguments),
+    /// Copy the store to another place (needs no passcode)
+    Replicate(replicate::Arguments),
     /// Restore a backup into a directory
     Restore(restore::Arguments),
 }
@@ -63,6 +66,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
     match &arguments.verb {
         Verb::Backups => backups(place),
         Verb::Verify(arguments) => verify::run(place, arguments),
+        Verb::Replicate(arguments) => replicate::run(place, arguments),
         Verb::Restore(arguments) => restore::run(place, arguments),
     }
 }
