@@ -20,7 +20,7 @@ use crate::index::{BLOBS_PER_FILE_MAX, BlobText, IndexText, PackText};
 use crate::pack::{BlobKind, PackBuilder, StoredPack};
 use crate::repository::{BLOB_BYTES_MAX, Opener};
 use crate::seal::SealKey;
-use crate::{Control, Error, ErrorKind, Id, Repository, Result, lock_mutex};
+use crate::{Control, Error, ErrorKind, Id, Repository, Result, hash, lock_mutex};
 
 /// A pack is closed at this size, restic's default.
 const PACK_BYTES: usize = 16 << 20;
@@ -32,6 +32,10 @@ const QUEUE: usize = 0;
 /// An index file is written at least so often, so that little is lost with a killed run.
 const INDEX_EVERY: Duration = Duration::from_secs(10 * 60);
 const DATA_PACKS: usize = 2;
+/// A large chunk is compressed unless all of so many samples of it prove to be noise.
+const SAMPLES: usize = 4;
+const SAMPLE_BYTES: usize = 8 << 10;
+const SAMPLE_LEVEL: i32 = 1;
 
 /// What one run stored.
 #[derive(Clone, Debug, Default)]
@@ -232,6 +236,16 @@ impl<'a> Plain<'a> {
         Self { bytes, id: Id::of(bytes), fingerprint }
     }
 
+    /// Two of them, which are hashed side by side.
+    pub(crate) fn pair(a: &'a [u8], b: &'a [u8]) -> [Self; 2] {
+        let fingerprints = [XxHash3_64::oneshot(a), XxHash3_64::oneshot(b)];
+        let (id_a, id_b) = hash::pair(a, b);
+        [
+            Self { bytes: a, id: id_a, fingerprint: fingerprints[0] },
+            Self { bytes: b, id: id_b, fingerprint: fingerprints[1] },
+        ]
+    }
+
     /// The same for whoever knows the id already.
     pub(crate) fn of_id(id: Id, bytes: &'a [u8]) -> Self {
         Self { bytes, id, fingerprint: XxHash3_64::oneshot(bytes) }
@@ -273,7 +287,7 @@ impl Sealer {
         }
         let compress = wanted && !bytes.is_empty() && writer.repository.version() >= 2;
         let mut uncompressed = None;
-        if compress {
+        if compress && !(kind == BlobKind::Data && self.is_noise(bytes)) {
             let level = self.compression.level(writer.keeps_waiting());
             self.zstd
                 .compress(bytes, level, &mut self.frame)
@@ -284,7 +298,6 @@ impl Sealer {
             }
         }
         let payload = if uncompressed.is_some() { &self.frame[..] } else { bytes };
-        self.sealed.clear();
         let key = writer.repository.key();
         key.seal_into(payload, &mut self.sealed);
         if self.verify {
@@ -297,6 +310,17 @@ impl Sealer {
         }
         writer.add(kind, id, &self.sealed, uncompressed)?;
         Ok(self.sealed.len() as u64)
+    }
+
+    /// Does a large chunk look as if nothing could be gained by compressing it? A few samples tell.
+    fn is_noise(&mut self, bytes: &[u8]) -> bool {
+        let step = bytes.len() / SAMPLES;
+        step >= 4 * SAMPLE_BYTES
+            && (0..SAMPLES).all(|i| {
+                let sample = &bytes[i * step..][..SAMPLE_BYTES];
+                let done = self.zstd.compress(sample, SAMPLE_LEVEL, &mut self.frame);
+                done.is_ok() && self.frame.len() >= sample.len()
+            })
     }
 
     /// Compilers, compressors and memory have been wrong before: what was sealed is read as a restore would read it.

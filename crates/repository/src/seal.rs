@@ -62,11 +62,13 @@ impl SealKey {
         tag.into()
     }
 
-    fn keystream(&self, nonce: &[u8; NONCE], data: &mut [u8]) {
-        ctr::Ctr128BE::<Aes256>::new(&Array::from(self.encrypt), &Array::from(*nonce)).apply_keystream(data);
+    /// Encrypts or decrypts `from` into `to`, which is of the same length.
+    fn keystream(&self, nonce: &[u8; NONCE], from: &[u8], to: &mut [u8]) {
+        ctr::Ctr128BE::<Aes256>::new(&Array::from(self.encrypt), &Array::from(*nonce))
+            .apply_keystream_b2b(from, to);
     }
 
-    /// Appends the sealed form of `plaintext` to `out`.
+    /// Replaces `out` with the sealed form of `plaintext`.
     pub(crate) fn seal_into(&self, plaintext: &[u8], out: &mut Vec<u8>) {
         let mut nonce: [u8; NONCE] = rand::random();
         while nonce == [0; NONCE] {
@@ -76,13 +78,13 @@ impl SealKey {
     }
 
     fn seal_with_nonce(&self, nonce: &[u8; NONCE], plaintext: &[u8], out: &mut Vec<u8>) {
-        out.reserve(plaintext.len() + OVERHEAD);
-        out.extend_from_slice(nonce);
-        let start = out.len();
-        out.extend_from_slice(plaintext);
-        self.keystream(nonce, &mut out[start..]);
-        let tag = self.tag(nonce, &out[start..]);
-        out.extend_from_slice(&tag);
+        // What it held is overwritten, so it need not be cleared first.
+        out.resize(plaintext.len() + OVERHEAD, 0);
+        let (head, rest) = out.split_at_mut(NONCE);
+        let (ciphertext, tag) = rest.split_at_mut(plaintext.len());
+        head.copy_from_slice(nonce);
+        self.keystream(nonce, plaintext, ciphertext);
+        tag.copy_from_slice(&self.tag(nonce, ciphertext));
     }
 
     /// The sealed form of `plaintext`.
@@ -93,18 +95,24 @@ impl SealKey {
     }
 
     /// Replaces `out` with the plaintext of `sealed`; the tag is compared, in constant time, before anything is decrypted.
+    /// `out` is empty if that fails.
     pub(crate) fn open_into(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Unsealable> {
-        out.clear();
-        let rest = sealed.len().checked_sub(OVERHEAD).ok_or(Unsealable)?;
-        let (nonce, body) = sealed.split_at(NONCE);
-        let (ciphertext, tag) = body.split_at(rest);
-        let nonce: &[u8; NONCE] = nonce.try_into().map_err(|_| Unsealable)?;
-        if *nonce == [0; NONCE] || !bool::from(self.tag(nonce, ciphertext).ct_eq(tag)) {
+        let Some((nonce, ciphertext)) = self.authentic(sealed) else {
+            out.clear();
             return Err(Unsealable);
-        }
-        out.extend_from_slice(ciphertext);
-        self.keystream(nonce, out);
+        };
+        // What it held is overwritten, so it need not be cleared first.
+        out.resize(ciphertext.len(), 0);
+        self.keystream(nonce, ciphertext, out);
         Ok(())
+    }
+
+    /// The nonce and the ciphertext, if the tag fits them.
+    fn authentic<'s>(&self, sealed: &'s [u8]) -> Option<(&'s [u8; NONCE], &'s [u8])> {
+        let (nonce, body) = sealed.split_first_chunk::<NONCE>()?;
+        let (ciphertext, tag) = body.split_last_chunk::<TAG>()?;
+        let fits = *nonce != [0; NONCE] && bool::from(self.tag(nonce, ciphertext).ct_eq(tag));
+        fits.then_some((nonce, ciphertext))
     }
 
     /// The plaintext of `sealed`.

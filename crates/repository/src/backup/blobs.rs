@@ -84,7 +84,11 @@ impl<'a> BlobStore<'a> {
 
     /// Stores a blob unless it is known, or new in this very run; returns its id.
     pub(super) fn store(&self, sealer: &mut Sealer, kind: BlobKind, plain: &[u8]) -> Result<Id> {
-        let plain = Plain::new(plain);
+        self.store_plain(sealer, kind, &Plain::new(plain))
+    }
+
+    /// The same for one that is hashed already.
+    pub(super) fn store_plain(&self, sealer: &mut Sealer, kind: BlobKind, plain: &Plain<'_>) -> Result<Id> {
         let id = plain.id;
         if self.is_known(kind, &id)?
             || !lock_mutex(&self.new[usize::from(id.0[31]) % SHARDS]).insert((kind, id))
@@ -94,7 +98,7 @@ impl<'a> BlobStore<'a> {
         count(if kind == BlobKind::Tree { &self.figures.tree_blobs } else { &self.figures.data_blobs });
         self.figures.data_added.fetch_add(plain.bytes.len() as u64, Ordering::Relaxed);
         if !self.request.dry_run {
-            let packed = sealer.store(self.writer, kind, &plain)?;
+            let packed = sealer.store(self.writer, kind, plain)?;
             self.figures.data_added_packed.fetch_add(packed, Ordering::Relaxed);
         }
         Ok(id)

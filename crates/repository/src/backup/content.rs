@@ -18,7 +18,7 @@ use super::blobs::{BlobStore, count};
 use super::directory::{Directory, End};
 use crate::chunk::{CHUNK_MAX, CHUNK_MIN, Chunker};
 use crate::pack::BlobKind;
-use crate::pack_writer::Sealer;
+use crate::pack_writer::{Plain, Sealer};
 use crate::posix::{self, Attributed, Names, show};
 use crate::tree::{Node, NodeKind};
 use crate::{Error, ErrorKind, Id, Result, lock_mutex};
@@ -45,9 +45,11 @@ pub(super) struct FileJob {
     pub(super) slot: usize,
 }
 
-/// A chunk of a large file.
+/// One or two chunks of a large file.
 pub(super) struct ChunkJob {
     data: Vec<u8>,
+    /// Length of the first one.
+    first: usize,
     number: usize,
     file: Arc<LargeFile>,
 }
@@ -109,7 +111,8 @@ pub(super) fn run_chunk_worker(
         if blobs.writer.has_failed() {
             continue;
         }
-        if let Err(error) = store_chunk(blobs, &mut sealer, &job.file, job.number, &job.data) {
+        let chunks = job.data.split_at(job.first);
+        if let Err(error) = store_chunks(blobs, &mut sealer, &job.file, job.number, chunks) {
             blobs.writer.fail(error);
         }
         spare.give_back(job.data);
@@ -117,17 +120,21 @@ pub(super) fn run_chunk_worker(
     Ok(())
 }
 
-fn store_chunk(
+/// Stores a chunk and, unless it is empty, the next one.
+fn store_chunks(
     blobs: &BlobStore<'_>,
     sealer: &mut Sealer,
     file: &Arc<LargeFile>,
     number: usize,
-    data: &[u8],
+    chunks: (&[u8], &[u8]),
 ) -> Result<()> {
-    let id = blobs.store(sealer, BlobKind::Data, data)?;
-    file.set(number, id);
-    blobs.control.progress.bytes(data.len() as u64);
-    file.release(&mut End { blobs, sealer })
+    let chunks = Plain::pair(chunks.0, chunks.1);
+    for (i, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| !chunk.bytes.is_empty()) {
+        file.set(number + i, blobs.store_plain(sealer, BlobKind::Data, chunk)?);
+        blobs.control.progress.bytes(chunk.bytes.len() as u64);
+        file.release(&mut End { blobs, sealer: &mut *sealer })?;
+    }
+    Ok(())
 }
 
 /// Reads files until there are no more.
@@ -349,22 +356,25 @@ impl Reader<'_, '_> {
             if length == 0 {
                 return Ok(at);
             }
-            let chunk = rest.start..rest.start + length;
-            file.pending.fetch_add(1, Ordering::AcqRel);
+            // Another one, if it is at hand, is hashed beside it.
+            let behind = rest.start + length..rest.end;
+            let second = self.cut(&self.buffer[behind], read_to < range.end).unwrap_or(0);
+            let (chunks, count) = (rest.start..rest.start + length + second, 1 + usize::from(second > 0));
+            rest.start = chunks.end;
+            at += chunks.len() as u64;
+            file.pending.fetch_add(count, Ordering::AcqRel);
             if self.chunks.is_full() {
-                store_chunk(self.blobs, &mut self.sealer, file, *number, &self.buffer[chunk])
-                    .map_err(Failure::Engine)?;
+                let chunks = self.buffer[chunks].split_at(length);
+                store_chunks(self.blobs, &mut self.sealer, file, *number, chunks).map_err(Failure::Engine)?;
             } else {
-                let data = self.spare.copy(&self.buffer[chunk]);
-                let job = ChunkJob { data, number: *number, file: file.clone() };
+                let data = self.spare.copy(&self.buffer[chunks]);
+                let job = ChunkJob { data, first: length, number: *number, file: file.clone() };
                 if self.chunks.send(job).is_err() {
                     let message = "the threads that store chunks ended early; please report this";
                     return Err(Failure::Engine(Error::new(ErrorKind::Io, message)));
                 }
             }
-            *number += 1;
-            rest.start += length;
-            at += length as u64;
+            *number += count;
         }
     }
 
