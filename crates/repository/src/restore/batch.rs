@@ -19,10 +19,10 @@ use crate::tree::Node;
 use crate::{Error, ErrorKind, Id, Result, lock_mutex, parallel, threads};
 
 /// A batch is run at so many blobs, or files.
-const BLOBS_MAX: usize = 100_000;
-const FILES_MAX: usize = 20_000;
+const BLOBS_MAX: usize = 50_000;
+const FILES_MAX: usize = 10_000;
 /// Each directory of a batch holds a descriptor or two; this much of the limit may go to them.
-const DESCRIPTOR_SHARE: u64 = 4;
+const DESCRIPTOR_SHARE: u64 = 8;
 /// Blobs so near to each other are fetched in one request.
 const GAP_BYTES_MAX: u64 = 64 << 10;
 /// One request is about so long at most.
@@ -142,8 +142,8 @@ impl<'a> Batch<'a> {
         self.context.control.warn(show(path), format!("not restored, its content is damaged: {why}"));
     }
 
-    /// Restores all files of the batch and empties it.
-    pub(super) fn run(&mut self) -> Result<()> {
+    /// Restores all files of the batch.
+    pub(super) fn run(mut self) -> Result<()> {
         let mut wants = std::mem::take(&mut self.wants);
         if !self.reusable.is_empty() {
             wants = self.reuse(wants)?;
@@ -151,7 +151,7 @@ impl<'a> Batch<'a> {
         wants.sort_unstable_by_key(|want| (want.place.pack, want.place.offset));
         let fetches = plan(&wants);
         let next = AtomicUsize::new(0);
-        let this = &*self;
+        let this = &self;
         parallel(threads(), fetches.len(), || {
             let (opener, stored, plain) = (Opener::new()?, Vec::new(), Default::default());
             let mut worker = Worker { batch: this, opener, stored, plain };
@@ -160,11 +160,7 @@ impl<'a> Batch<'a> {
                 worker.fetch(&wants[range.clone()])?;
             }
             Ok(())
-        })?;
-        self.files.clear();
-        self.reusable.clear();
-        self.directories = 0;
-        Ok(())
+        })
     }
 
     /// Copies what lies on this machine already; returns what must be fetched after all.

@@ -2,7 +2,7 @@
 //!
 //! One thread walks the trees, makes directories, links and devices, and gathers files into batches. A batch is
 //! planned by pack: each needed stretch of a pack is fetched once, its blobs are opened, decompressed and hashed,
-//! and only then written. Files whose content lies on this machine already are copied from there, blob by blob, if
+//! and only then written, while the next batch is gathered. Files whose content lies on this machine already are copied from there, blob by blob, if
 //! the hash is right. Hard links and the metadata of directories come last, as everything before would move them.
 //!
 //! A blob that is damaged in all its copies loses the files that need it, or the entries of the directory that it
@@ -26,7 +26,7 @@ use crate::posix::{self, show};
 use crate::repository::Opener;
 use crate::tree::{Node, NodeKind};
 use crate::walk::{directory_of, find, in_directory};
-use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, measure};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, measure, spawn};
 use batch::Batch;
 use target::{make_dir, make_way};
 
@@ -217,35 +217,44 @@ impl Walk<'_> {
         reuse: Option<Arc<OwnedFd>>,
         nodes: Vec<Node>,
     ) -> Result<()> {
-        let mut batch = Batch::new(self.context);
-        let mut path = Vec::new();
-        let mut stack = vec![Level { path_length: 0, dir: target.clone(), reuse, nodes: nodes.into_iter() }];
-        while let Some(level) = stack.last_mut() {
-            path.truncate(level.path_length);
-            let Some(node) = level.nodes.next() else {
-                stack.pop();
-                continue;
-            };
-            self.context.control.check()?;
-            path.push(b'/');
-            path.extend_from_slice(&node.name);
-            let (dir, reuse) = (level.dir.clone(), level.reuse.clone());
-            if let Some(tree) = directory_of(&node, &path)? {
-                let nodes = self.listing(tree, &path)?.into_iter();
-                let reuse = reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
-                let dir =
-                    make_dir(dir.as_fd(), &node.name).map_err(|e| self.context.fail("make", &path, e))?;
-                self.outcome.dirs += 1;
-                batch.count_directory();
-                stack.push(Level { path_length: path.len(), dir: Arc::new(dir), reuse, nodes });
-            } else {
-                self.leaf(&mut batch, dir, reuse, node, &path)?;
+        // One batch is restored while the next is gathered.
+        std::thread::scope(|scope| {
+            let mut batch = Batch::new(self.context);
+            let mut running = None;
+            let mut path = Vec::new();
+            let mut stack =
+                vec![Level { path_length: 0, dir: target.clone(), reuse, nodes: nodes.into_iter() }];
+            while let Some(level) = stack.last_mut() {
+                path.truncate(level.path_length);
+                let Some(node) = level.nodes.next() else {
+                    stack.pop();
+                    continue;
+                };
+                self.context.control.check()?;
+                path.push(b'/');
+                path.extend_from_slice(&node.name);
+                let (dir, reuse) = (level.dir.clone(), level.reuse.clone());
+                if let Some(tree) = directory_of(&node, &path)? {
+                    let nodes = self.listing(tree, &path)?.into_iter();
+                    let reuse =
+                        reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
+                    let dir =
+                        make_dir(dir.as_fd(), &node.name).map_err(|e| self.context.fail("make", &path, e))?;
+                    self.outcome.dirs += 1;
+                    batch.count_directory();
+                    stack.push(Level { path_length: path.len(), dir: Arc::new(dir), reuse, nodes });
+                } else {
+                    self.leaf(&mut batch, dir, reuse, node, &path)?;
+                }
+                if batch.is_full() {
+                    running.take().map_or(Ok(()), join)?;
+                    let full = std::mem::replace(&mut batch, Batch::new(self.context));
+                    running = Some(spawn(scope, || full.run())?);
+                }
             }
-            if batch.is_full() {
-                batch.run()?;
-            }
-        }
-        batch.run()
+            running.map_or(Ok(()), join)?;
+            batch.run()
+        })
     }
 
     /// A directory's entries. One whose listing is damaged is restored empty and named: it must not cost the rest.
