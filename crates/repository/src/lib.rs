@@ -44,6 +44,8 @@ mod restore;
 mod seal;
 mod select;
 mod snapshot;
+#[cfg(feature = "test-support")]
+pub mod synthetic;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -508,3 +508,48 @@ fn what_happens_beside_the_path_makes_no_new_trees_if_the_way_is_timeless() {
     request.timeless_way = false;
     assert_ne!(tree(&request), before);
 }
+
+/// Some program may list a pack in parts, or twice. A prune that writes such index files anew loses no part.
+#[test]
+fn prune_keeps_every_blob_of_a_pack_that_is_listed_in_parts() {
+    use crate::file::{Folder, list, write_json};
+    use crate::index::{BlobText, IndexText, PackText, visit_index_file};
+
+    let place = Place::new();
+    for n in 0..30 {
+        fs::write(place.path(&format!("source/{n}")), noise(n, 20_000)).unwrap();
+    }
+    let repository = place.init();
+    let kept = place.back_up(&repository).snapshot.unwrap();
+    let folder = Folder::Index;
+    for (file, _) in list(repository.storage(), folder).unwrap() {
+        let mut parts = [IndexText::default(), IndexText::default(), IndexText::default()];
+        visit_index_file(&repository, file, &mut |pack| {
+            let middle = pack.blobs.len() / 2;
+            for (part, blobs) in
+                parts.iter_mut().zip([&pack.blobs[..middle], &pack.blobs[middle..], &pack.blobs[..middle]])
+            {
+                let blobs = blobs.iter().map(BlobText::from).collect();
+                part.packs.push(PackText { id: pack.id, blobs });
+            }
+            Ok(())
+        })
+        .unwrap();
+        for part in &parts {
+            write_json(&repository, folder, part).unwrap();
+        }
+        repository.storage().delete(&folder.key(file)).unwrap();
+    }
+    fs::write(place.path("source/more"), noise(99, 200_000)).unwrap();
+    let gone = place.back_up(&repository).snapshot.unwrap();
+    repository.delete_snapshot(gone).unwrap();
+    let owner = LockOwner { hostname: "test".into(), username: String::new() };
+    let report = prune(&repository, &owner, &PruneRequest::default(), &Control::new()).unwrap();
+    assert!(report.packs_removed > 0);
+    assert_eq!(list(repository.storage(), folder).unwrap().len(), 1, "small index files are joined");
+    let report = check(&repository, CheckRequest { read_data: true }, &Control::new()).unwrap();
+    assert_eq!(report.findings, []);
+    fs::remove_file(place.path("source/more")).unwrap();
+    place.restore_to(&repository, kept, "out").unwrap();
+    assert_eq!(fs::read(place.path("source/7")).unwrap(), fs::read(place.path("out/7")).unwrap());
+}

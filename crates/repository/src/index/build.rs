@@ -52,12 +52,19 @@ impl<'a> Builder<'a> {
                     all.append(entries);
                     return Ok(());
                 }
-                State::Memory(all) => {
-                    let parts = Arc::new(Parts::new((self.scratch)()?, self.estimate));
-                    parts.add(all)?;
-                    *state = State::Parts(parts.clone());
-                    parts
-                }
+                State::Memory(all) => match (self.scratch)() {
+                    Ok(pages) => {
+                        let parts = Arc::new(Parts::new(pages, self.estimate));
+                        parts.add(all)?;
+                        *state = State::Parts(parts.clone());
+                        parts
+                    }
+                    // Where no file can be made, all stays in memory.
+                    Err(_) => {
+                        all.append(entries);
+                        return Ok(());
+                    }
+                },
                 State::Parts(parts) => parts.clone(),
             }
         };

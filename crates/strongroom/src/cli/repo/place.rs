@@ -1,6 +1,6 @@
 //! Which repository, how it is opened, and under what name its locks are held.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -32,13 +32,23 @@ pub struct Place {
     /// Read without taking a lock, for a repository that cannot be written
     #[arg(long, global = true)]
     no_lock: bool,
+    /// Where the index of a large repository is kept for the next time, sealed [default: $XDG_CACHE_HOME/strongroom,
+    /// or ~/.cache/strongroom]
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_CACHE_DIR", global = true)]
+    cache_dir: Option<PathBuf>,
+    /// Keep nothing on this machine
+    #[arg(long, conflicts_with = "cache_dir", global = true)]
+    no_cache: bool,
 }
 
 impl Place {
     /// Opens the repository. From now on Ctrl-C cancels the control, so that the work ends in order and no lock
     /// is left behind.
     pub fn open(&self) -> Result<(Repository, Arc<Control>)> {
-        let repository = open_repository(self.url()?, &self.passcode.existing()?)?;
+        let mut repository = open_repository(self.url()?, &self.passcode.existing()?)?;
+        if let Some(dir) = self.cache() {
+            repository = repository.with_cache(&dir);
+        }
         let control = Control::new();
         interrupt::cancels(&control)?;
         Ok((repository, control))
@@ -65,6 +75,17 @@ impl Place {
     /// Whether `--no-lock` was given.
     pub fn reads_without_lock(&self) -> bool {
         self.no_lock
+    }
+
+    fn cache(&self) -> Option<PathBuf> {
+        if self.no_cache {
+            return None;
+        }
+        let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+        self.cache_dir.clone().or_else(|| {
+            let caches = dir("XDG_CACHE_HOME").or_else(|| dir("HOME").map(|home| home.join(".cache")));
+            caches.map(|caches| caches.join("strongroom"))
+        })
     }
 
     fn url(&self) -> Result<&str, Failure> {
