@@ -4,6 +4,8 @@
 //! rights) is skipped only with a line that says so.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "integration/buckets.rs"]
+mod buckets;
 #[path = "integration/command.rs"]
 mod command;
 #[path = "integration/command_line.rs"]
@@ -18,6 +20,8 @@ mod forge;
 mod interop;
 #[path = "integration/keys_and_copies.rs"]
 mod keys_and_copies;
+#[path = "integration/object.rs"]
+mod object;
 #[path = "integration/quickstart.rs"]
 mod quickstart;
 #[path = "integration/repair.rs"]

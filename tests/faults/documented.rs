@@ -150,7 +150,7 @@ fn each_documented_mistake_gets_its_own_error() {
     client.dr_post("stores/register", &[("storeName", "s2"), ("settings", "{")]).refused(400, "JSON_INVALID");
     client
         .dr_post("stores/register", &[("storeName", "s2"), ("settings", r#"{"type":"S3"}"#)])
-        .refused(501, "NOT_SUPPORTED");
+        .refused(400, "PARAM_MISSING");
     let outside = r#"{"type":"FILESYSTEM","rootDir":"/etc/strongroom-store"}"#;
     client
         .dr_post("stores/register", &[("storeName", "s2"), ("settings", outside)])

@@ -6,6 +6,7 @@
 //! also serve tools that run without a server.
 
 mod backups;
+mod buckets;
 mod clock;
 mod error;
 mod jobs;
@@ -25,17 +26,19 @@ mod tests;
 mod users;
 pub mod work;
 
+pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     BackupComponentView, BackupView, Caller, CreateBackup, Deletion, JobStatus, JobView, Principal,
-    ProgressView, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StoreView, UserView,
-    Validation,
+    ProgressView, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace, StoreView,
+    UserView, Validation,
 };
 pub use recovery::Recovery;
 pub use repository::{Cost, Passcode};
 pub use retention::RetentionReport;
 pub use settings::Settings;
+pub use storage::{Credentials, ObjectOptions, ObjectPlace, Service};
 
 /// The release of the interface that this server is compatible with; written into each backup.
 pub const RELEASE: &str = "12.0.0";

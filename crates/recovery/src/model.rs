@@ -46,10 +46,12 @@ pub struct StoreView {
     pub name: String,
     /// Whether it is the default store.
     pub default: bool,
-    /// `HOSTED` or `FILESYSTEM`.
+    /// `HOSTED`, `FILESYSTEM`, `S3`, `AZURE_BLOBSTORE` or `GOOGLE_CLOUD_STORAGE`.
     pub kind: String,
-    /// Its directory.
+    /// Its directory, or the prefix in its bucket.
     pub root_dir: String,
+    /// How its bucket is reached, if it is one.
+    pub connection: Option<crate::BucketConnection>,
     /// What was sent as `storageConfig`.
     pub storage_config: serde_json::Value,
     /// 20 characters that tell stores apart.
@@ -78,14 +80,34 @@ pub struct StoreDetail {
 pub struct RegisterStore {
     /// The store's name.
     pub name: String,
-    /// `HOSTED` or `FILESYSTEM`; other types are refused by the caller.
-    pub kind: String,
-    /// The directory of a `FILESYSTEM` store.
-    pub root_dir: Option<PathBuf>,
+    /// Where it is to lie.
+    pub place: StorePlace,
     /// Kept as it came.
     pub storage_config: serde_json::Value,
     /// Take the default flag.
     pub default: bool,
+}
+
+/// Where a store is to lie.
+#[derive(Clone, Debug)]
+pub enum StorePlace {
+    /// In a directory of the server's choice.
+    Hosted,
+    /// In this directory.
+    Directory(PathBuf),
+    /// In a bucket.
+    Bucket(Box<storage::ObjectPlace>),
+}
+
+impl StorePlace {
+    /// Its type on the wire.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Hosted => "HOSTED",
+            Self::Directory(_) => "FILESYSTEM",
+            Self::Bucket(place) => crate::kind_of(place.service),
+        }
+    }
 }
 
 /// Result of a look at a store or a backup.

@@ -256,6 +256,12 @@ impl Recovery {
         detached(async move { inner.register_store(request).await }).await
     }
 
+    /// Takes another credential for a store in a bucket, once it has opened the store.
+    pub async fn renew_credential(&self, name: &str, credentials: crate::Credentials) -> Result<()> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        detached(async move { inner.renew_credential(&name, credentials).await }).await
+    }
+
     /// Registers as a job (async=true); returns its id.
     pub async fn register_store_as_job(&self, request: RegisterStore, caller: Caller) -> Result<String> {
         let inner = self.inner.clone();

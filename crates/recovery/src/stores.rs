@@ -1,7 +1,8 @@
 //! Registered stores: where they may lie, registering, looking, forgetting.
 //!
-//! A store's directory is found again by the canonical path in its row and opened anew for each use: one small file is
-//! read, and a disk that is no longer mounted is noticed at once instead of looking like an empty store.
+//! A store's directory is found again by the canonical path in its row, its bucket by connection and credential
+//! ([`buckets`]), and either is opened anew for each use: one small file is read, and a disk that is no longer mounted is
+//! noticed at once instead of looking like an empty store.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,16 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use storage::{Directory, DirectoryOptions};
+use storage::{Directory, DirectoryOptions, ObjectPlace, ObjectStorage};
 
+use crate::buckets::{self, BucketConnection};
 use crate::clock::now_ms;
 use crate::jobs::SubmitJob;
 use crate::names::{Named, check_name, name_key, normal};
 use crate::recovery::{Inner, blocking};
-use crate::state::{DeleteStore, LANE_SIDE, StoreRow};
+use crate::state::{DeleteStore, JobRow, LANE_SIDE, StoreRow};
 use crate::store::Store;
 use crate::{
-    Caller, Error, ErrorKind, Kind, RegisterStore, Result, Settings, StoreDetail, StoreView, Validation,
+    Caller, Credentials, Error, ErrorKind, Kind, Passcode, RegisterStore, Result, Settings, StoreDetail,
+    StorePlace, StoreView, Validation,
 };
 
 /// A validation answers within this time, whatever the store does.
@@ -44,11 +47,28 @@ impl Gates {
 /// A registration whose parameters have passed.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    pub name: String,
-    pub kind: String,
-    pub root: PathBuf,
-    pub storage_config: serde_json::Value,
-    pub default: bool,
+    name: String,
+    kind: String,
+    place: Place,
+    storage_config: serde_json::Value,
+    default: bool,
+}
+
+/// Where a store lies.
+#[derive(Clone, Debug)]
+enum Place {
+    Directory(PathBuf),
+    Bucket(Box<ObjectPlace>),
+}
+
+impl Place {
+    /// What tells places apart: a directory's path or a bucket's URL. What lies inside another begins with it.
+    fn root(&self) -> PathBuf {
+        match self {
+            Self::Directory(root) => root.clone(),
+            Self::Bucket(place) => place.to_string().into(),
+        }
+    }
 }
 
 impl Inner {
@@ -69,16 +89,30 @@ impl Inner {
 
     /// The store itself, or `StoreUnreachable`.
     pub async fn open_store(&self, row: &StoreRow) -> Result<Store> {
-        let row = row.clone();
-        blocking(move || open(&row)).await
+        let (row, place) = (row.clone(), self.place_of(row)?);
+        blocking(move || open(&row, &place)).await
+    }
+
+    /// Where a registered store lies.
+    fn place_of(&self, row: &StoreRow) -> Result<Place> {
+        match (&row.connection, &row.credential) {
+            (None, _) => Ok(Place::Directory(PathBuf::from(&row.root_dir))),
+            (Some(connection), credential) => {
+                let sealed = credential.as_deref().unwrap_or_default();
+                Ok(Place::Bucket(buckets::open(&self.key, &row.name, connection, sealed)?.into()))
+            }
+        }
     }
 
     /// The same for a backup or restore. What is protected may have been configured anew since the registration; a restore
     /// would exchange a store inside of it with the rest, and remove it.
     pub async fn open_store_apart(&self, row: &StoreRow) -> Result<Store> {
-        let (row, settings) = (row.clone(), self.settings.clone());
+        let (row, settings, place) = (row.clone(), self.settings.clone(), self.place_of(row)?);
+        if matches!(place, Place::Bucket(_)) {
+            return blocking(move || open(&row, &place)).await;
+        }
         blocking(move || match protected_around(Path::new(&row.root_dir), &settings) {
-            None => open(&row),
+            None => open(&row, &place),
             Some((name, place)) => {
                 let message = format!(
                     "Store '{}' at {} and the protected directory {} of component '{name}' lie inside each other; move \
@@ -116,15 +150,13 @@ impl Inner {
         self.refuse_while_read_only().await?;
         let registration = self.check_registration(request).await?;
         self.refuse_taken(&registration).await?;
-        let parameters = json!({
-            "kind": registration.kind, "root": registration.root, "default": registration.default,
-            "storageConfig": registration.storage_config,
-        });
+        let (parameters, credential) = as_job(&registration)?;
         let job = SubmitJob {
             operation: "Register",
             lane: LANE_SIDE,
             store: &registration.name,
             parameters,
+            passcode: credential.as_ref(),
             ..SubmitJob::default()
         };
         let key = name_key(&registration.name);
@@ -144,42 +176,30 @@ impl Inner {
             let message = format!("'storageConfig' is longer than {CONFIG_BYTES_MAX} bytes.");
             return Err(Error::new(ErrorKind::ParameterInvalid, message));
         }
-        let settings = self.settings.clone();
-        let (kind, root_dir, for_name) = (request.kind.clone(), request.root_dir, name.clone());
-        let root = blocking(move || match kind.as_str() {
-            "HOSTED" => hosted_root(&for_name, &settings),
-            "FILESYSTEM" => {
-                let root = root_dir.ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::ParameterMissing,
-                        "'rootDir' is missing: the directory of the store.",
-                    )
-                })?;
-                allowed_root(&root, &settings)
-            }
-            other => {
-                let message =
-                    format!("Stores of type '{other}' are not supported; HOSTED and FILESYSTEM are.");
-                Err(Error::new(ErrorKind::NotSupported, message))
-            }
+        let (settings, for_name) = (self.settings.clone(), name.clone());
+        let kind = request.place.kind().to_owned();
+        let RegisterStore { place, storage_config, default, .. } = request;
+        let place = blocking(move || match place {
+            StorePlace::Hosted => Ok(Place::Directory(hosted_root(&for_name, &settings)?)),
+            StorePlace::Directory(root) => Ok(Place::Directory(allowed_root(&root, &settings)?)),
+            StorePlace::Bucket(place) => Ok(Place::Bucket(place)),
         })
         .await?;
-        let RegisterStore { kind, storage_config, default, .. } = request;
-        Ok(Registration { name, kind, root, storage_config, default })
+        Ok(Registration { name, kind, place, storage_config, default })
     }
 
     /// Conflicts of name and place.
     async fn refuse_taken(&self, wanted: &Registration) -> Result<()> {
-        let key = name_key(&wanted.name);
+        let (key, root) = (name_key(&wanted.name), wanted.place.root());
         for store in self.state.stores().await? {
             if store.name_key == key {
                 return Err(store_exists(&store.name));
             }
             let there = Path::new(&store.root_dir);
-            if wanted.root.starts_with(there) || there.starts_with(&wanted.root) {
+            if root.starts_with(there) || there.starts_with(&root) {
                 let message = format!(
                     "{} is the place of store '{}', or lies inside it or around it.",
-                    wanted.root.display(),
+                    root.display(),
                     store.name
                 );
                 return Err(Error::new(ErrorKind::LocationInUse, message));
@@ -192,14 +212,23 @@ impl Inner {
     pub async fn register(&self, wanted: Registration) -> Result<StoreView> {
         let _one = self.registration.lock().await;
         self.refuse_taken(&wanted).await?;
-        let (root, name) = (wanted.root.clone(), wanted.name.clone());
+        let (place, name) = (wanted.place.clone(), wanted.name.clone());
         let (cost, server_id) = (self.settings.cost, self.server_id.clone());
-        let (store, adopted) = blocking(move || make(&root, &name, cost, &server_id)).await?;
+        let (store, adopted) = blocking(move || make(&place, &name, cost, &server_id)).await?;
+        let (connection, credential) = match &wanted.place {
+            Place::Directory(_) => (None, None),
+            Place::Bucket(place) => (
+                Some(BucketConnection::of(place)),
+                Some(buckets::seal(&self.key, &wanted.name, &place.options.credentials)?),
+            ),
+        };
         let row = StoreRow {
             name_key: name_key(&wanted.name),
             name: wanted.name,
             kind: wanted.kind,
-            root_dir: wanted.root.display().to_string(),
+            root_dir: wanted.place.root().display().to_string(),
+            connection,
+            credential,
             storage_config: wanted.storage_config,
             default: wanted.default,
             identity: store.identity().id.clone(),
@@ -220,11 +249,33 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes another credential for a bucket, once it has opened the store.
+    pub async fn renew_credential(&self, name: &str, credentials: Credentials) -> Result<()> {
+        self.refuse_while_read_only().await?;
+        let row = self.store_row(name).await?;
+        let Place::Bucket(mut bucket) = self.place_of(&row)? else {
+            let message = format!("Store '{}' has no credential: it is a directory.", row.name);
+            return Err(Error::new(ErrorKind::NotSupported, message));
+        };
+        bucket.options.credentials = credentials;
+        let sealed = buckets::seal(&self.key, &row.name, &bucket.options.credentials)?;
+        let (connection, name) = (BucketConnection::of(&bucket), row.name.clone());
+        blocking(move || {
+            let store = open(&row, &Place::Bucket(bucket))?;
+            match store.probe().into_iter().next() {
+                None => Ok(()),
+                Some(obstacle) => Err(Error::new(ErrorKind::StoreUnreachable, obstacle)),
+            }
+        })
+        .await?;
+        self.state.set_credential(&name, &connection, &sealed).await
+    }
+
     pub async fn validate_store(&self, name: &str) -> Result<Validation> {
         let row = self.store_row(name).await?;
-        let looked = row.clone();
+        let (looked, place) = (row.clone(), self.place_of(&row)?);
         let look = blocking(move || {
-            let store = open(&looked)?;
+            let store = open(&looked, &place)?;
             let mut details = store.probe();
             details.extend(room_missing(&store)?);
             Ok(details)
@@ -272,10 +323,15 @@ fn store_exists(name: &str) -> Error {
 }
 
 /// Opens the registered store and makes sure that it is still the one that was registered.
-fn open(row: &StoreRow) -> Result<Store> {
-    let directory = Directory::open(Path::new(&row.root_dir), DirectoryOptions::default());
-    let directory = directory.map_err(|e| store_error(&row.name, e))?;
-    let store = Store::open(Arc::new(directory))?;
+fn open(row: &StoreRow, place: &Place) -> Result<Store> {
+    let unreachable = |e| store_error(&row.name, e);
+    let storage: storage::Shared = match place {
+        Place::Directory(root) => {
+            Arc::new(Directory::open(root, DirectoryOptions::default()).map_err(unreachable)?)
+        }
+        Place::Bucket(place) => Arc::new(ObjectStorage::open(place).map_err(unreachable)?),
+    };
+    let store = Store::open(storage)?;
     if store.identity().id != row.identity {
         let message = format!(
             "Store '{}': another store ({}) than the registered one ({}) lies at {}. Is the right disk mounted?",
@@ -289,8 +345,21 @@ fn open(row: &StoreRow) -> Result<Store> {
     Ok(store)
 }
 
-/// Makes the directory, the store in it, or adopts one that is there, and claims the right to delete in it.
-fn make(root: &Path, name: &str, cost: repository::Cost, server_id: &str) -> Result<(Store, bool)> {
+/// Makes the store at the place, or adopts the one that is there, and claims the right to delete in it. A bucket must
+/// exist; a directory is made.
+fn make(place: &Place, name: &str, cost: repository::Cost, server_id: &str) -> Result<(Store, bool)> {
+    let root = match place {
+        Place::Directory(root) => root,
+        Place::Bucket(place) => {
+            let bucket = ObjectStorage::open(place).map_err(|e| match e.kind {
+                storage::ErrorKind::Invalid => Error::new(ErrorKind::ParameterInvalid, e.to_string()),
+                _ => store_error(name, e),
+            })?;
+            let (store, adopted) = Store::create_or_adopt(Arc::new(bucket), name, cost)?;
+            store.claim(server_id)?;
+            return Ok((store, adopted));
+        }
+    };
     let is_new = !root.exists();
     let made = Directory::create_root(root, DirectoryOptions::default())
         .map_err(|e| store_error(name, e))
@@ -311,6 +380,46 @@ fn make(root: &Path, name: &str, cost: repository::Cost, server_id: &str) -> Res
         let _ = fs::remove_dir(root);
     }
     made
+}
+
+/// A registration as the parameters of a job, and its credential, which the job keeps sealed like a passcode.
+fn as_job(registration: &Registration) -> Result<(serde_json::Value, Option<Passcode>)> {
+    let (connection, credential) = match &registration.place {
+        Place::Directory(_) => (None, None),
+        Place::Bucket(place) => {
+            let text = buckets::credential_text(&place.options.credentials)?;
+            let text = std::str::from_utf8(&text)
+                .map_err(|_| Error::new(ErrorKind::Internal, "a credential is no text"))?;
+            (Some(BucketConnection::of(place)), Some(Passcode::new(text.to_owned())))
+        }
+    };
+    let parameters = json!({
+        "kind": registration.kind, "root": registration.place.root(), "default": registration.default,
+        "storageConfig": registration.storage_config, "connection": connection,
+    });
+    Ok((parameters, credential))
+}
+
+/// The registration that a job is to do.
+pub(crate) fn from_job(job: &JobRow, credential: impl FnOnce() -> Result<Passcode>) -> Result<Registration> {
+    let parameters = &job.parameters;
+    let text = |key: &str| parameters[key].as_str().unwrap_or_default().to_owned();
+    let place = match &parameters["connection"] {
+        serde_json::Value::Null => Place::Directory(text("root").into()),
+        connection => {
+            let connection: BucketConnection = serde_json::from_value(connection.clone()).map_err(|e| {
+                Error::new(ErrorKind::Internal, format!("a job's connection is not valid: {e}"))
+            })?;
+            Place::Bucket(connection.place(credential()?.expose().as_bytes())?.into())
+        }
+    };
+    Ok(Registration {
+        name: job.store.clone(),
+        kind: text("kind"),
+        place,
+        storage_config: parameters["storageConfig"].clone(),
+        default: parameters["default"].as_bool().unwrap_or(false),
+    })
 }
 
 fn store_error(name: &str, error: storage::Error) -> Error {

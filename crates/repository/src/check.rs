@@ -19,7 +19,7 @@ use crate::repository::Opener;
 use crate::seal::SealKey;
 use crate::tree::visit_nodes;
 use crate::walk::each_tree;
-use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, lock_mutex, parallel, threads};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, fetchers, lock_mutex, parallel};
 
 /// Longest pack that is read whole.
 const PACK_BYTES_MAX: u64 = 4 << 30;
@@ -216,7 +216,7 @@ impl<'a> Check<'a> {
         progress.files_total.store(there.len() as u64, Ordering::Relaxed);
         progress.bytes_total.store(bytes, Ordering::Relaxed);
         let next = AtomicUsize::new(0);
-        parallel(threads(), there.len(), || {
+        parallel(fetchers(self.repository.storage()), there.len(), || {
             let mut reader =
                 PackReader { opener: Opener::new()?, body: Vec::new(), plain: Default::default() };
             while let Some(pack) = there.get(next.fetch_add(1, Ordering::Relaxed)) {

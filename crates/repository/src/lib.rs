@@ -92,6 +92,18 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
 }
 
+/// Threads that fetch: where the storage is far away they mostly wait, so more of them than cores.
+pub(crate) fn fetchers(storage: &storage::Shared) -> usize {
+    const FETCHERS_MAX: usize = 8;
+    threads().max(storage.parallelism().unwrap_or(0).min(FETCHERS_MAX))
+}
+
+/// Threads that hand packs to the storage; each holds one in memory. At least two, so that a sync and a seal overlap.
+pub(crate) fn uploaders(storage: &storage::Shared) -> usize {
+    const UPLOADERS_MAX: usize = 5;
+    storage.parallelism().unwrap_or(0).clamp(2, UPLOADERS_MAX)
+}
+
 /// Runs `worker` on up to `threads` threads (no more than `jobs`); the first failure is returned.
 pub(crate) fn parallel(threads: usize, jobs: usize, worker: impl Fn() -> Result<()> + Sync) -> Result<()> {
     let count = threads.min(jobs);

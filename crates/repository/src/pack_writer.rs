@@ -20,7 +20,7 @@ use crate::index::{BLOBS_PER_FILE_MAX, BlobText, IndexText, PackText};
 use crate::pack::{BlobKind, PackBuilder, StoredPack};
 use crate::repository::{BLOB_BYTES_MAX, Opener};
 use crate::seal::SealKey;
-use crate::{Control, Error, ErrorKind, Id, Repository, Result, hash, lock_mutex};
+use crate::{Control, Error, ErrorKind, Id, Repository, Result, hash, lock_mutex, uploaders};
 
 /// A pack is closed at this size, restic's default.
 const PACK_BYTES: usize = 16 << 20;
@@ -91,6 +91,11 @@ impl<'a> PackWriter<'a> {
             failure: Mutex::default(),
             failed: AtomicBool::new(false),
         }
+    }
+
+    /// How many threads should run [`PackWriter::run_uploader`].
+    pub(crate) fn uploaders(&self) -> usize {
+        uploaders(self.repository.storage())
     }
 
     /// Keeps the first failure; everybody who works for this writer then stops.

@@ -3,9 +3,6 @@
 use crate::pack_writer::PackWriter;
 use crate::{Error, ErrorKind, Result, join, spawn};
 
-/// More than one, so that a sync and a seal overlap.
-const UPLOADERS: usize = 2;
-
 /// Runs `work`, which adds blobs to `writer`. When this returns every pack is stored; the writer's `finish` lists them.
 pub(crate) fn with_uploaders(writer: &PackWriter<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
     std::thread::scope(|scope| {
@@ -13,7 +10,7 @@ pub(crate) fn with_uploaders(writer: &PackWriter<'_>, work: impl FnOnce() -> Res
             writer.run_uploader();
             Ok(())
         };
-        let uploaders: Vec<_> = (0..UPLOADERS).map_while(|_| spawn(scope, uploader).ok()).collect();
+        let uploaders: Vec<_> = (0..writer.uploaders()).map_while(|_| spawn(scope, uploader).ok()).collect();
         if uploaders.is_empty() {
             return Err(Error::new(ErrorKind::Io, "cannot start a thread; raise the limit on processes"));
         }

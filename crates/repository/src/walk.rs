@@ -8,7 +8,7 @@ use crate::pack::BlobKind;
 use crate::posix::show;
 use crate::repository::Opener;
 use crate::tree::{Node, NodeKind, visit_references};
-use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, lock_mutex, parallel, threads};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, fetchers, lock_mutex, parallel};
 
 /// Sums over a snapshot or a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,7 +176,8 @@ pub(crate) fn each_tree(
     }
     let queue =
         Queue { state: Mutex::new(QueueState { pending, busy: 0, stopped: false }), changed: Condvar::new() };
-    parallel(threads(), threads(), || {
+    let threads = fetchers(repository.storage());
+    parallel(threads, threads, || {
         let mut opener = Opener::new()?;
         let mut below = Vec::new();
         while let Some((tree, turn)) = queue.next() {

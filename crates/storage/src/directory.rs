@@ -447,6 +447,16 @@ mod tests {
         assert_eq!(store.get("nope", 4).unwrap_err().kind, ErrorKind::NotFound);
     }
 
+    #[cfg(feature = "test-support")]
+    #[test]
+    fn a_directory_keeps_every_promise_of_a_storage() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::open(dir.path(), DirectoryOptions { sync: false }).unwrap();
+        crate::conformance::all(&(std::sync::Arc::new(store.clone()) as crate::Shared));
+        drop(dir);
+        crate::conformance::a_place_that_is_gone_is_an_error(&store);
+    }
+
     #[test]
     fn a_draft_is_seen_once_it_is_committed_and_never_replaces() {
         let (dir, store) = store();

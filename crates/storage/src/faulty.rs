@@ -172,6 +172,10 @@ impl Storage for Faulty {
         self.call("measure", "", false, || self.inner.free_space())
     }
 
+    fn parallelism(&self) -> Option<usize> {
+        self.inner.parallelism()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.call("delete", prefix, true, || self.inner.clean_leftovers(prefix, age_min))
     }

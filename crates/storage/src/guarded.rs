@@ -100,6 +100,10 @@ impl Storage for Guarded {
         self.inner.free_space()
     }
 
+    fn parallelism(&self) -> Option<usize> {
+        self.inner.parallelism()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.check("delete", prefix)?;
         self.inner.clean_leftovers(prefix, age_min)

@@ -1,21 +1,28 @@
-//! One small trait over every place that keeps bytes: directories today, object stores by the same contract.
+//! One small trait over every place that keeps bytes: directories and object stores, by the same contract.
 //!
 //! Data moves through it whole: a caller hands over a complete object and gets it back whole or by range.
 //! There is no append, no seek-and-overwrite and no rename, because object stores have none. Two ways to
 //! write exist: [`Storage::create`] (never replaces) and [`Storage::replace`] (only if nobody changed it).
 //!
 //! * [`Directory`] keeps objects as files: temporary file, fsync, link into place, fsync of the directory.
+//! * [`ObjectStorage`] keeps them in a bucket: one put each, under a condition, tried again within limits.
+//! * [`Location`] is what a URL means, and opens it.
 //! * [`Prefixed`] shows the part of a store below a prefix as a store of its own.
 //! * [`Guarded`] asks a permit before every write, so that a worker that lost its lease writes nothing more.
+//! * `conformance` (feature `test-support`) tries out every promise of the trait on any backend.
 //! * `Faulty` (feature `test-support`) fails, or "dies", at the nth call.
 #![deny(missing_docs)]
 
+#[cfg(feature = "test-support")]
+pub mod conformance;
 mod directory;
 mod error;
 #[cfg(feature = "test-support")]
 mod faulty;
 mod guarded;
 mod key;
+mod location;
+mod object;
 mod prefixed;
 
 use std::fmt;
@@ -29,6 +36,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use faulty::{Fault, FaultPlan, Faulty};
 pub use guarded::{Guarded, Permit};
 pub use key::check_key;
+pub use location::Location;
+pub use object::{Credentials, Limits, ObjectOptions, ObjectPlace, ObjectStorage, Service};
 pub use prefixed::Prefixed;
 
 /// A store shared between threads.
@@ -89,6 +98,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Writes an object that must not exist yet, durably: once this returns it survives loss of power.
     /// The body is the concatenation of `parts`. `Exists` if there is one already, which stays as it is.
+    ///
+    /// Over a network an answer may be lost. If it was, and these very bytes lie there, they count as written by this
+    /// call; so whoever must know that it was the one who took a name writes bytes that nobody else would.
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()>;
 
     /// Starts an object whose key below `prefix` is known only once all of it was written. `None` where a place takes
@@ -113,6 +125,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Bytes still free, where the place knows it.
     fn free_space(&self) -> Result<Option<u64>>;
+
+    /// How many calls at once are worth the while where that is more than one a core: a network is far away, and
+    /// its calls spend their time waiting.
+    fn parallelism(&self) -> Option<usize> {
+        None
+    }
 
     /// Removes what crashed writers left below `prefix` and no listing shows, if it is at least `age_min` old.
     /// Returns how many such things went.

@@ -84,6 +84,10 @@ impl Storage for Prefixed {
         self.inner.free_space()
     }
 
+    fn parallelism(&self) -> Option<usize> {
+        self.inner.parallelism()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.inner.clean_leftovers(&self.full(prefix), age_min)
     }

@@ -2,6 +2,7 @@
 //! documented JSON.
 
 pub(crate) mod backups;
+mod buckets;
 pub(crate) mod disaster_recovery;
 pub(crate) mod health;
 pub(crate) mod jobs;

@@ -1,11 +1,11 @@
 //! Backup stores: list, one, register, update, validate, unregister.
 
-use super::{accepted, success, texts};
+use super::{accepted, buckets, success, texts};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::parameters::{Parameters, truth};
 use crate::reply::Reply;
-use recovery::{RegisterStore, StoreView, Validation};
+use recovery::{Credentials, RegisterStore, Service, StorePlace, StoreView, Validation};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,11 +36,15 @@ fn store(call: &Call) -> ApiResult<&str> {
 /// One store as documented; the last three keys are always there, as a known client needs them in every
 /// entry.
 pub(crate) fn entry(store: &StoreView) -> Value {
-    json!({
+    let mut entry = json!({
         "name": store.name, "default": store.default, "type": store.kind, "rootDir": store.root_dir,
         "storageConfig": store.storage_config, "identity": store.identity,
         "versionCreated": store.version_created, "providerID": "", "serviceID": "",
-    })
+    });
+    if let (Some(connection), Some(entry)) = (&store.connection, entry.as_object_mut()) {
+        buckets::show(connection, entry);
+    }
+    entry
 }
 
 /// `stores/register`
@@ -64,24 +68,24 @@ pub(crate) fn registration(parameters: &Parameters) -> ApiResult<RegisterStore> 
     let default = parameters.boolean("isDefault")?;
     parameters.boolean("async")?;
     // Checked to be an object and then forgotten: a directory needs no credentials, and what is not kept
-    // cannot leak.
+    // cannot leak. A bucket has its own in `settings`.
     parameters.object("credentials")?;
     let old_config = parameters.object("storageConfig")?;
     refuse_bds(parameters.text("supportBDSBackup").map(Value::from).as_ref())?;
-    let (kind, root_dir, config) = match parameters.object("settings")? {
+    let (place, config) = match parameters.object("settings")? {
         Some(settings) => place(&settings)?,
         None => {
             let directory = parameters.text("rootDirectory").ok_or_else(|| {
                 ApiError::missing("settings", "a JSON object with the store's type, or send rootDirectory")
             })?;
-            ("FILESYSTEM", Some(PathBuf::from(directory)), storage_config(old_config.as_ref())?)
+            (StorePlace::Directory(PathBuf::from(directory)), storage_config(old_config.as_ref())?)
         }
     };
-    Ok(RegisterStore { name, kind: kind.to_owned(), root_dir, storage_config: config, default })
+    Ok(RegisterStore { name, place, storage_config: config, default })
 }
 
-/// Type, directory and `storageConfig` in `settings`.
-fn place(settings: &Map<String, Value>) -> ApiResult<(&'static str, Option<PathBuf>, Value)> {
+/// Place and `storageConfig` in `settings`.
+fn place(settings: &Map<String, Value>) -> ApiResult<(StorePlace, Value)> {
     refuse_bds(settings.get("supportBDSBackup"))?;
     let Some(kind) = settings.get("type") else {
         return Err(ApiError::missing("settings", "its key 'type' names the kind of store, such as HOSTED"));
@@ -93,20 +97,29 @@ fn place(settings: &Map<String, Value>) -> ApiResult<(&'static str, Option<PathB
     };
     let kind = kind.as_str().unwrap_or_default().to_ascii_uppercase();
     match kind.as_str() {
-        "HOSTED" => Ok(("HOSTED", None, storage_config(config)?)),
+        "HOSTED" => Ok((StorePlace::Hosted, storage_config(config)?)),
         "FILESYSTEM" => match settings.get("rootDir").and_then(Value::as_str).filter(|text| !text.is_empty())
         {
-            Some(directory) => Ok(("FILESYSTEM", Some(PathBuf::from(directory)), storage_config(config)?)),
+            Some(directory) => Ok((StorePlace::Directory(PathBuf::from(directory)), storage_config(config)?)),
             None => Err(ApiError::missing("settings", "its key 'rootDir' names the store's directory")),
         },
-        "S3" | "AZURE_BLOBSTORE" => {
-            Err(ApiError::not_supported(format!("Stores of type {kind} are not supported by this version.")))
-        }
-        kind if kind.starts_with("GOOGLE") || kind.starts_with("GCS") || kind.starts_with("GCP") => {
-            Err(ApiError::not_supported("Stores in Google Cloud Storage are not supported by this version."))
-        }
-        _ => Err(ApiError::invalid("settings", "its key 'type' must be HOSTED or FILESYSTEM")),
+        kind => match service_of(kind) {
+            Some(service) => {
+                let bucket = buckets::place(service, settings)?;
+                Ok((StorePlace::Bucket(Box::new(bucket)), storage_config(config)?))
+            }
+            None => Err(ApiError::invalid(
+                "settings",
+                "its key 'type' must be HOSTED, FILESYSTEM, S3, AZURE_BLOBSTORE or GOOGLE_CLOUD_STORAGE",
+            )),
+        },
     }
+}
+
+fn service_of(kind: &str) -> Option<Service> {
+    [Service::S3, Service::Azure, Service::Google]
+        .into_iter()
+        .find(|service| recovery::kind_of(*service) == kind)
 }
 
 /// The known keys of `storageConfig`; others do not get into the state.
@@ -149,19 +162,40 @@ fn refuse_bds(wish: Option<&Value>) -> ApiResult<()> {
     Ok(())
 }
 
-fn boolean(value: &Value) -> Option<bool> {
+pub(super) fn boolean(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| truth(value.as_str()?))
 }
 
 /// `stores/<store>/update`
 pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
     let name = store(&call)?;
+    if let Some(credential) = credential_sent(&call.parameters)? {
+        let kind = call.lift(call.site.recovery.store(name).await)?.store.kind;
+        let credentials = credential_for(&kind, &credential)?;
+        call.lift(call.site.recovery.renew_credential(name, credentials).await)?;
+    }
     match update_settings(&call.parameters)? {
         Some(default) => call.lift(call.site.recovery.update_store(name, default).await)?,
         // Nothing to change; the store must be there all the same.
         None => drop(call.lift(call.site.recovery.store(name).await)?),
     }
     success()
+}
+
+/// Another credential in `settings`, if there is one.
+fn credential_sent(parameters: &Parameters) -> ApiResult<Option<Map<String, Value>>> {
+    match parameters.object("settings")?.as_ref().and_then(|settings| settings.get("credential")) {
+        None => Ok(None),
+        Some(Value::Object(credential)) => Ok(Some(credential.clone())),
+        Some(_) => Err(ApiError::invalid("settings", "its key 'credential' must be an object")),
+    }
+}
+
+fn credential_for(kind: &str, credential: &Map<String, Value>) -> ApiResult<Credentials> {
+    match service_of(kind) {
+        Some(service) => buckets::credential_of(service, credential),
+        None => Err(ApiError::not_supported("This store has no credential: it is a directory.")),
+    }
 }
 
 /// The wish for the default flag in `settings`.
@@ -174,17 +208,17 @@ pub(crate) fn update_settings(parameters: &Parameters) -> ApiResult<Option<bool>
             return Err(ApiError::invalid("settings", &message));
         }
     }
-    if settings.contains_key("credential") {
-        return Err(ApiError::not_supported("This store has no credential: it is a directory."));
-    }
     refuse_bds(settings.get("supportBDSBackup"))?;
     match settings.get("default") {
         Some(value) => match boolean(value) {
             Some(default) => Ok(Some(default)),
             None => Err(ApiError::invalid("settings", "its key 'default' must be true or false")),
         },
-        None if settings.contains_key("supportBDSBackup") => Ok(None),
-        None => Err(ApiError::invalid("settings", "nothing in it can be changed; known is 'default'")),
+        None if settings.contains_key("supportBDSBackup") || settings.contains_key("credential") => Ok(None),
+        None => Err(ApiError::invalid(
+            "settings",
+            "nothing in it can be changed; known are 'default' and 'credential'",
+        )),
     }
 }
 

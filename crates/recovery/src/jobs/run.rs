@@ -16,7 +16,7 @@ use crate::clock::{self, now_ms};
 use crate::recovery::{Inner, blocking};
 use crate::state::{Finish, JobRow};
 use crate::store::Store;
-use crate::stores::Registration;
+use crate::stores::from_job;
 use crate::work::{self, BackupTask, RestoreTask};
 use crate::{BackupView, Component, Error, ErrorKind, JobStatus, RELEASE, Result, StoreView};
 
@@ -432,15 +432,8 @@ impl Work {
     }
 
     async fn register(&self) -> Result<Outcome> {
-        let parameters = &self.job.parameters;
-        let wanted = Registration {
-            name: self.job.store.clone(),
-            kind: text(parameters, "kind"),
-            root: text(parameters, "root").into(),
-            storage_config: parameters["storageConfig"].clone(),
-            default: parameters["default"].as_bool().unwrap_or(false),
-        };
-        let root = wanted.root.display().to_string();
+        let wanted = from_job(&self.job, || self.inner.passcode_of(&self.job))?;
+        let root = text(&self.job.parameters, "root");
         let view = match self.inner.register(wanted).await {
             // Registered just before the server was interrupted.
             Err(error) if error.kind == ErrorKind::StoreExists && self.job.lease_token > 1 => {

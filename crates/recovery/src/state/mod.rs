@@ -191,13 +191,10 @@ impl State {
 /// One list of steps; a step that was released is never changed again.
 fn migrations() -> Migrator {
     let initial = include_str!("../../migrations/sqlite/0001_initial.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        Cow::Borrowed("initial"),
-        MigrationType::Simple,
-        initial,
-        false,
-    )])
+    let buckets = include_str!("../../migrations/sqlite/0002_buckets.sql").into_sql_str();
+    let step =
+        |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
+    Migrator::with_migrations(vec![step(1, "initial", initial), step(2, "buckets", buckets)])
 }
 
 /// SQLite gives its side files the mode of the database file, so it must be right from the start.

@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Connection, State};
-use crate::{Result, StoreView};
+use crate::{BucketConnection, Error, ErrorKind, Result, StoreView};
 
 /// One registered store, as kept.
 #[derive(Clone, Debug)]
@@ -12,7 +12,11 @@ pub(crate) struct StoreRow {
     pub name: String,
     pub name_key: String,
     pub kind: String,
+    /// The directory, or the bucket's URL: no two stores have the same.
     pub root_dir: String,
+    pub connection: Option<BucketConnection>,
+    /// Sealed under the master key.
+    pub credential: Option<Vec<u8>>,
     pub storage_config: serde_json::Value,
     pub default: bool,
     pub identity: String,
@@ -27,7 +31,11 @@ impl StoreRow {
             name: self.name.clone(),
             default: self.default,
             kind: self.kind.clone(),
-            root_dir: self.root_dir.clone(),
+            root_dir: match &self.connection {
+                None => self.root_dir.clone(),
+                Some(connection) => connection.prefix.clone(),
+            },
+            connection: self.connection.clone(),
             storage_config: self.storage_config.clone(),
             identity: self.identity.clone(),
             version_created: crate::RELEASE.to_owned(),
@@ -37,11 +45,15 @@ impl StoreRow {
 
 fn store_of(row: &SqliteRow) -> Result<StoreRow, sqlx::Error> {
     let config: &str = row.try_get("storage_config")?;
+    let connection: Option<&str> = row.try_get("connection")?;
+    let connection = connection.map(serde_json::from_str).transpose();
     Ok(StoreRow {
         name: row.try_get("name")?,
         name_key: row.try_get("name_key")?,
         kind: row.try_get("kind")?,
         root_dir: row.try_get("root_dir")?,
+        connection: connection.map_err(|e| sqlx::Error::Decode(e.into()))?,
+        credential: row.try_get("credential")?,
         storage_config: serde_json::from_str(config).unwrap_or_default(),
         default: row.try_get::<i64, _>("is_default")? != 0,
         identity: row.try_get("identity")?,
@@ -77,9 +89,13 @@ impl State {
         if store.default {
             self.clear_default(&mut write).await?;
         }
+        let connection = store.connection.as_ref().map(serde_json::to_string).transpose();
+        let connection = connection
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("a connection cannot be kept: {e}")))?;
         let done = sqlx::query(
             "INSERT INTO stores (name, name_key, kind, root_dir, storage_config, is_default, identity, created_at,
-             validated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+             validated_at, connection, credential) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT DO NOTHING",
         )
         .bind(&store.name)
         .bind(&store.name_key)
@@ -90,6 +106,8 @@ impl State {
         .bind(&store.identity)
         .bind(store.created_at)
         .bind(store.validated_at)
+        .bind(connection)
+        .bind(store.credential.as_deref())
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
@@ -125,6 +143,26 @@ impl State {
             .await
             .map_err(self.write_error())?;
         Ok(())
+    }
+
+    /// Keeps another credential and what may be seen of it.
+    pub async fn set_credential(
+        &self,
+        name: &str,
+        connection: &BucketConnection,
+        sealed: &[u8],
+    ) -> Result<()> {
+        let connection = serde_json::to_string(connection)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("a connection cannot be kept: {e}")))?;
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE stores SET connection = $2, credential = $3 WHERE name = $1")
+            .bind(name)
+            .bind(connection)
+            .bind(sealed)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await
     }
 
     /// Notes that the store was found ready.

@@ -308,6 +308,8 @@ async fn the_default_flag_moves_in_one_step() {
         name_key: name.to_lowercase(),
         kind: "HOSTED".to_owned(),
         root_dir: format!("/stores/{name}"),
+        connection: None,
+        credential: None,
         storage_config: serde_json::json!({"size": "64Gi"}),
         default,
         identity: "i".to_owned(),

@@ -146,8 +146,7 @@ pub(crate) fn caller() -> Caller {
 pub(crate) fn register(name: &str, root: &Path) -> RegisterStore {
     RegisterStore {
         name: name.to_owned(),
-        kind: "FILESYSTEM".to_owned(),
-        root_dir: Some(root.to_owned()),
+        place: StorePlace::Directory(root.to_owned()),
         storage_config: serde_json::json!({}),
         default: false,
     }
@@ -155,13 +154,7 @@ pub(crate) fn register(name: &str, root: &Path) -> RegisterStore {
 
 pub(crate) fn hosted(name: &str, default: bool) -> RegisterStore {
     let storage_config = serde_json::json!({"size": "64Gi"});
-    RegisterStore {
-        name: name.to_owned(),
-        kind: "HOSTED".to_owned(),
-        root_dir: None,
-        storage_config,
-        default,
-    }
+    RegisterStore { name: name.to_owned(), place: StorePlace::Hosted, storage_config, default }
 }
 
 pub(crate) fn create(store: &str, name: &str) -> CreateBackup {

@@ -40,8 +40,6 @@ use content::{ChunkJob, FileJob, Spare};
 use exclude::Excludes;
 use scan::{Scan, Tasks};
 
-/// Threads that hand packs to the store; more than one so that a sync and a seal overlap.
-const UPLOADERS: usize = 2;
 /// Files that wait for a reader.
 const FILE_QUEUE: usize = 256;
 
@@ -207,7 +205,7 @@ fn run_pipeline(
         let (mut uploaders, mut handles, mut scans) = (Vec::new(), Vec::new(), Vec::new());
         let mut start = || -> Result<()> {
             let (scan_end, scanning) = bounded::<Infallible>(0);
-            for _ in 0..UPLOADERS {
+            for _ in 0..blobs.writer.uploaders() {
                 uploaders.push(spawn(scope, || {
                     blobs.writer.run_uploader();
                     Ok(())

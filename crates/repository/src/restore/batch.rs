@@ -16,7 +16,7 @@ use crate::pack::{BlobKind, pack_key};
 use crate::posix::{self, show};
 use crate::repository::Opener;
 use crate::tree::Node;
-use crate::{Error, ErrorKind, Id, Result, lock_mutex, parallel, threads};
+use crate::{Error, ErrorKind, Id, Result, fetchers, lock_mutex, parallel, threads};
 
 /// A batch is run at so many blobs, or files.
 const BLOBS_MAX: usize = 50_000;
@@ -152,7 +152,7 @@ impl<'a> Batch<'a> {
         let fetches = plan(&wants);
         let next = AtomicUsize::new(0);
         let this = &self;
-        parallel(threads(), fetches.len(), || {
+        parallel(fetchers(self.context.repository.storage()), fetches.len(), || {
             let (opener, stored, plain) = (Opener::new()?, Vec::new(), Default::default());
             let mut worker = Worker { batch: this, opener, stored, plain };
             while let Some(range) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {

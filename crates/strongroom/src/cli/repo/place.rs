@@ -1,11 +1,11 @@
 //! Which repository, how it is opened, and under what name its locks are held.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 use repository::{Control, Cost, Lock, LockKind, LockOwner, Passcode, Repository};
-use storage::{Directory, DirectoryOptions, ErrorKind, Shared};
+use storage::{Directory, DirectoryOptions, ErrorKind, Limits, Location, Shared};
 
 use crate::exit::{Exit, Failure};
 use crate::passcode::PasscodeSource;
@@ -14,7 +14,8 @@ use crate::{interrupt, words};
 /// Where the repository is and what opens it: the same options for every verb.
 #[derive(clap::Args, Debug)]
 pub struct Place {
-    /// The repository: a directory, or file:///directory
+    /// The repository: a directory, s3://bucket/prefix, azblob://container/prefix, gs://bucket/prefix, or
+    /// s3:https://host/bucket/prefix; rights come from the environment, a profile, or the machine's role
     #[arg(
         long,
         short = 'r',
@@ -39,13 +40,20 @@ pub struct Place {
     /// Keep nothing on this machine
     #[arg(long, conflicts_with = "cache_dir", global = true)]
     no_cache: bool,
+    /// Send to an object store this many KiB a second at most
+    #[arg(long, global = true, value_name = "KIB")]
+    limit_upload: Option<u64>,
+    /// Fetch from an object store this many KiB a second at most
+    #[arg(long, global = true, value_name = "KIB")]
+    limit_download: Option<u64>,
 }
 
 impl Place {
     /// Opens the repository. From now on Ctrl-C cancels the control, so that the work ends in order and no lock
     /// is left behind.
     pub fn open(&self) -> Result<(Repository, Arc<Control>)> {
-        let mut repository = open_repository(self.url()?, &self.passcode.existing()?)?;
+        let storage = open(&self.location()?, "repository")?;
+        let mut repository = Repository::open(storage, &self.passcode.existing()?)?;
         if let Some(dir) = self.cache() {
             repository = repository.with_cache(&dir);
         }
@@ -56,10 +64,13 @@ impl Place {
 
     /// Makes a new one; the directory is made if need be.
     pub fn init(&self) -> Result<Repository> {
-        let path = directory_of(self.url()?)?;
+        let location = self.location()?;
         let passcode: Passcode = self.passcode.for_something_new()?;
-        let storage = Directory::create_root(Path::new(path), DirectoryOptions::default())?;
-        Ok(Repository::init(Arc::new(storage), &passcode, Cost::DEFAULT)?)
+        let storage: Shared = match &location {
+            Location::Directory(path) => Arc::new(Directory::create_root(path, DirectoryOptions::default())?),
+            Location::Object(_) => open(&location, "repository")?,
+        };
+        Ok(Repository::init(storage, &passcode, Cost::DEFAULT)?)
     }
 
     /// The lock of work that changes something; `--no-lock` has no say in it.
@@ -88,10 +99,21 @@ impl Place {
         })
     }
 
-    fn url(&self) -> Result<&str, Failure> {
-        self.repository.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
+    /// The place that is meant, with the limits that were asked for.
+    fn location(&self) -> Result<Location> {
+        let url = self.repository.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
             Failure::usage("which repository?").hint("use --repository DIR, or set STRONGROOM_REPOSITORY")
-        })
+        })?;
+        let mut location = parse(url)?;
+        if let Location::Object(place) = &mut location {
+            let rate = |kib: Option<u64>| kib.map(|kib| kib.saturating_mul(1024));
+            place.options.limits = Limits {
+                upload_bytes_per_second: rate(self.limit_upload),
+                download_bytes_per_second: rate(self.limit_download),
+                ..place.options.limits.clone()
+            };
+        }
+        Ok(location)
     }
 }
 
@@ -102,37 +124,24 @@ pub fn open_repository(url: &str, passcode: &Passcode) -> Result<Repository> {
 
 /// Opens the place behind a URL, which must exist.
 pub fn open_storage(url: &str, what: &str) -> Result<Shared> {
-    let path = directory_of(url)?;
-    let directory =
-        Directory::open(Path::new(path), DirectoryOptions::default()).map_err(|e| match e.kind {
-            ErrorKind::NotFound | ErrorKind::Invalid => anyhow::Error::from(Failure::new(
-                Exit::NoRepository,
-                format!("there is no {what} at {path}: {}", e.reason),
-            )),
-            _ => anyhow::Error::from(e),
-        })?;
-    Ok(Arc::new(directory))
+    open(&parse(url)?, what)
 }
 
-/// The directory that a URL means; other places are refused by name.
-fn directory_of(url: &str) -> Result<&str, Failure> {
-    if let Some(rest) = url.strip_prefix("file://") {
-        let path = rest.strip_prefix("localhost").unwrap_or(rest);
-        if !path.starts_with('/') {
-            return Err(
-                Failure::usage(format!("'{url}' names no absolute path")).hint("write file:///directory")
-            );
-        }
-        return Ok(path);
-    }
-    match url.split_once("://") {
-        Some((scheme @ ("s3" | "azblob" | "gs"), _)) => {
-            Err(Failure::usage(format!("{scheme}:// is not in this build yet; use a directory")))
-        }
-        Some((scheme, _)) => Err(Failure::usage(format!("'{scheme}://' is no place that Strongroom knows"))
-            .hint("use a directory, or file:///directory")),
-        None => Ok(url),
-    }
+fn parse(url: &str) -> Result<Location> {
+    Location::parse(url)
+        .map_err(|e| Failure::usage(e.to_string()).hint("`strongroom repo --help` shows the forms").into())
+}
+
+fn open(location: &Location, what: &str) -> Result<Shared> {
+    location.open().map_err(|e| match (location, e.kind) {
+        (Location::Directory(path), ErrorKind::NotFound | ErrorKind::Invalid) => Failure::new(
+            Exit::NoRepository,
+            format!("there is no {what} at {}: {}", path.display(), e.reason),
+        )
+        .into(),
+        (Location::Object(_), ErrorKind::Invalid) => Failure::usage(e.to_string()).into(),
+        _ => anyhow::Error::from(e),
+    })
 }
 
 /// The name that our locks bear. The host's name alone is not enough: containers repeat it, and other programs
@@ -153,22 +162,11 @@ mod tests {
     use crate::exit::classify;
 
     #[test]
-    fn a_directory_is_meant_by_its_path_or_a_file_url() {
-        assert_eq!(directory_of("/backup/r").unwrap(), "/backup/r");
-        assert_eq!(directory_of("relative/r").unwrap(), "relative/r");
-        assert_eq!(directory_of("file:///backup/r").unwrap(), "/backup/r");
-        assert_eq!(directory_of("file://localhost/backup/r").unwrap(), "/backup/r");
-        assert!(directory_of("file://backup/r").is_err());
-    }
-
-    #[test]
-    fn places_that_are_not_built_yet_are_refused_by_name() {
-        for url in ["s3://bucket/prefix", "azblob://container", "gs://bucket"] {
-            let refused = directory_of(url).unwrap_err();
-            assert!(refused.to_string().contains("not in this build yet"), "{refused}");
-            assert_eq!(classify(&refused.into()), Exit::Usage);
+    fn a_place_that_cannot_be_meant_is_wrong_usage() {
+        for url in ["ftp://host/x", "s3://b", "s3:bucket", "gs://bucket?secret=x"] {
+            let refused = open_storage(url, "repository").unwrap_err();
+            assert_eq!(classify(&refused), Exit::Usage, "{refused}");
         }
-        assert!(directory_of("ftp://host/x").is_err());
     }
 
     #[test]

@@ -1,0 +1,247 @@
+//! From options to the library's client of each service.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::{Certificate, ClientOptions, RetryConfig};
+use secrecy::ExposeSecret;
+
+use super::profile::Profile;
+use super::wire::Connector;
+use super::{Backend, Credentials, ObjectPlace, Service};
+use crate::{Error, ErrorKind, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Builds the client of a place.
+pub(super) fn backend(place: &ObjectPlace) -> Result<Arc<dyn Backend>> {
+    let fail = |why: String| Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), why);
+    let built = match place.service {
+        Service::S3 => s3(place),
+        Service::Azure => azure(place),
+        Service::Google => google(place),
+    };
+    built.map_err(fail)
+}
+
+fn text(error: object_store::Error) -> String {
+    error.to_string()
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Retrying is ours alone.
+fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+fn client(place: &ObjectPlace, allow_http: bool) -> Result<ClientOptions, String> {
+    let mut options = ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_timeout_disabled()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_pool_idle_timeout(Duration::from_secs(60));
+    let mut trusted = Vec::new();
+    if let Some(pem) = &place.options.ca_pem {
+        trusted.push(("its CA bundle".to_owned(), pem.clone().into_bytes()));
+    }
+    if let Some(file) = &place.options.ca_file {
+        let shown = file.display().to_string();
+        let pem = fs::read(file).map_err(|e| format!("cannot read the certificates in {shown}: {e}"))?;
+        trusted.push((shown, pem));
+    }
+    for (shown, pem) in trusted {
+        let certificates =
+            Certificate::from_pem_bundle(&pem).map_err(|_| format!("{shown} holds no PEM certificates"))?;
+        if certificates.is_empty() {
+            return Err(format!("{shown} holds no PEM certificates"));
+        }
+        for certificate in certificates {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}
+
+/// Whether an address may be used: with TLS, or on this machine, or where that was asked for.
+fn check_endpoint(endpoint: &str, allowed: bool) -> Result<bool, String> {
+    if endpoint.starts_with("https://") {
+        return Ok(false);
+    }
+    let Some(rest) = endpoint.strip_prefix("http://") else {
+        return Err(format!("the endpoint '{}' is no https:// address", endpoint.escape_debug()));
+    };
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let here = host == "localhost"
+        || host == "[::1]"
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
+    if here || allowed {
+        return Ok(true);
+    }
+    Err("its endpoint has no TLS: use https://, or allow it with allow_http=true".to_owned())
+}
+
+fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
+    let options = &place.options;
+    let mut builder = match &options.credentials {
+        Credentials::AccessKey { id, secret, session_token } => {
+            let builder =
+                AmazonS3Builder::new().with_access_key_id(id).with_secret_access_key(secret.expose_secret());
+            match session_token {
+                Some(token) => builder.with_token(token.expose_secret()),
+                None => builder,
+            }
+        }
+        Credentials::Ambient => ambient_s3()?,
+        _ => return Err("these credentials are of another service; S3 takes an access key".to_owned()),
+    };
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    }
+    let from_environment = || {
+        let ambient = matches!(options.credentials, Credentials::Ambient);
+        ambient.then(|| env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"))).flatten()
+    };
+    let mut allow_http = false;
+    if let Some(endpoint) = options.endpoint.clone().or_else(from_environment) {
+        allow_http = check_endpoint(&endpoint, options.allow_http || env("AWS_ALLOW_HTTP").is_some())?;
+        let endpoint = match (options.path_style, endpoint.split_once("://")) {
+            (Some(false), Some((scheme, host))) => format!("{scheme}://{}.{host}", place.bucket),
+            _ => endpoint,
+        };
+        builder = builder
+            .with_endpoint(&endpoint)
+            .with_config(object_store::aws::AmazonS3ConfigKey::S3Endpoint, endpoint);
+    }
+    let built = builder
+        .with_bucket_name(&place.bucket)
+        .with_virtual_hosted_style_request(options.path_style == Some(false))
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_disable_bulk_delete(true)
+        .with_retry(no_retries())
+        .with_client_options(client(place, allow_http)?)
+        .with_http_connector(Connector::new(options.limits.silence))
+        .build()
+        .map_err(text)?;
+    Ok(Arc::new(built))
+}
+
+/// In the order of AWS's own tools: environment, web identity, profile, the container's or machine's role.
+fn ambient_s3() -> Result<AmazonS3Builder, String> {
+    let mut builder = AmazonS3Builder::from_env();
+    if env("AWS_ACCESS_KEY_ID").is_some() || env("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
+        return Ok(builder);
+    }
+    let profile = Profile::chosen(&env)?;
+    if let (Some(id), Some(secret)) = (profile.get("aws_access_key_id"), profile.get("aws_secret_access_key"))
+    {
+        builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+        if let Some(token) = profile.get("aws_session_token") {
+            builder = builder.with_token(token);
+        }
+    }
+    if let (Some(region), None, None) = (profile.get("region"), env("AWS_REGION"), env("AWS_DEFAULT_REGION"))
+    {
+        builder = builder.with_region(region);
+    }
+    Ok(builder)
+}
+
+fn azure(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
+    let options = &place.options;
+    let mut builder = match &options.credentials {
+        Credentials::AccountKey { account, key } => {
+            MicrosoftAzureBuilder::new().with_account(account).with_access_key(key.expose_secret())
+        }
+        Credentials::ManagedIdentity { account, client_id } => {
+            let builder = MicrosoftAzureBuilder::new().with_account(account);
+            match client_id {
+                Some(client_id) => builder.with_client_id(client_id),
+                None => builder,
+            }
+        }
+        Credentials::Ambient => {
+            let mut builder = MicrosoftAzureBuilder::from_env();
+            // The names of other tools.
+            if let Some(account) = env("AZURE_ACCOUNT_NAME") {
+                builder = builder.with_account(account);
+            }
+            if let Some(key) = env("AZURE_ACCOUNT_KEY") {
+                builder = builder.with_access_key(key);
+            }
+            if let Some(sas) = env("AZURE_ACCOUNT_SAS") {
+                builder = builder.with_config(AzureConfigKey::SasKey, sas.trim_start_matches('?'));
+            }
+            builder
+        }
+        _ => return Err("these credentials are of another service; Azure takes an account key".to_owned()),
+    };
+    let mut allow_http = false;
+    if let Some(endpoint) = &options.endpoint {
+        allow_http = check_endpoint(endpoint, options.allow_http)?;
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+    }
+    let built = builder
+        .with_container_name(&place.bucket)
+        .with_retry(no_retries())
+        .with_client_options(client(place, allow_http)?)
+        .with_http_connector(Connector::new(options.limits.silence))
+        .build()
+        .map_err(text)?;
+    Ok(Arc::new(built))
+}
+
+fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
+    let options = &place.options;
+    let mut builder = match &options.credentials {
+        Credentials::ServiceAccount(json) => {
+            GoogleCloudStorageBuilder::new().with_service_account_key(json.expose_secret())
+        }
+        Credentials::Ambient => {
+            let builder = GoogleCloudStorageBuilder::from_env();
+            match env("GOOGLE_APPLICATION_CREDENTIALS") {
+                Some(file) => builder.with_application_credentials(file),
+                None => builder,
+            }
+        }
+        _ => {
+            return Err("these credentials are of another service; Google takes a service account".to_owned());
+        }
+    };
+    let mut allow_http = false;
+    if let Some(endpoint) = &options.endpoint {
+        allow_http = check_endpoint(endpoint, options.allow_http)?;
+        builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+    }
+    let built = builder
+        .with_bucket_name(&place.bucket)
+        .with_retry(no_retries())
+        .with_client_options(client(place, allow_http)?)
+        .with_http_connector(Connector::new(options.limits.silence))
+        .build()
+        .map_err(text)?;
+    Ok(Arc::new(built))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_endpoint;
+
+    #[test]
+    fn an_address_without_tls_is_used_on_this_machine_or_on_request_alone() {
+        assert_eq!(check_endpoint("https://minio:9000", false), Ok(false));
+        assert_eq!(check_endpoint("http://127.0.0.1:9000", false), Ok(true));
+        assert_eq!(check_endpoint("http://localhost", false), Ok(true));
+        assert_eq!(check_endpoint("http://minio:9000", true), Ok(true));
+        assert!(check_endpoint("http://minio:9000", false).is_err());
+        assert!(check_endpoint("http://127.evil.example", false).is_err());
+        assert!(check_endpoint("minio:9000", true).is_err());
+    }
+}

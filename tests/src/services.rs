@@ -1,0 +1,117 @@
+//! Services that tests talk to: S3 by moto, Azure Blob by Azurite, each a real server process, and a double of Google's.
+//!
+//! moto is a Python program: `STRONGROOM_TEST_MOTO` names its `moto_server`, else it is looked for below
+//! `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is looked for in
+//! `…/strongroom-test/azurite` and is not installed by anybody but you.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::http::Message;
+use crate::server::wait_for;
+
+/// What moto takes for a key; it believes everybody.
+pub const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
+/// Its secret half, planted so that it can be looked for.
+pub const SECRET_KEY: &str = "planted-secret-half-of-the-key-pair";
+
+/// A service's process; killed when dropped.
+pub struct Service {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("strongroom-test")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Service {
+    /// An S3 server, or `None` with a line that says what is not tested.
+    pub fn s3() -> Option<Self> {
+        let program = std::env::var_os("STRONGROOM_TEST_MOTO")
+            .map_or_else(|| cache().join("moto/bin/moto_server"), PathBuf::from);
+        if !program.exists() {
+            println!("NOT TESTED with S3: there is no {} (scripts/test installs it)", program.display());
+            return None;
+        }
+        let port = free_port();
+        let mut command = Command::new(program);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        Some(Self::start(command, port))
+    }
+
+    /// Azure's emulator, or `None` with a line that says what is not tested.
+    pub fn azure() -> Option<Self> {
+        let program = cache().join("azurite/node_modules/.bin/azurite-blob");
+        if !program.exists() {
+            println!("NOT TESTED with Azure Blob: there is no {}", program.display());
+            return None;
+        }
+        let port = free_port();
+        let mut command = Command::new(program);
+        command.args([
+            "--silent",
+            "--inMemoryPersistence",
+            "--skipApiVersionCheck",
+            "--blobHost",
+            "127.0.0.1",
+        ]);
+        command.args(["--blobPort", &port.to_string()]);
+        Some(Self::start(command, port))
+    }
+
+    fn start(mut command: Command, port: u16) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let service = Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        wait_for("the service to listen", || TcpStream::connect(service.address).ok());
+        service
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:port`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes a bucket of a new name.
+    pub fn bucket(&self) -> String {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("bucket-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
+        assert_eq!(self.send("PUT", &format!("/{name}")), 200);
+        name
+    }
+
+    /// Sends a request without a body and without a signature, which moto takes; its status.
+    pub fn send(&self, method: &str, target: &str) -> u16 {
+        self.ask(method, target).status()
+    }
+
+    /// The same with the whole reply.
+    pub fn ask(&self, method: &str, target: &str) -> Message {
+        let stream = TcpStream::connect(self.address).unwrap();
+        let request = Message {
+            first: format!("{method} {target} HTTP/1.1"),
+            headers: vec![("Host".to_owned(), self.address.to_string())],
+            body: Vec::new(),
+        };
+        request.write(&stream, &[]).unwrap();
+        Message::read_reply(&stream, method).unwrap()
+    }
+}
