@@ -175,13 +175,13 @@ mod tests {
         let place = place(
             Service::S3,
             &settings(json!({
-                "bucketName": "dr", "region": "eu-west-1", "rootDir": "/site1/", "endpointUrl": "https://minio:9000",
+                "bucketName": "dr-1", "region": "eu-west-1", "rootDir": "/site1/", "endpointUrl": "https://minio:9000",
                 "pathStyle": "true",
                 "credential": {"type": "ACCESS-KEY", "secret": {"accessKey": "A", "secretKey": "planted"}},
             })),
         )
         .unwrap();
-        assert_eq!((place.bucket.as_str(), place.prefix.as_str()), ("dr", "site1"));
+        assert_eq!((place.bucket.as_str(), place.prefix.as_str()), ("dr-1", "site1"));
         assert_eq!(place.options.path_style, Some(true));
         assert!(matches!(place.options.credentials, Credentials::AccessKey { .. }));
         assert!(!format!("{place:?}").contains("planted"));
