@@ -14,7 +14,7 @@ use crate::clock::JumpWatch;
 use crate::jobs::Runner;
 use crate::ownership::{Ownership, refuse_network};
 use crate::restores::WrongPasscodes;
-use crate::retention::{RetentionReport, Sweeps};
+use crate::retention::{RetentionReport, Silences, Sweeps};
 use crate::secrets::MasterKey;
 use crate::state::State;
 use crate::stores::Gates;
@@ -56,6 +56,7 @@ pub(crate) struct Inner {
     /// Held while space is being freed; deletions need not wait for that.
     pub reclaiming: Mutex<()>,
     pub sweeps: Sweeps,
+    pub silences: Silences,
     pub wrong_passcodes: WrongPasscodes,
     pub clock: JumpWatch,
     pub runner: Arc<Runner>,
@@ -123,6 +124,7 @@ impl Inner {
             gates: Gates::default(),
             reclaiming: Mutex::new(()),
             sweeps: Sweeps::default(),
+            silences: Silences::default(),
             wrong_passcodes: WrongPasscodes::default(),
             clock: JumpWatch::new(),
             _ownership: ownership,

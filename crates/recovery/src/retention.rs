@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::clock::now_ms;
 use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
+use crate::store::RunningRecord;
 use crate::{BackupView, JobStatus, Result};
 
 /// What one run of the cleaner did.
@@ -51,6 +52,33 @@ impl Sweeps {
             sweeps.insert(store.to_owned(), Instant::now());
         }
         is_due
+    }
+}
+
+/// A server at work changes its lock every five minutes, and takes it for lost after 22. One of which nothing was seen
+/// for so long, by this machine's own clock that never jumps, is dead, or will find its lock lost.
+const SILENCE_MAX: Duration = Duration::from_secs(45 * 60);
+
+/// Since when running records of other servers show no sign of life.
+#[derive(Debug, Default)]
+pub(crate) struct Silences(Mutex<HashMap<(String, String), (Vec<String>, Instant)>>);
+
+impl Silences {
+    /// Notes what was seen now; true if it is what was seen first so long ago.
+    fn is_dead(&self, store: &str, run: &str, signs: Vec<String>, now: Instant) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, since) =
+            seen.entry((store.to_owned(), run.to_owned())).or_insert_with(|| (signs.clone(), now));
+        if *before != signs {
+            (*before, *since) = (signs, now);
+        }
+        now.saturating_duration_since(*since) >= SILENCE_MAX
+    }
+
+    /// Forgets records of a store that are gone.
+    fn retain(&self, store: &str, runs: &HashSet<String>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|(of, run), _| of != store || runs.contains(run));
     }
 }
 
@@ -192,16 +220,38 @@ impl Inner {
         }
     }
 
+    /// Whether the server that wrote this record is gone. To be wrong costs its backup, which then cannot commit any more.
+    async fn is_dead(&self, store: &crate::store::Store, name: &str, record: &RunningRecord) -> Result<bool> {
+        let (store, seen) = (store.clone(), record.clone());
+        let signs = blocking(move || store.signs_of_life(&seen)).await?;
+        let is_dead = self.silences.is_dead(name, &record.run, signs, Instant::now());
+        if is_dead {
+            tracing::warn!(
+                store = name, server = %record.server, backup = %record.backup, job = %record.job_id,
+                "a backup of another server shows no sign of life; it is given up, so that space can be freed"
+            );
+        }
+        Ok(is_dead)
+    }
+
     async fn try_reclaim(&self, row: &StoreRow) -> Result<crate::store::ReclaimReport> {
         let store = self.open_store(row).await?;
         let opened = store.clone();
         let running = blocking(move || opened.running()).await?;
-        // Records of jobs that ended without tidying up (their store was out of reach then) hold nothing any more.
+        let opened = store.clone();
+        let owner = blocking(move || opened.owner()).await?;
+        let is_ours = owner.is_some_and(|owner| owner.server == self.server_id);
+        let runs = running.iter().map(|record| record.run.clone()).collect();
+        self.silences.retain(&row.name, &runs);
         for record in running {
-            let ended = self.state.job(&record.job_id).await?.is_some_and(|job| {
-                matches!(job.status, JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled)
-            });
-            if ended {
+            // Records of jobs that ended without tidying up (their store was out of reach then) hold nothing any more.
+            let is_over = match self.state.job(&record.job_id).await? {
+                Some(job) => {
+                    matches!(job.status, JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled)
+                }
+                None => is_ours && self.is_dead(&store, &row.name, &record).await?,
+            };
+            if is_over {
                 let store = store.clone();
                 blocking(move || store.clear_running(&record.job_id)).await?;
             }
@@ -278,6 +328,24 @@ mod tests {
         let all =
             [backup("a", "completed_with_warnings", 1, 500), backup("b", "completed_with_warnings", 2, 500)];
         assert_eq!(decided(&all, &[]), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_server_is_dead_only_if_nothing_of_it_changed_for_long() {
+        let (silences, start) = (Silences::default(), Instant::now());
+        let after = |minutes: u64| start + Duration::from_secs(minutes * 60);
+        let signs = |lock: &str| vec!["1".to_owned(), lock.to_owned()];
+        assert!(!silences.is_dead("s", "run", signs("a"), start));
+        assert!(!silences.is_dead("s", "run", signs("a"), after(44)));
+        assert!(!silences.is_dead("s", "run", signs("b"), after(60)), "its lock is new");
+        assert!(
+            !silences.is_dead("s", "other", signs("b"), after(120)),
+            "another run is looked at for the first time"
+        );
+        assert!(!silences.is_dead("t", "run", signs("b"), after(120)), "and so is one in another store");
+        assert!(silences.is_dead("s", "run", signs("b"), after(120)));
+        silences.retain("s", &HashSet::new());
+        assert!(!silences.is_dead("s", "run", signs("b"), after(180)));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) mod failure;
 pub(crate) mod groups;
 mod identity;
 pub(crate) mod layout;
+pub(crate) mod lost;
 mod mended;
 mod owner;
 mod probe;

@@ -295,6 +295,14 @@ impl Store {
         }))
     }
 
+    fn has_unnamed_snapshot(&self, vault: &str, looks: &Looks) -> Result<bool> {
+        let mut known: HashSet<Id> = looks.entries().flat_map(CatalogueEntry::snapshots).collect();
+        known.extend(looks.deleted.iter().flat_map(|(_, record)| record.snapshots.iter().copied()));
+        let listed =
+            self.storage().list_all(&layout::vault_key(vault, "snapshots/")).map_err(failure::storage)?;
+        Ok(listed.iter().any(|entry| id_of(&entry.key).is_some_and(|id| !known.contains(&id))))
+    }
+
     fn carry_out(
         &self,
         vault: &str,
@@ -338,7 +346,17 @@ impl Store {
         }
         let mut named: BTreeSet<&String> = looks.entries().flat_map(|entry| &entry.groups).collect();
         named.extend(looks.deleted.iter().flat_map(|(_, record)| &record.groups));
-        for id in looks.groups.iter().filter(|id| !named.contains(id)) {
+        let unnamed: Vec<&String> = looks.groups.iter().filter(|id| !named.contains(id)).collect();
+        // What a deleted entry named that was damaged is not lost but given up.
+        let of_damaged = looks.deleted.iter().any(|(_, record)| record.vault.is_empty());
+        let lost = if unnamed.is_empty() || of_damaged { Vec::new() } else { self.lost_groups()? };
+        for id in unnamed {
+            // Of a backup whose entry is lost: what tells of it stays for as long as it can be restored.
+            if let Some((_, vault)) = lost.iter().find(|(lost, _)| lost == id)
+                && self.has_unnamed_snapshot(vault, looks)?
+            {
+                continue;
+            }
             self.storage().delete(&layout::group_key(id)).map_err(failure::storage)?;
         }
         for void in &looks.first.void {

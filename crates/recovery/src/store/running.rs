@@ -9,6 +9,9 @@
 //!   creates the revocation and then looks for the entry, and takes the revocation back if it finds it. So at least
 //!   one of the two sees the other, and no backup that was reported complete becomes void. Only after that look the
 //!   revocation is made final, and only then anything of the run is cleaned up: an entry that lands later stays void.
+//! * The record of a server that is gone is given up in this way by the server that owns the store, once it has seen no
+//!   sign of life for longer than a lock may stay as it is (see `retention`). Should that server live all the same, its
+//!   backup is lost and no other one.
 
 use std::collections::HashSet;
 
@@ -71,6 +74,19 @@ impl Store {
             self.revoke(&record.run, &record.backup)?;
         }
         self.storage().delete(&key).map_err(failure::storage)
+    }
+
+    /// Changes as long as somebody works on this backup: a server at work holds a restic lock in the vault and writes it
+    /// anew, under another name, every few minutes; a copy at work writes its record anew.
+    pub(crate) fn signs_of_life(&self, record: &RunningRecord) -> Result<Vec<String>> {
+        let mut signs = match self.read_running(&record.job_id)? {
+            Found::Good(_, version) | Found::Damaged(_, Some(version)) => vec![version.0],
+            Found::Missing | Found::Damaged(_, None) => Vec::new(),
+        };
+        let locks = layout::vault_key(&record.vault, "locks/");
+        let locks = self.storage().list_all(&locks).map_err(failure::storage)?;
+        signs.extend(locks.into_iter().map(|entry| entry.key));
+        Ok(signs)
     }
 
     pub(crate) fn running_records(&self) -> Result<(Vec<RunningRecord>, Vec<Finding>)> {

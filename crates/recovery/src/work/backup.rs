@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
         let lock = repository
             .lock(LockKind::Shared, &owner)
             .map_err(|e| failure::engine("cannot lock the vault for a backup", e))?;
-        undo::remove_stale_snapshots(store, &repository, &task.job_id)?;
+        undo::remove_stale_snapshots(store, &repository, &self.record.vault, &task.job_id)?;
         let mut view = VaultView::load(store, &repository, &self.record.vault)?;
         stages.end(stages::VALIDATION, stages::COMPLETED);
 

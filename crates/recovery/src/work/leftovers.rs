@@ -27,15 +27,15 @@ pub(super) fn give_up(store: &Store, repository: &Repository, record: &RunningRe
         return Ok(());
     }
     let id = layout::new_token();
-    store.create_group(&id, &group)?;
     store.create_deleted_record(DeletedRecord {
         name: record.backup.clone(),
         run: record.run.clone(),
         vault: record.vault.clone(),
         snapshots: Vec::new(),
-        groups: vec![id],
+        groups: vec![id.clone()],
         deleted_at: now_ms(),
         cause: Cause::Unfinished,
         successors: Vec::new(),
-    })
+    })?;
+    store.create_group(&id, &group)
 }

@@ -8,7 +8,7 @@ use repository::{CheckReport, Control};
 use super::entry_files::{Findings, list_packs};
 use crate::Result;
 use crate::store::groups::FoundGroup;
-use crate::store::{CatalogueEntry, Owner, Store, failure, layout, sealed};
+use crate::store::{CatalogueEntry, Owner, Store, failure, layout, lost, sealed};
 
 const OWNER_BYTES_MAX: u64 = 64 * 1024;
 
@@ -27,6 +27,9 @@ pub fn scrub(store: &Store, control: &Arc<Control>) -> Result<CheckReport> {
     findings.extend(store.running_records()?.1);
     findings.extend(store.damaged_revocations()?);
     check_groups(store, &mut findings)?;
+    for (id, _) in store.lost_groups()? {
+        findings.add(layout::group_key(&id), lost::problem());
+    }
 
     let mut vaults: BTreeMap<String, Vec<&CatalogueEntry>> =
         store.vault_ids()?.into_iter().map(|id| (id, Vec::new())).collect();

@@ -71,11 +71,20 @@ pub(super) fn remove_snapshots_of_job(store: &Store, repository: &Repository, jo
 ///
 /// Snapshots are listed first, then running records, then the catalogue: what a backup wrote before the first look is
 /// then accounted for by its record, or by its entry. If any of these is damaged, only this job's own go.
-pub(super) fn remove_stale_snapshots(store: &Store, repository: &Repository, job_id: &str) -> Result<()> {
+///
+/// They stay too while the vault has a group that speaks of a backup whose entry is lost: one of them may be that one's.
+pub(super) fn remove_stale_snapshots(
+    store: &Store,
+    repository: &Repository,
+    vault: &str,
+    job_id: &str,
+) -> Result<()> {
     let snapshots = snapshots(repository)?;
+    // The vault counts as at work by now, with this job's own record.
+    let lost = store.lost_groups_beside(job_id)?;
     let (running, damaged) = store.running_records()?;
     let (named, complete) = named_snapshots(store)?;
-    let all_known = complete && damaged.is_empty();
+    let all_known = complete && damaged.is_empty() && !lost.iter().any(|(_, of)| of == vault);
     let at_work: HashSet<String> = running
         .iter()
         .filter(|record| record.job_id != job_id)

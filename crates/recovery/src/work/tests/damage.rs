@@ -208,3 +208,32 @@ fn an_unreadable_file_among_the_records_is_named_and_does_not_stop_the_others() 
     .unwrap();
     assert_eq!(report.findings, []);
 }
+
+#[test]
+fn a_backup_whose_entry_is_lost_is_noticed_and_not_tidied_away() {
+    let world = World::new();
+    world.back_up("one").unwrap();
+    world.write("c.bin", &noise(3, 50_000));
+    let two = world.back_up("two").unwrap();
+    let entry = std::fs::read(world.file("backups/two.json")).unwrap();
+    std::fs::remove_file(world.file("backups/two.json")).unwrap();
+    let lost = format!("groups/{}", two.run);
+    let finds_it = || world.scrub().findings.iter().any(|finding| finding.file == lost);
+    assert!(finds_it());
+    world.reclaim_now();
+    world.back_up("three").unwrap();
+    world.reclaim_now();
+    assert!(finds_it(), "what told of it was tidied away");
+    // Brought back from elsewhere, it is whole.
+    std::fs::write(world.file("backups/two.json"), entry).unwrap();
+    world.assert_verifies("two");
+    assert_eq!(world.scrub().findings, []);
+    // Given up with restic, nothing tells of it any more.
+    std::fs::remove_file(world.file("backups/two.json")).unwrap();
+    for snapshot in two.snapshots() {
+        std::fs::remove_file(world.file(&format!("vaults/{}/snapshots/{snapshot}", two.vault))).unwrap();
+    }
+    world.reclaim_now();
+    assert_eq!(world.scrub().findings, []);
+    world.assert_verifies("three");
+}
