@@ -59,9 +59,12 @@ impl Sweeps {
 /// for so long, by this machine's own clock that never jumps, is dead, or will find its lock lost.
 const SILENCE_MAX: Duration = Duration::from_secs(45 * 60);
 
-/// Since when running records of other servers show no sign of life.
+/// A store and a run in it.
+type RunAt = (String, String);
+
+/// Since when running records of other servers show no sign of life: the signs, and when they were first seen.
 #[derive(Debug, Default)]
-pub(crate) struct Silences(Mutex<HashMap<(String, String), (Vec<String>, Instant)>>);
+pub(crate) struct Silences(Mutex<HashMap<RunAt, (Vec<String>, Instant)>>);
 
 impl Silences {
     /// Notes what was seen now; true if it is what was seen first so long ago.
