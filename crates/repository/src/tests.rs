@@ -11,6 +11,8 @@ use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
 
 use crate::*;
 
+mod faults;
+
 struct Place {
     dir: tempfile::TempDir,
 }

@@ -10,7 +10,7 @@
 //! * [`Prefixed`] shows the part of a store below a prefix as a store of its own.
 //! * [`Guarded`] asks a permit before every write, so that a worker that lost its lease writes nothing more.
 //! * `conformance` (feature `test-support`) tries out every promise of the trait on any backend.
-//! * `Faulty` (feature `test-support`) fails, or "dies", at the nth call.
+//! * `Faulty` (feature `test-support`) fails, or "dies", at the nth call; `Memory` keeps objects in memory.
 #![deny(missing_docs)]
 
 #[cfg(feature = "test-support")]
@@ -22,6 +22,8 @@ mod faulty;
 mod guarded;
 mod key;
 mod location;
+#[cfg(feature = "test-support")]
+mod memory;
 mod object;
 mod prefixed;
 
@@ -37,6 +39,8 @@ pub use faulty::{Fault, FaultPlan, Faulty};
 pub use guarded::{Guarded, Permit};
 pub use key::check_key;
 pub use location::Location;
+#[cfg(feature = "test-support")]
+pub use memory::Memory;
 pub use object::{Credentials, Limits, ObjectOptions, ObjectPlace, ObjectStorage, Service};
 pub use prefixed::Prefixed;
 
