@@ -9,6 +9,9 @@ mod backups;
 mod buckets;
 mod clock;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod jobs;
 mod model;
 mod names;

@@ -25,6 +25,9 @@ mod edit;
 mod error;
 mod fetch;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod id;
 mod index;

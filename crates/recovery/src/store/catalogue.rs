@@ -211,6 +211,16 @@ impl CatalogueEntry {
     }
 }
 
+/// An entry's file over arbitrary bytes, with its checksum and without.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_entry(data: &[u8]) {
+    for bytes in [data, &crate::fuzzing::with_checksum(data)] {
+        if let Ok(file) = sealed::unseal::<EntryFile>(bytes) {
+            let _ = CatalogueEntry::from_file(file);
+        }
+    }
+}
+
 impl EntryComponent {
     fn view(&self) -> BackupComponentView {
         BackupComponentView {

@@ -27,20 +27,20 @@
 //! * The catalogue is public and anyone who can write to the store can forge it; so with the passcode at hand an
 //!   entry counts only if its MAC matches.
 
-mod catalogue;
+pub(crate) mod catalogue;
 mod copy;
 pub(crate) mod deletion;
 pub(crate) mod failure;
 pub(crate) mod groups;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod layout;
 pub(crate) mod lost;
 mod mended;
-mod owner;
+pub(crate) mod owner;
 mod probe;
 mod reclaim;
 mod regroup;
-mod running;
+pub(crate) mod running;
 pub(crate) mod sealed;
 pub(crate) mod vaults;
 mod waste;

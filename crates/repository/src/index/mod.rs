@@ -33,8 +33,7 @@ pub(crate) use marks::{Bits, PackMarks};
 use packs::{Listed, Listings, Packs};
 use pages::PageFile;
 use sorted::{InMemory, Next, Sorted};
-pub(crate) use text::{BLOBS_PER_FILE_MAX, BlobText, IndexText, PackText};
-use text::{ListedPack, visit_packs};
+pub(crate) use text::{BLOBS_PER_FILE_MAX, BlobText, IndexText, ListedPack, PackText, visit_packs};
 
 /// Threads that read index files; each holds the text of one.
 const READERS_MAX: usize = 4;
