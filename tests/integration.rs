@@ -4,6 +4,8 @@
 //! rights) is skipped only with a line that says so.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "integration/beside.rs"]
+mod beside;
 #[path = "integration/buckets.rs"]
 mod buckets;
 #[path = "integration/command.rs"]
