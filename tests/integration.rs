@@ -4,6 +4,8 @@
 //! rights) is skipped only with a line that says so.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "integration/backup_options.rs"]
+mod backup_options;
 #[path = "integration/beside.rs"]
 mod beside;
 #[path = "integration/buckets.rs"]
@@ -18,12 +20,20 @@ mod damage;
 mod disk_full;
 #[path = "integration/forge.rs"]
 mod forge;
+#[path = "integration/forget.rs"]
+mod forget;
+#[path = "integration/hostile.rs"]
+mod hostile;
 #[path = "integration/interop.rs"]
 mod interop;
 #[path = "integration/keys_and_copies.rs"]
 mod keys_and_copies;
+#[path = "integration/looking.rs"]
+mod looking;
 #[path = "integration/object.rs"]
 mod object;
+#[path = "integration/part.rs"]
+mod part;
 #[path = "integration/quickstart.rs"]
 mod quickstart;
 #[path = "integration/repair.rs"]

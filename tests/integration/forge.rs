@@ -74,3 +74,68 @@ impl<'a> Forge<'a> {
         fs::write(&file, self.seal(config.to_string().as_bytes())).unwrap();
     }
 }
+
+/// A snapshot as it goes into a repository.
+impl Forge<'_> {
+    /// Stores the JSON of a snapshot.
+    pub fn snapshot(&self, snapshot: &Value) {
+        self.unpacked("snapshots", snapshot);
+    }
+
+    /// Stores the JSON of a file in `index`, `snapshots`, or the like.
+    pub fn unpacked(&self, folder: &str, value: &Value) {
+        let sealed = self.seal(value.to_string().as_bytes());
+        let folder = self.place.repository().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(Id::of(&sealed).to_string()), sealed).unwrap();
+    }
+
+    /// Stores a pack of these blobs as its header is to tell them, and lists it in an index file. Returns its key.
+    pub fn pack(&self, blobs: &[ForgedBlob]) -> String {
+        let (mut body, mut header, mut listed) = (Vec::new(), Vec::new(), Vec::new());
+        for blob in blobs {
+            let sealed = self.seal(&blob.stored);
+            let tree = blob.kind == "tree";
+            header.push(u8::from(tree) + if blob.claims.is_some() { 2 } else { 0 });
+            header.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+            header.extend(blob.claims.iter().flat_map(|length| length.to_le_bytes()));
+            header.extend_from_slice(&blob.id.0);
+            let mut entry =
+                json!({"id": blob.id, "type": blob.kind, "offset": body.len(), "length": sealed.len()});
+            if let Some(length) = blob.claims {
+                entry["uncompressed_length"] = length.into();
+            }
+            listed.push(entry);
+            body.extend_from_slice(&sealed);
+        }
+        let header = self.seal(&header);
+        body.extend_from_slice(&header);
+        body.extend_from_slice(&(header.len() as u32).to_le_bytes());
+        let id = Id::of(&body).to_string();
+        let key = format!("data/{}/{id}", &id[..2]);
+        let path = self.place.repository().join(&key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, body).unwrap();
+        self.unpacked("index", &json!({"packs": [{"id": id, "blobs": listed}]}));
+        key
+    }
+}
+
+/// A blob as a hostile writer might store it.
+pub struct ForgedBlob {
+    pub kind: &'static str,
+    /// What it is said to be.
+    pub id: Id,
+    /// What is sealed and stored.
+    pub stored: Vec<u8>,
+    /// The length that it is said to decompress to.
+    pub claims: Option<u32>,
+}
+
+impl ForgedBlob {
+    /// A tree of this text under its true id.
+    pub fn tree(text: &str) -> Self {
+        let stored = text.as_bytes().to_vec();
+        Self { kind: "tree", id: Id::of(&stored), stored, claims: None }
+    }
+}

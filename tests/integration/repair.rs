@@ -12,11 +12,12 @@ use crate::world::keys;
 fn with_two_snapshots() -> Place {
     let place = Place::with_repository();
     let source = place.path("source");
-    for directory in ["stays", "changes"] {
+    for (first, directory) in [(0, "stays"), (100, "changes")] {
         fs::create_dir_all(source.join(directory)).unwrap();
         for number in 0..5 {
             let length = 20_000 + number as usize;
-            fs::write(source.join(directory).join(format!("{number}")), noise(number, length)).unwrap();
+            fs::write(source.join(directory).join(format!("{number}")), noise(first + number, length))
+                .unwrap();
         }
     }
     fs::write(source.join("large"), noise(77, 6 << 20)).unwrap();

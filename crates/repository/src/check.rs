@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use rand::seq::SliceRandom as _;
 use storage::ErrorKind as StorageKind;
 
 use crate::file::{self, Folder};
@@ -29,6 +30,55 @@ const PACK_BYTES_MAX: u64 = 4 << 30;
 pub struct CheckRequest {
     /// Read every pack, blob by blob.
     pub read_data: bool,
+}
+
+/// Which packs a check reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum ReadData {
+    /// None of them: the structure alone.
+    #[default]
+    None,
+    /// All of them.
+    All,
+    /// Those of part `n` of `of`, from 1; all parts together are all packs.
+    Part {
+        /// Which part.
+        n: u8,
+        /// How many parts there are.
+        of: u8,
+    },
+    /// So many per cent of them, chosen by chance.
+    Percent(f64),
+    /// About so many bytes of them, chosen by chance.
+    Bytes(u64),
+}
+
+impl ReadData {
+    /// Takes those that are read out of all packs.
+    fn choose(self, index: &Index, mut packs: Vec<u32>) -> Vec<u32> {
+        let percent = match self {
+            Self::None => 0.0,
+            Self::All => return packs,
+            Self::Part { n, of } => {
+                let of = of.max(1);
+                packs.retain(|pack| index.pack_id(*pack).0[0] % of == n.saturating_sub(1));
+                return packs;
+            }
+            Self::Percent(percent) => percent,
+            Self::Bytes(bytes) => {
+                let all: u64 = packs.iter().map(|pack| index.pack_size(*pack)).sum();
+                bytes as f64 * 100.0 / all.max(1) as f64
+            }
+        };
+        if percent > 0.0 && !packs.is_empty() {
+            let count = (packs.len() as f64 * percent / 100.0) as usize;
+            packs.shuffle(&mut rand::rng());
+            packs.truncate(count.max(1));
+            packs.sort_unstable();
+            return packs;
+        }
+        Vec::new()
+    }
 }
 
 /// One damaged or missing thing.
@@ -57,6 +107,11 @@ pub struct CheckReport {
 
 /// Checks the whole repository.
 pub fn check(repository: &Repository, request: CheckRequest, control: &Arc<Control>) -> Result<CheckReport> {
+    check_reading(repository, if request.read_data { ReadData::All } else { ReadData::None }, control)
+}
+
+/// Checks the structure of the whole repository, and some of its packs.
+pub fn check_reading(repository: &Repository, read: ReadData, control: &Arc<Control>) -> Result<CheckReport> {
     let check = Check::new(repository, control);
     check.keys()?;
     let (snapshots, damaged) = repository.snapshots()?;
@@ -75,9 +130,8 @@ pub fn check(repository: &Repository, request: CheckRequest, control: &Arc<Contr
     }
     let roots: Vec<Id> = snapshots.iter().map(|(_, snapshot)| snapshot.tree).collect();
     check.trees(&index, roots)?;
-    if request.read_data {
-        check.packs(&index, &packs, &listing)?;
-    }
+    let read = read.choose(&index, packs.clone());
+    check.packs(&index, &read, &listing)?;
     Ok(check.report(packs.len(), snapshots.len()))
 }
 

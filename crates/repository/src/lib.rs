@@ -21,10 +21,13 @@ mod compress;
 mod config;
 mod control;
 mod copy;
+mod diff;
+mod dump;
 mod edit;
 mod error;
 mod fetch;
 mod file;
+mod find;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -38,6 +41,8 @@ mod listing;
 mod lock;
 mod pack;
 mod pack_writer;
+mod pattern;
+mod policy;
 mod posix;
 mod prune;
 mod quote;
@@ -47,8 +52,10 @@ mod restore;
 mod seal;
 mod select;
 mod snapshot;
+mod stats;
 #[cfg(feature = "test-support")]
 pub mod synthetic;
+mod tar;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -58,20 +65,25 @@ mod walk;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use backup::{BackupOutcome, BackupRequest, backup};
-pub use check::{CheckReport, CheckRequest, Finding, check, check_snapshots};
+pub use backup::{BackupOutcome, BackupRequest, Marker, MoreExcludes, backup, backup_stream};
+pub use check::{CheckReport, CheckRequest, Finding, ReadData, check, check_reading, check_snapshots};
 pub use compact::{StoredAnew, Survey, SurveyedPack, survey};
 pub use compress::Compression;
 pub use control::{Control, Progress, Warning};
 pub use copy::{Copied, CopyRequest, copy};
+pub use diff::{Change, DiffReport, DiffSums, diff};
+pub use dump::{dump_file, dump_tar, entry_at};
 pub use edit::{TagChange, change_tags};
 pub use error::{Error, ErrorKind, Result};
+pub use find::{Search, Wanted, blobs_in_pack};
 pub use id::Id;
 pub use index::Index;
 pub use key::{Cost, Passcode, derive_from_passcode};
 pub use keys::{KeyInfo, KeyLabel, add_key, change_passcode, list_keys, remove_key};
 pub use lock::{Lock, LockKind, LockOwner};
 pub use pack::BlobKind;
+pub use pattern::{Pattern, Patterns};
+pub use policy::{Count, KeepPolicy, Span, Verdict, apply_policy};
 pub use prune::{PruneReport, PruneRequest, prune};
 pub use repair::{
     RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairSnapshotsRequest, RepairedSnapshot,
@@ -81,6 +93,7 @@ pub use repository::{Repository, Snapshots};
 pub use restore::{RestoreOutcome, RestoreRequest, restore};
 pub use select::{GroupBy, GroupKey, SnapshotFilter, choose_snapshots, find_snapshot, group_snapshots};
 pub use snapshot::{Snapshot, Summary};
+pub use stats::{Stats, StatsMode, stats};
 pub use time::Time;
 pub use tree::{Node, NodeKind};
 pub use walk::{TreeSize, measure, needed_packs, walk};

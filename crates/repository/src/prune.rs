@@ -26,6 +26,8 @@ use crate::{
 
 /// Packs below this size are worth joining once there are this many of them.
 const SMALL_PACK_BYTES: u64 = (4 << 20) * 8 / 10;
+/// And below this one if that is asked for: four fifths of a new pack.
+const SMALLER_PACK_BYTES: u64 = (16 << 20) / 10 * 8;
 const SMALL_PACKS_MIN: usize = 10;
 /// About so many blobs are repacked in one go; for each the index is gone through once.
 const REPACK_BLOBS: u64 = 500_000;
@@ -35,6 +37,14 @@ const REPACK_BLOBS: u64 = 500_000;
 pub struct PruneRequest {
     /// Waste that may stay, per cent of the whole; restic's default is 5.
     pub max_unused_percent: f64,
+    /// The same in bytes, which then counts instead.
+    pub max_unused_bytes: Option<u64>,
+    /// So many bytes of packs are repacked at most.
+    pub max_repack_bytes: Option<u64>,
+    /// Repack nothing but directory listings.
+    pub trees_alone: bool,
+    /// Repack every pack that is smaller than it might be.
+    pub repack_small: bool,
     /// Plan alone.
     pub dry_run: bool,
     /// Snapshots that count as forgotten already: what a dry run of forgetting them would free.
@@ -43,7 +53,15 @@ pub struct PruneRequest {
 
 impl Default for PruneRequest {
     fn default() -> Self {
-        Self { max_unused_percent: 5.0, dry_run: false, forgotten: Vec::new() }
+        Self {
+            max_unused_percent: 5.0,
+            max_unused_bytes: None,
+            max_repack_bytes: None,
+            trees_alone: false,
+            repack_small: false,
+            dry_run: false,
+            forgotten: Vec::new(),
+        }
     }
 }
 
@@ -228,16 +246,32 @@ impl Plan {
         let waste = |pack: u32| sums(pack).all - sums(pack).wanted;
         let total: u64 = partly.iter().map(|pack| sums(*pack).all).sum();
         let mut unused: u64 = partly.iter().map(|pack| waste(*pack)).sum();
-        let allowed = (total as f64 * request.max_unused_percent.clamp(0.0, 100.0) / 100.0) as u64;
-        let small = |pack: u32| self.index.pack_size(pack) < SMALL_PACK_BYTES;
-        let join_small = partly.iter().filter(|pack| small(**pack)).count() >= SMALL_PACKS_MIN;
+        let percentage = (total as f64 * request.max_unused_percent.clamp(0.0, 100.0) / 100.0) as u64;
+        let allowed = request.max_unused_bytes.unwrap_or(percentage);
+        let small_bytes = if request.repack_small { SMALLER_PACK_BYTES } else { SMALL_PACK_BYTES };
+        let small = |pack: u32| self.index.pack_size(pack) < small_bytes;
+        let small_packs = |trees: bool| {
+            partly.iter().filter(|pack| small(**pack) && sums(**pack).has_trees == trees).count()
+        };
+        let counts = [small_packs(false), small_packs(true)];
+        // A repack leaves up to two small packs of content and one of listings: those are not repacked again.
+        let join_small = [counts[0] > 2, counts[1] > 1].map(|several| match request.repack_small {
+            true => several,
+            false => counts[0] + counts[1] >= SMALL_PACKS_MIN,
+        });
+        let mut rest = request.max_repack_bytes.unwrap_or(u64::MAX);
         let share = |pack: u32| waste(pack) * 1000 / sums(pack).all.max(1);
         partly.sort_unstable_by_key(|pack| (std::cmp::Reverse(share(*pack)), *pack));
         for pack in partly {
             let (gone, sums) = (waste(pack), sums(pack));
             let mixed = sums.has_data && sums.has_trees;
-            if mixed || sums.damaged || (gone > 0 && unused > allowed) || (join_small && small(pack)) {
+            let joined = join_small[usize::from(sums.has_trees)] && small(pack);
+            let worth = mixed || (gone > 0 && unused > allowed) || joined;
+            let size = self.index.pack_size(pack);
+            let may = (!request.trees_alone || !sums.has_data) && size <= rest;
+            if sums.damaged || (worth && may) {
                 unused -= gone;
+                rest = rest.saturating_sub(size);
                 self.fates[pack as usize] = Fate::Repack;
             }
         }

@@ -1,6 +1,6 @@
 //! Snapshots: which tree was backed up, when, of what, by whom.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Id;
 
@@ -15,7 +15,7 @@ pub struct Snapshot {
     /// The root's listing.
     pub tree: Id,
     /// Absolute paths.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub paths: Vec<String>,
     /// Where it was made.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -30,10 +30,10 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gid: u32,
     /// Patterns that were left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "Vec::is_empty")]
     pub excludes: Vec<String>,
     /// Free words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// First id of this snapshot, kept when its metadata is edited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +44,11 @@ pub struct Snapshot {
     /// Figures of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+}
+
+/// Other programs write `null` for an empty list.
+fn or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -71,4 +76,17 @@ pub struct Summary {
     pub data_added_packed: u64,
     pub total_files_processed: u64,
     pub total_bytes_processed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_are_null_or_missing_are_empty() {
+        let tree = Id([7; 32]);
+        let text = format!(r#"{{"time":"2026-01-01T00:00:00Z","tree":"{tree}","paths":null,"tags":null}}"#);
+        let snapshot: Snapshot = serde_json::from_str(&text).unwrap();
+        assert!(snapshot.paths.is_empty() && snapshot.tags.is_empty() && snapshot.excludes.is_empty());
+    }
 }

@@ -16,7 +16,7 @@ const SECONDS_MIN: i64 = -62_167_219_200;
 const SECONDS_MAX: i64 = 253_402_300_799;
 
 /// Days since 1970-01-01 to year, month, day (Howard Hinnant's `civil_from_days`).
-fn civil(days: i64) -> (i64, u32, u32) {
+pub(crate) fn civil(days: i64) -> (i64, u32, u32) {
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
     let day_of_era = z.rem_euclid(146_097);
@@ -26,6 +26,15 @@ fn civil(days: i64) -> (i64, u32, u32) {
     let day = (day_of_year - (153 * mp + 2) / 5 + 1) as u32;
     let month = if mp < 10 { mp + 3 } else { mp - 9 } as u32;
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Year, month, day to days since 1970-01-01; the inverse of [`civil`].
+pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let y = year - i64::from(month <= 2);
+    let era = y.div_euclid(400);
+    let year_of_era = y.rem_euclid(400);
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 impl Time {
@@ -94,11 +103,7 @@ impl Time {
             }
             nanoseconds = number(20..b.len() - 1)? * 10i64.pow(9 - digits as u32);
         }
-        let y = year - i64::from(month <= 2);
-        let era = y.div_euclid(400);
-        let yoe = y.rem_euclid(400);
-        let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-        let days = era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468;
+        let days = days_from_civil(year, month, day);
         Some(Self { seconds: days * 86_400 + h * 3600 + m * 60 + s, nanoseconds: nanoseconds as u32 })
     }
 }

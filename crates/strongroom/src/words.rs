@@ -62,6 +62,11 @@ pub fn rate(count: u64, time: Duration) -> String {
     format!("{}/s", bytes((count as f64 / seconds) as u64))
 }
 
+/// Texts, comma-separated.
+pub fn joined(texts: &[String]) -> String {
+    texts.join(", ")
+}
+
 /// This machine's name.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

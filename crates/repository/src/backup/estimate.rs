@@ -72,7 +72,9 @@ mod tests {
         std::os::unix::fs::symlink("/", place.path().join("link")).unwrap();
         let (scan, scanning) = crossbeam_channel::bounded(0);
         let paths = vec![place.path().to_owned(), place.path().join("missing")];
-        let excludes = Excludes::new(&["*.tmp".into()]).unwrap();
+        let mut request = crate::BackupRequest::new(Vec::new());
+        request.excludes = vec!["*.tmp".into()];
+        let excludes = Excludes::of(&request).unwrap();
         assert_eq!(count(paths.clone(), &excludes, &scanning), Some((3, 8)));
         drop(scan);
         assert_eq!(count(paths, &excludes, &scanning), None);

@@ -18,6 +18,7 @@ mod estimate;
 mod exclude;
 mod scan;
 mod source;
+mod stream;
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -32,13 +33,15 @@ use crate::pack_writer::{PackWriter, Written};
 use crate::posix::Names;
 use crate::repository::Opener;
 use crate::{
-    Compression, Control, Error, ErrorKind, Id, Index, Repository, Result, Snapshot, Summary, join, spawn,
-    spawn_with, threads,
+    Compression, Control, Error, ErrorKind, Id, Index, Repository, Result, Snapshot, Summary, Time, join,
+    spawn, spawn_with, threads,
 };
 use blobs::BlobStore;
 use content::{ChunkJob, FileJob, Spare};
 use exclude::Excludes;
+pub use exclude::{Marker, MoreExcludes};
 use scan::{Scan, Tasks};
+pub use stream::backup_stream;
 
 /// Files that wait for a reader.
 const FILE_QUEUE: usize = 256;
@@ -51,8 +54,11 @@ pub struct BackupRequest {
     /// Files and directories. Absolute paths appear in the snapshot with all their directories; a relative one
     /// with its last component alone, as restic does it.
     pub paths: Vec<PathBuf>,
-    /// Patterns of what is left out: with a leading `/` from the root, else anywhere. `*`, `?`, `[…]`, `**`.
+    /// Patterns of what is left out: with a leading `/` from the root, else anywhere. `*`, `?`, `[…]`, `**`; one with
+    /// `!` in front takes back.
     pub excludes: Vec<String>,
+    /// What is left out for other reasons.
+    pub also_exclude: MoreExcludes,
     /// Free words.
     pub tags: Vec<String>,
     /// Name of this machine or process.
@@ -65,6 +71,12 @@ pub struct BackupRequest {
     pub parent: Option<Id>,
     /// Read everything again.
     pub force: bool,
+    /// Take a file for unchanged though its inode is another one, or the time when its metadata changed.
+    pub ignore_inode: bool,
+    /// The same for that time alone.
+    pub ignore_ctime: bool,
+    /// The time that the snapshot bears; `None`: when the backup began.
+    pub time: Option<Time>,
     /// Read and hash, but store nothing.
     pub dry_run: bool,
     /// Open, decompress and hash what is about to be written.
@@ -80,12 +92,16 @@ impl BackupRequest {
         Self {
             paths,
             excludes: Vec::new(),
+            also_exclude: MoreExcludes::default(),
             tags: Vec::new(),
             hostname: String::new(),
             username: String::new(),
             compression: Compression::default(),
             parent: None,
             force: false,
+            ignore_inode: false,
+            ignore_ctime: false,
+            time: None,
             dry_run: false,
             verify: true,
             timeless_way: false,
@@ -118,7 +134,7 @@ pub fn backup(
 ) -> Result<BackupOutcome> {
     let started = crate::time::now_text();
     let sources = source::Sources::new(&request.paths)?;
-    let excludes = Excludes::new(&request.excludes)?;
+    let excludes = Excludes::of(request)?;
     let parent = find_parent(repository, request, &sources)?;
     let parent_tree = parent.as_ref().map(|(_, snapshot)| snapshot.tree);
     if let Some(summary) = parent.as_ref().and_then(|(_, snapshot)| snapshot.summary.as_ref()) {
@@ -131,15 +147,26 @@ pub fn backup(
     let blobs = BlobStore::new(repository, index, &writer, control, request);
     let estimate = parent.is_none().then_some(&request.paths[..]);
     let tree = run_pipeline(&blobs, &sources, &excludes, parent_tree, estimate)?;
-    let (used, mut summary) = blobs.finish();
-    let Written { packs, indexes } = writer.finish()?;
+    let stored = (blobs.finish(), writer.finish()?);
     control.check()?;
+    outcome_of(repository, request, stored, (sources.names(), parent.map(|(id, _)| id)), tree, started)
+}
+
+/// Writes the snapshot, unless it is a dry run.
+fn outcome_of(
+    repository: &Repository,
+    request: &BackupRequest,
+    ((used, mut summary), Written { packs, indexes }): ((Vec<Id>, Summary), Written),
+    (paths, parent): (&[String], Option<Id>),
+    tree: Id,
+    started: String,
+) -> Result<BackupOutcome> {
     summary.backup_start = started;
     summary.backup_end = crate::time::now_text();
     let snapshot = if request.dry_run {
         None
     } else {
-        let text = snapshot_of(request, &sources, parent.map(|(id, _)| id), tree, summary.clone());
+        let text = snapshot_of(request, paths, parent, tree, summary.clone());
         Some(repository.save_snapshot(&text)?)
     };
     let used_packs = used.into_iter().chain(packs.iter().map(|(id, _)| *id)).collect();
@@ -164,16 +191,16 @@ fn find_parent(
 
 fn snapshot_of(
     request: &BackupRequest,
-    sources: &source::Sources,
+    paths: &[String],
     parent: Option<Id>,
     tree: Id,
     summary: Summary,
 ) -> Snapshot {
     Snapshot {
-        time: summary.backup_start.clone(),
+        time: request.time.map_or_else(|| summary.backup_start.clone(), Time::text),
         parent,
         tree,
-        paths: sources.names().to_vec(),
+        paths: paths.to_vec(),
         hostname: request.hostname.clone(),
         username: request.username.clone(),
         uid: rustix::process::getuid().as_raw(),

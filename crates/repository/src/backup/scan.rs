@@ -267,12 +267,7 @@ impl Scan<'_, '_> {
         let before = self.listing_before(entry.node_before().and_then(|node| node.subtree));
         let directory = Directory::child(entry.into, entry.slot, node, entry.before, before);
         let length = path.len();
-        names.retain(|name| {
-            path.truncate(length);
-            path.push(b'/');
-            path.extend_from_slice(name);
-            !self.excludes.fits(path)
-        });
+        self.excludes.narrow(fd.as_fd(), &entry.stat, path, &mut names);
         directory.expect(names.len());
         // Both lists are sorted by name, so one pass compares them.
         let mut old = directory.before.nodes.iter().enumerate().peekable();
@@ -287,6 +282,9 @@ impl Scan<'_, '_> {
             path.push(b'/');
             path.extend_from_slice(name);
             match posix::stat_at(fd.as_fd(), name) {
+                Ok(stat) if self.excludes.refuses(&stat) => {
+                    directory.done(slot, None, &mut End { blobs: self.blobs, sealer })?;
+                }
                 Ok(stat) => {
                     let entry = Entry { dir: &fd, name, stat, before, into: &directory, slot };
                     if posix::kind(&stat) != NodeKind::Dir || !self.leave(&entry, path, depth + 1) {
@@ -325,7 +323,7 @@ impl Scan<'_, '_> {
             figures.bytes.fetch_add(before.size, Ordering::Relaxed);
             self.blobs.control.progress.bytes(before.size);
             self.blobs.control.progress.file_done();
-            return self.metadata(entry, before, sealer);
+            return self.metadata(entry, path, before, sealer);
         }
         let job = FileJob {
             dir: entry.dir.clone(),
@@ -342,7 +340,7 @@ impl Scan<'_, '_> {
     }
 
     /// Ends a file whose content did not change, with what `stat` says of it now.
-    fn metadata(&self, entry: &Entry<'_>, before: &Node, sealer: &mut Sealer) -> Result<()> {
+    fn metadata(&self, entry: &Entry<'_>, path: &[u8], before: &Node, sealer: &mut Sealer) -> Result<()> {
         let end = &mut End { blobs: self.blobs, sealer };
         let mut node = posix::node(entry.name, &entry.stat, self.names);
         if let Some(number) = entry.before
@@ -351,8 +349,12 @@ impl Scan<'_, '_> {
             return entry.into.same(entry.slot, number, end);
         }
         node.content = before.content.clone();
-        // A change of attributes would have moved ctime.
-        node.xattrs = before.xattrs.clone();
+        // A change of attributes moves ctime.
+        node.xattrs = if before.ctime == node.ctime {
+            before.xattrs.clone()
+        } else {
+            Attributed::At(entry.dir.as_fd(), entry.name).read(path, self.blobs.control)
+        };
         entry.into.done(entry.slot, Some(&node), end)
     }
 
@@ -362,8 +364,8 @@ impl Scan<'_, '_> {
             && before.kind == NodeKind::File
             && before.size == stat.st_size as u64
             && before.mtime == posix::mtime(stat)
-            && before.ctime == posix::ctime(stat)
-            && before.inode == stat.st_ino;
+            && (self.blobs.ignore_ctime || before.ctime == posix::ctime(stat))
+            && (self.blobs.ignore_inode || before.inode == stat.st_ino);
         if !same {
             return Ok(false);
         }

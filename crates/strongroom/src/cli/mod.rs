@@ -38,7 +38,7 @@ enum Command {
     /// List, verify and restore backups with nothing but a store and a passcode
     Rescue(rescue::Arguments),
     /// Work with a plain restic repository
-    Repo(repo::Arguments),
+    Repo(Box<repo::Arguments>),
     /// Print a script that completes commands in a shell
     Completions(completions::Arguments),
     /// Print the version, the repository format and the platform
@@ -53,7 +53,7 @@ pub fn run() -> Result<Exit> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Rescue(arguments) => rescue::run(arguments),
-        Command::Repo(arguments) => repo::run(arguments),
+        Command::Repo(arguments) => repo::run(*arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Version(arguments) => version::run(arguments),
     }

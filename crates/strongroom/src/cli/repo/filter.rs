@@ -9,7 +9,7 @@ use crate::terminal;
 #[derive(clap::Args, Debug, Default)]
 pub struct Filter {
     /// Only snapshots of this host; may be given several times
-    #[arg(long = "host", short = 'H', value_name = "NAME")]
+    #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
     /// Only snapshots with all of these tags; may be given several times: with one of these lists
     #[arg(long = "tag", value_name = "TAG[,TAG…]")]

@@ -1,9 +1,10 @@
-//! `repo snapshots`, `repo ls`, `repo stats`: looking without changing anything.
+//! `repo snapshots`, `repo ls`: looking without changing anything.
 
 use anyhow::Result;
-use repository::{Id, Node, NodeKind, Snapshot};
+use repository::{GroupBy, Id, Node, NodeKind, Snapshot, Time};
 use serde_json::{Value, json};
 
+use super::filter::Filter;
 use super::place::Place;
 use super::short;
 use crate::exit::Exit;
@@ -13,12 +14,14 @@ use crate::{terminal, words};
 /// Which snapshots are listed.
 #[derive(clap::Args, Debug)]
 pub struct SnapshotsArguments {
-    /// Only those with this tag
-    #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
-    /// Only those of this host
-    #[arg(long, value_name = "NAME")]
-    host: Option<String>,
+    /// Snapshots by id or prefix, or `latest` (default: all)
+    #[arg(value_name = "SNAPSHOT")]
+    snapshots: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Only the newest N of each host and set of paths
+    #[arg(long, value_name = "N")]
+    latest: Option<usize>,
 }
 
 /// Which snapshot is listed.
@@ -31,25 +34,17 @@ pub struct LsArguments {
     long: bool,
 }
 
-/// What is counted.
-#[derive(clap::Args, Debug)]
-pub struct StatsArguments {
-    /// Id, prefix of an id, or `latest` (default: all snapshots)
-    snapshots: Vec<String>,
-}
-
 /// Lists the snapshots.
 pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> {
     let (repository, _control) = place.open()?;
     let _lock = place.lock_for_reading(&repository)?;
-    let (all, unreadable) = repository.snapshots()?;
-    let chosen: Vec<_> = all
-        .into_iter()
-        .filter(|(_, snapshot)| {
-            arguments.tag.as_ref().is_none_or(|tag| snapshot.tags.contains(tag))
-                && arguments.host.as_ref().is_none_or(|host| snapshot.hostname == *host)
-        })
-        .collect();
+    let (mut chosen, unreadable) = arguments.filter.choose(&repository, &arguments.snapshots)?;
+    if let Some(latest) = arguments.latest {
+        let groups = repository::group_snapshots(chosen, GroupBy::default()).into_iter();
+        chosen =
+            groups.flat_map(|(_, mut group)| group.split_off(group.len().saturating_sub(latest))).collect();
+        chosen.sort_by_key(|(id, snapshot)| (Time::parse(&snapshot.time), *id));
+    }
     if place.json {
         let list: Vec<Value> = chosen.iter().map(|(id, snapshot)| snapshot_json(*id, snapshot)).collect();
         terminal::out_json(&list)?;
@@ -67,10 +62,7 @@ pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> 
         terminal::out(table.text())?;
         terminal::out(words::counted(chosen.len() as u64, "snapshot", "snapshots"))?;
     }
-    for warning in &unreadable {
-        terminal::warn(format!("{}: {}", warning.item, warning.reason));
-    }
-    Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Damaged })
+    Ok(if unreadable { Exit::Damaged } else { Exit::Done })
 }
 
 /// Lists what is in a snapshot.
@@ -86,9 +78,7 @@ pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
         terminal::out_json(&head)?;
     }
     let below = path.map(|path| path.trim_end_matches('/').as_bytes().to_vec()).unwrap_or_default();
-    // The walk can only be stopped by an engine's error; ours is kept here.
-    let mut failed: Option<std::io::Error> = None;
-    let walked = repository::walk(&repository, &index, id, &mut |path, node| {
+    repository::walk(&repository, &index, id, &mut |path, node| {
         control.check()?;
         let inside =
             path.strip_prefix(below.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
@@ -101,60 +91,8 @@ pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
             (false, true) => terminal::out(long_line(&name, node)),
             (false, false) => terminal::out(printable(&name)),
         };
-        told.map_err(|e| {
-            failed = Some(e);
-            repository::Error {
-                kind: repository::ErrorKind::Cancelled,
-                message: "nobody reads the list".to_owned(),
-                source: None,
-            }
-        })
-    });
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    walked?;
-    Ok(Exit::Done)
-}
-
-/// Counts what is in the snapshots, and what is stored.
-pub fn stats(place: &Place, arguments: &StatsArguments) -> Result<Exit> {
-    let (repository, control) = place.open()?;
-    let _lock = place.lock_for_reading(&repository)?;
-    let snapshots = if arguments.snapshots.is_empty() {
-        repository.snapshots()?.0.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
-    } else {
-        let found = arguments.snapshots.iter().map(|text| repository.find_snapshot(text).map(|(id, _)| id));
-        found.collect::<Result<_, _>>()?
-    };
-    let index = repository.load_index(&|_| true)?;
-    let (mut files, mut entries, mut bytes) = (0, 0, 0);
-    for id in &snapshots {
-        control.check()?;
-        let size = repository::measure(&repository, &index, *id, None)?;
-        files += size.files;
-        entries += size.files + size.dirs;
-        bytes += size.bytes;
-    }
-    let packs = repository.list_packs()?;
-    let stored: u64 = packs.values().sum();
-    if place.json {
-        terminal::out_json(&json!({
-            "total_size": bytes, "total_file_count": entries, "snapshots_count": snapshots.len(),
-            "total_files": files, "stored_size": stored, "pack_count": packs.len(),
-            "total_blob_count": index.blob_count(),
-        }))?;
-        return Ok(Exit::Done);
-    }
-    terminal::out(format!("snapshots:    {}", words::count(snapshots.len() as u64)))?;
-    terminal::out(format!("files:        {}", words::count(files)))?;
-    terminal::out(format!("restore size: {}", words::bytes(bytes)))?;
-    terminal::out(format!(
-        "stored:       {} in {}, {}",
-        words::bytes(stored),
-        words::counted(packs.len() as u64, "pack", "packs"),
-        words::counted(index.blob_count(), "blob", "blobs")
-    ))?;
+        told.map_err(super::stopped)
+    })?;
     Ok(Exit::Done)
 }
 
@@ -180,7 +118,8 @@ pub fn snapshot_json(id: Id, snapshot: &Snapshot) -> Value {
     value
 }
 
-fn node_json(path: &str, node: &Node) -> Value {
+/// An entry in the form of `restic ls --json`.
+pub fn node_json(path: &str, node: &Node) -> Value {
     let mut value = json!({
         "name": path.rsplit('/').next().unwrap_or_default(), "type": node.kind.word(), "path": path,
         "uid": node.uid, "gid": node.gid, "mode": node.mode, "permissions": permissions(node.kind, node.permissions()), "mtime": node.mtime.text(),
@@ -195,7 +134,8 @@ fn node_json(path: &str, node: &Node) -> Value {
     value
 }
 
-fn long_line(path: &str, node: &Node) -> String {
+/// An entry with mode, owner, size and time.
+pub fn long_line(path: &str, node: &Node) -> String {
     let link = match &node.link_target {
         Some(target) => format!(" -> {}", printable(&String::from_utf8_lossy(target))),
         None => String::new(),

@@ -6,15 +6,23 @@
 mod backup;
 mod check;
 mod copy;
+mod diff;
+mod dump;
 mod filter;
+mod find;
 mod forget;
 mod key;
+mod lists;
 mod look;
 mod place;
 mod prune;
 mod repair;
 mod restore;
+mod sizes;
+mod stats;
+mod stream;
 mod tag;
+mod times;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -44,11 +52,17 @@ enum Verb {
     Snapshots(look::SnapshotsArguments),
     /// List what is in a snapshot
     Ls(look::LsArguments),
+    /// Find files and directories in snapshots
+    Find(find::Arguments),
+    /// Write a file of a snapshot, or a directory as a tar archive, to standard output
+    Dump(dump::Arguments),
+    /// Tell what differs between two snapshots
+    Diff(diff::Arguments),
     /// Restore a snapshot, or a part of it, into a directory
     Restore(restore::Arguments),
     /// Look for damage
     Check(check::Arguments),
-    /// Remove snapshots: those named, or all but the newest
+    /// Remove snapshots: those named, or those that no rule keeps
     Forget(forget::Arguments),
     /// Free the space that no snapshot needs
     Prune(prune::Arguments),
@@ -65,8 +79,8 @@ enum Verb {
     /// The same as `repair index`, as restic 0.14 calls it
     #[command(hide = true)]
     RebuildIndex(repair::IndexArguments),
-    /// Count what is in the snapshots, and what is stored
-    Stats(look::StatsArguments),
+    /// Count what is in snapshots, or what is stored for them
+    Stats(stats::Arguments),
     /// Remove locks that nobody has refreshed for half an hour
     Unlock(UnlockArguments),
 }
@@ -86,6 +100,9 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Backup(arguments) => backup::run(place, arguments),
         Verb::Snapshots(arguments) => look::snapshots(place, arguments),
         Verb::Ls(arguments) => look::ls(place, arguments),
+        Verb::Find(arguments) => find::run(place, arguments),
+        Verb::Dump(arguments) => dump::run(place, arguments),
+        Verb::Diff(arguments) => diff::run(place, arguments),
         Verb::Restore(arguments) => restore::run(place, arguments),
         Verb::Check(arguments) => check::run(place, arguments),
         Verb::Forget(arguments) => forget::run(place, arguments),
@@ -95,7 +112,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Key(verb) => key::run(place, verb),
         Verb::Repair(verb) => repair::run(place, verb),
         Verb::RebuildIndex(arguments) => repair::index(place, arguments),
-        Verb::Stats(arguments) => look::stats(place, arguments),
+        Verb::Stats(arguments) => stats::run(place, arguments),
         Verb::Unlock(arguments) => unlock(place, arguments),
     }
 }
@@ -130,6 +147,12 @@ fn unlock(place: &Place, arguments: &UnlockArguments) -> Result<Exit> {
         terminal::note(format!("{locks}: less than half an hour old; --remove-all removes them too"));
     }
     Ok(Exit::Done)
+}
+
+/// A walk of the engine can only be stopped by an error of the engine: that our output fails becomes one.
+fn stopped(e: std::io::Error) -> repository::Error {
+    let message = format!("cannot write the output: {e}");
+    repository::Error { kind: repository::ErrorKind::Io, message, source: Some(Box::new(e)) }
 }
 
 /// The first eight characters of an id, as restic shows it.

@@ -7,6 +7,7 @@ use repository::{Control, Id, PruneRequest, Repository};
 use serde_json::json;
 
 use super::place::{Place, lock_owner};
+use super::sizes;
 use crate::exit::{Exit, Failure};
 use crate::progress::{Follower, Work};
 use crate::{terminal, words};
@@ -21,12 +22,36 @@ pub struct Arguments {
     tolerance: Tolerance,
 }
 
-/// How much unused data may stay because moving it costs more.
+/// What is worth its cost.
 #[derive(clap::Args, Debug)]
 pub struct Tolerance {
-    /// Unused data that may stay, in per cent of the whole, like 5%
-    #[arg(long, value_name = "PERCENT", default_value = "5%")]
+    /// Unused data that may stay: a percentage of the whole like 5%, a size like 2G, or unlimited
+    #[arg(long, value_name = "LIMIT", default_value = "5%")]
     max_unused: String,
+    /// Repack no more than this, like 10G; the packs with the most waste come first
+    #[arg(long, value_name = "SIZE")]
+    max_repack_size: Option<String>,
+    /// Repack nothing but directory listings
+    #[arg(long)]
+    repack_cacheable_only: bool,
+    /// Repack packs of less than four fifths of a new one's size, too
+    #[arg(long)]
+    repack_small: bool,
+}
+
+impl Tolerance {
+    fn request(&self, dry_run: bool, forgotten: Vec<Id>) -> Result<PruneRequest, Failure> {
+        let (max_unused_percent, max_unused_bytes) = limit(&self.max_unused)?;
+        Ok(PruneRequest {
+            max_unused_percent,
+            max_unused_bytes,
+            max_repack_bytes: self.max_repack_size.as_deref().map(sizes::parse).transpose()?,
+            trees_alone: self.repack_cacheable_only,
+            repack_small: self.repack_small,
+            dry_run,
+            forgotten,
+        })
+    }
 }
 
 /// Runs the verb.
@@ -44,7 +69,7 @@ pub fn now(
     dry_run: bool,
     forgotten: Vec<Id>,
 ) -> Result<Exit> {
-    let request = PruneRequest { max_unused_percent: percent(&tolerance.max_unused)?, dry_run, forgotten };
+    let request = tolerance.request(dry_run, forgotten)?;
     let follower = Follower::start(control, Work::Check, place.json);
     let report = repository::prune(repository, &lock_owner(), &request, control);
     drop(follower);
@@ -72,12 +97,21 @@ pub fn now(
     Ok(Exit::Done)
 }
 
-fn percent(text: &str) -> Result<f64, Failure> {
-    let number = text.trim().trim_end_matches('%').parse::<f64>().ok();
-    match number {
-        _ if text == "unlimited" => Ok(100.0),
-        Some(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err(Failure::usage(format!("--max-unused '{text}' is no percentage, like 5%"))),
+/// A percentage, or a number of bytes that counts instead.
+fn limit(text: &str) -> Result<(f64, Option<u64>), Failure> {
+    if text == "unlimited" {
+        return Ok((100.0, None));
+    }
+    let wrong = || {
+        Failure::usage(format!("--max-unused '{}' is no limit", text.escape_debug()))
+            .hint("write a percentage like 5%, a size like 2G, or unlimited")
+    };
+    match text.strip_suffix('%') {
+        Some(number) => match number.trim().parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok((percent, None)),
+            _ => Err(wrong()),
+        },
+        None => Ok((0.0, Some(sizes::parse(text).map_err(|_| wrong())?))),
     }
 }
 
@@ -86,12 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tolerance_is_a_percentage() {
-        assert_eq!(percent("5%").unwrap(), 5.0);
-        assert_eq!(percent("0").unwrap(), 0.0);
-        assert_eq!(percent("unlimited").unwrap(), 100.0);
-        for wrong in ["", "-1", "101%", "NaN", "5G"] {
-            assert!(percent(wrong).is_err(), "{wrong}");
+    fn a_limit_is_a_percentage_a_size_or_none() {
+        assert_eq!(limit("5%").unwrap(), (5.0, None));
+        assert_eq!(limit("0").unwrap(), (0.0, Some(0)));
+        assert_eq!(limit("2G").unwrap(), (0.0, Some(2 << 30)));
+        assert_eq!(limit("unlimited").unwrap(), (100.0, None));
+        for wrong in ["", "-1", "101%", "NaN%", "much"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
         }
     }
 }
