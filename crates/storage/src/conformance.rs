@@ -1,4 +1,4 @@
-//! What every storage must do, one function for each promise of [`Storage`](crate::Storage): run against directories and every
+//! What every storage must do, one function for each promise of [`Storage`]: run against directories and every
 //! kind of object store. A function works below a prefix of its own and leaves its objects behind.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
