@@ -58,7 +58,7 @@ fn wrong_usage_and_configuration_end_with_2() {
         place.repo(arguments).expect(2);
     }
     run(&mut strongroom(["repo", "snapshots"])).expect(2).expect_text("--repository");
-    run(&mut strongroom(["repo", "-r", "s3://bucket", "snapshots"])).expect(2);
+    run(&mut strongroom(["repo", "-r", "s3://", "snapshots"])).expect(2);
     run(&mut strongroom(["repo", "-r", "nonsense://x", "snapshots"])).expect(2);
     run(&mut strongroom(["rescue", "backups"])).expect(2).expect_text("--store");
     run(&mut strongroom(["serve", "--config", "/nonexistent/strongroom.toml"])).expect(2);

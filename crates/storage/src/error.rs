@@ -32,7 +32,7 @@ pub enum ErrorKind {
 
 /// A failed storage call: what was tried, on which object, where and why.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} '{key}' in {location}: {reason}")]
+#[error("cannot {operation} {}: {reason}", place(key, location))]
 pub struct Error {
     /// What a caller may decide on.
     pub kind: ErrorKind,
@@ -47,6 +47,11 @@ pub struct Error {
     /// The system's error, where there is one.
     #[source]
     pub source: Option<io::Error>,
+}
+
+/// The object, or the place itself where no object is meant.
+fn place(key: &str, location: &str) -> String {
+    if key.is_empty() { location.to_owned() } else { format!("'{key}' in {location}") }
 }
 
 impl Error {
