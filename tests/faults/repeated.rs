@@ -5,6 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 use strongroom_tests::server::{Options, Site, job_id, run, wait_for};
+use strongroom_tests::tree::noise;
 
 use crate::content::{Content, SMALL, USUAL, seed};
 use crate::gate::Gate;
@@ -95,7 +96,7 @@ fn a_restore_interrupted_three_times_fails_and_the_content_is_one_of_the_two_sta
 fn a_stopped_server_pauses_its_backup_and_the_next_start_finishes_the_same_job() {
     let gate = Gate::new();
     let site = with_hook(&gate, "before_backup");
-    let mut content = Content::new(&site.content(), USUAL, seed("pause"));
+    Content::new(&site.content(), USUAL, seed("pause"));
     let mut server = site.start();
     let client = server.client();
     client.register(&site);
@@ -110,21 +111,27 @@ fn a_stopped_server_pauses_its_backup_and_the_next_start_finishes_the_same_job()
     gate.open();
     assert_eq!(client.ended(&job)["status"], "COMPLETED");
 
-    // And in the middle of the data.
-    content.change();
-    let job = job_id(&client.create("in the data").ok()).to_owned();
-    let packs = Traces::of(&site.store()).packs;
-    wait_for("the first new pack", || (Traces::of(&site.store()).packs > packs).then_some(()));
-    assert!(server.stop().success());
-    assert!(
-        !site.store().join("backups/in the data.json").exists(),
-        "it was stopped too late to show anything"
-    );
+    // And in the middle of the data, of which there is more until it is caught there.
+    let mut length = 64 << 20;
+    let (name, job) = loop {
+        fs::write(site.content().join("large"), noise(length as u64, length)).unwrap();
+        let name = format!("in {} MiB of data", length >> 20);
+        let packs = Traces::of(&site.store()).packs;
+        let job = job_id(&client.create(&name).ok()).to_owned();
+        wait_for("the first new pack", || (Traces::of(&site.store()).packs > packs).then_some(()));
+        assert!(server.stop().success());
+        if !site.store().join(format!("backups/{name}.json")).exists() {
+            break (name, job);
+        }
+        assert!(length < 1 << 30, "it always ended before it was stopped");
+        length *= 2;
+        server = site.start();
+    };
     let server = site.start();
     let ended = client.ended(&job);
     assert_eq!(ended["status"], "COMPLETED", "{ended}");
-    assert_eq!(client.jobs().len(), 2);
-    assert_eq!(client.backups(), ["in the data", "in the hook"]);
+    assert_eq!(client.jobs().len(), client.backups().len(), "one job for each backup");
+    assert!(client.backups().contains(&name), "{:?}", client.backups());
     vault::nothing_half_made(&site);
     vault::verifies(&site.store());
     vault::restic_agrees(&site.store());
