@@ -54,6 +54,47 @@ impl FaultPlan {
     pub fn fired(&self) -> bool {
         self.at != 0 && self.calls() >= self.at
     }
+
+    /// Counts a call and tells how it goes wrong.
+    pub(crate) fn strike(&self, call: Call) -> Strike {
+        let dies = matches!(self.fault, Fault::DieBefore | Fault::DieAfter);
+        if self.writes_only && call == Call::Read {
+            return if dies && self.fired() { Strike::Before } else { Strike::No };
+        }
+        let n = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let (here, past) = (n == self.at, self.at != 0 && n > self.at);
+        match self.fault {
+            Fault::ErrorBefore | Fault::DieBefore if here => Strike::Before,
+            Fault::ErrorAfter | Fault::DieAfter if here => Strike::After,
+            Fault::DieBefore | Fault::DieAfter if past => Strike::Before,
+            Fault::Full if (here || past) && call == Call::Put => Strike::Full,
+            _ => Strike::No,
+        }
+    }
+}
+
+/// What a call is about, as far as faults care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Changes nothing.
+    Read,
+    /// Needs room.
+    Put,
+    /// Changes the store and needs none.
+    Delete,
+}
+
+/// How one call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// It does not.
+    No,
+    /// Nothing was done.
+    Before,
+    /// Its work was done.
+    After,
+    /// There is no room.
+    Full,
 }
 
 /// `inner`, failing by plan.
@@ -73,30 +114,20 @@ impl Faulty {
         &self,
         operation: &'static str,
         key: &str,
-        write: bool,
+        call: Call,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        if self.plan.writes_only && !write {
-            let dead = matches!(self.plan.fault, Fault::DieBefore | Fault::DieAfter);
-            return if dead && self.plan.fired() { Err(self.injected(operation, key)) } else { work() };
-        }
-        let n = self.plan.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        let (here, past) = (n == self.plan.at, self.plan.at != 0 && n > self.plan.at);
-        match self.plan.fault {
-            Fault::ErrorBefore | Fault::DieBefore if here => Err(self.injected(operation, key)),
-            Fault::ErrorAfter | Fault::DieAfter if here => {
+        match self.plan.strike(call) {
+            Strike::No => work(),
+            Strike::Before => Err(self.injected(operation, key)),
+            Strike::After => {
                 work()?;
                 Err(self.injected(operation, key))
             }
-            Fault::DieBefore | Fault::DieAfter if past => Err(self.injected(operation, key)),
-            Fault::Full if (here || past) && matches!(operation, "create" | "replace") => Err(Error::new(
-                ErrorKind::NoSpace,
-                operation,
-                key,
-                &self.inner.location(),
-                "injected: no space left",
-            )),
-            _ => work(),
+            Strike::Full => {
+                let place = self.inner.location();
+                Err(Error::new(ErrorKind::NoSpace, operation, key, &place, "injected: no space left"))
+            }
         }
     }
 
@@ -118,7 +149,7 @@ impl Draft for FaultyDraft {
 
     fn commit(self: Box<Self>, key: &str) -> Result<()> {
         let Self { store, draft } = *self;
-        store.call("create", key, true, || draft.commit(key))
+        store.call("create", key, Call::Put, || draft.commit(key))
     }
 }
 
@@ -128,23 +159,23 @@ impl Storage for Faulty {
     }
 
     fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>> {
-        self.call("read", key, false, || self.inner.get(key, size_max))
+        self.call("read", key, Call::Read, || self.inner.get(key, size_max))
     }
 
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
-        self.call("read", key, false, || self.inner.get_versioned(key, size_max))
+        self.call("read", key, Call::Read, || self.inner.get_versioned(key, size_max))
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        self.call("read", key, false, || self.inner.get_range(key, range))
+        self.call("read", key, Call::Read, || self.inner.get_range(key, range))
     }
 
     fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
-        self.call("read", key, false, || self.inner.get_range_into(key, range, body))
+        self.call("read", key, Call::Read, || self.inner.get_range_into(key, range, body))
     }
 
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
-        self.call("create", key, true, || self.inner.create(key, parts))
+        self.call("create", key, Call::Put, || self.inner.create(key, parts))
     }
 
     fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
@@ -153,23 +184,23 @@ impl Storage for Faulty {
     }
 
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
-        self.call("replace", key, true, || self.inner.replace(key, body, expected))
+        self.call("replace", key, Call::Put, || self.inner.replace(key, body, expected))
     }
 
     fn delete(&self, key: &str) -> Result<()> {
-        self.call("delete", key, true, || self.inner.delete(key))
+        self.call("delete", key, Call::Delete, || self.inner.delete(key))
     }
 
     fn head(&self, key: &str) -> Result<Option<Entry>> {
-        self.call("look at", key, false, || self.inner.head(key))
+        self.call("look at", key, Call::Read, || self.inner.head(key))
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
-        self.call("list", prefix, false, || self.inner.list(prefix, visit))
+        self.call("list", prefix, Call::Read, || self.inner.list(prefix, visit))
     }
 
     fn free_space(&self) -> Result<Option<u64>> {
-        self.call("measure", "", false, || self.inner.free_space())
+        self.call("measure", "", Call::Read, || self.inner.free_space())
     }
 
     fn parallelism(&self) -> Option<usize> {
@@ -177,6 +208,6 @@ impl Storage for Faulty {
     }
 
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
-        self.call("delete", prefix, true, || self.inner.clean_leftovers(prefix, age_min))
+        self.call("delete", prefix, Call::Delete, || self.inner.clean_leftovers(prefix, age_min))
     }
 }

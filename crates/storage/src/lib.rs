@@ -11,6 +11,7 @@
 //! * [`Guarded`] asks a permit before every write, so that a worker that lost its lease writes nothing more.
 //! * `conformance` (feature `test-support`) tries out every promise of the trait on any backend.
 //! * `Faulty` (feature `test-support`) fails, or "dies", at the nth call; `Memory` keeps objects in memory.
+//! * `Bucket` (feature `test-support`) is a bucket in memory behind [`ObjectStorage`]; its requests fail by plan too.
 #![deny(missing_docs)]
 
 #[cfg(feature = "test-support")]
@@ -41,6 +42,8 @@ pub use key::check_key;
 pub use location::Location;
 #[cfg(feature = "test-support")]
 pub use memory::Memory;
+#[cfg(feature = "test-support")]
+pub use object::Bucket;
 pub use object::{Credentials, Limits, ObjectOptions, ObjectPlace, ObjectStorage, Service};
 pub use prefixed::Prefixed;
 

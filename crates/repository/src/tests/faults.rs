@@ -1,6 +1,6 @@
-//! Every verb of the engine, on each kind of backend, with each kind of fault at each storage call. After a fault
-//! nothing that was committed is lost, nothing half-made is visible, and the same verb run again does its work.
-//! And bits flipped at random: each is found and named.
+//! Every verb of the engine, on each kind of backend, with each kind of fault at each call to a directory and at each
+//! request to a bucket. After a fault nothing that was committed is lost, nothing half-made is visible, and the same
+//! verb run again does its work. And bits flipped at random: each is found and named.
 //!
 //! By default a part of it, spread over all calls. `STRONGROOM_TEST_FAULTS=all` tries every call,
 //! `STRONGROOM_TEST_FLIPS=2000` so many flips, `STRONGROOM_TEST_SEED` chooses others. Counts are printed.
@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use storage::{Memory, Storage};
+use storage::{Bucket, Memory, Storage};
 
 use super::*;
 
@@ -24,7 +24,18 @@ const FAULTS: [Fault; 5] =
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Backend {
     Directory,
-    Memory,
+    /// A bucket, of which each request is tried so often.
+    Bucket {
+        attempts: u32,
+    },
+}
+
+/// Every fault on each kind of backend; and those that a bucket's client overcomes by a second attempt.
+fn modes() -> impl Iterator<Item = (Backend, Fault)> {
+    let each = [Backend::Directory, Backend::Bucket { attempts: 1 }]
+        .into_iter()
+        .flat_map(|backend| FAULTS.map(|fault| (backend, fault)));
+    each.chain([Fault::ErrorBefore, Fault::ErrorAfter].map(|fault| (Backend::Bucket { attempts: 2 }, fault)))
 }
 
 /// Repositories in the states in which verbs find them, each made once.
@@ -376,19 +387,44 @@ fn repair_snapshots_of(repository: &Repository) -> Result<()> {
     repair_snapshots(repository, &owner(), &request, &Control::new()).map(drop)
 }
 
-/// A place of its own with the content of `memory`; a directory lies in `dir`.
-fn stand(backend: Backend, memory: &Memory, dir: &Path, name: &str) -> Shared {
-    if backend == Backend::Memory {
-        return Arc::new(memory.fork());
+/// A repository in a place of its own.
+enum Stand {
+    Directory(Shared),
+    Bucket(Bucket, u32),
+}
+
+impl Stand {
+    /// With the content of `memory`; a directory lies in `dir`.
+    fn new(backend: Backend, memory: &Memory, dir: &Path, name: &str) -> Self {
+        let stand = match backend {
+            Backend::Directory => {
+                let root = dir.join(name);
+                fs::create_dir(&root).unwrap();
+                Self::Directory(Arc::new(Directory::open(&root, DirectoryOptions { sync: false }).unwrap()))
+            }
+            Backend::Bucket { attempts } => Self::Bucket(Bucket::default(), attempts),
+        };
+        let storage = stand.open();
+        for entry in memory.list_all("").unwrap() {
+            let body = memory.get(&entry.key, u64::MAX).unwrap();
+            storage.create(&entry.key, &[&body]).unwrap();
+        }
+        stand
     }
-    let root = dir.join(name);
-    fs::create_dir(&root).unwrap();
-    let directory = Directory::open(&root, DirectoryOptions { sync: false }).unwrap();
-    for entry in memory.list_all("").unwrap() {
-        let body = memory.get(&entry.key, u64::MAX).unwrap();
-        directory.create(&entry.key, &[&body]).unwrap();
+
+    fn open(&self) -> Shared {
+        match self {
+            Self::Directory(directory) => directory.clone(),
+            Self::Bucket(bucket, _) => Arc::new(bucket.open()),
+        }
     }
-    Arc::new(directory)
+
+    fn open_failing(&self, plan: &FaultPlan) -> Shared {
+        match self {
+            Self::Directory(directory) => Arc::new(Faulty::new(directory.clone(), plan.clone())),
+            Self::Bucket(bucket, attempts) => Arc::new(bucket.open_failing(plan, *attempts)),
+        }
+    }
 }
 
 /// Everything committed is there and whole, and nothing that is not whole is visible.
@@ -406,14 +442,17 @@ fn assert_whole(repository: &Repository, keeps: &[Id], told: &str) {
 fn trial(ground: &Ground, verb: &Verb, backend: Backend, fault: Fault, n: u64) -> bool {
     let told = format!("{} on {backend:?}, {fault:?} at call {n}", verb.name);
     let dir = tempfile::tempdir().unwrap();
-    let storage = stand(backend, (verb.start)(ground), dir.path(), "repository");
-    let other = stand(backend, &ground.other, dir.path(), "other");
+    let stand = Stand::new(backend, (verb.start)(ground), dir.path(), "repository");
+    let other_stand = Stand::new(backend, &ground.other, dir.path(), "other");
     let plan = FaultPlan::new(n, fault);
     // Only what writes can find the place full.
     let plan = if fault == Fault::Full { plan.writes_only() } else { plan };
-    let broken = |inner: &Shared| Arc::new(Faulty::new(inner.clone(), plan.clone())) as Shared;
-    let _ = (verb.act)(ground, &broken(&storage), &broken(&other));
+    let outcome = (verb.act)(ground, &stand.open_failing(&plan), &other_stand.open_failing(&plan));
     let struck = plan.fired();
+    if let (Backend::Bucket { attempts: 2.. }, Err(e)) = (backend, outcome) {
+        panic!("{told}: one failed request was not overcome: {e}");
+    }
+    let (storage, other) = (stand.open(), other_stand.open());
 
     let keeps = (verb.keeps)(ground);
     if verb.always_whole {
@@ -440,27 +479,33 @@ fn no_fault_at_any_storage_call_of_any_verb_loses_or_half_makes_anything() {
     let (stride, generations) = if all { (1, GENERATIONS_OF_ALL) } else { (STRIDE, GENERATIONS) };
     let ground = Ground::new(generations);
     let of_verb = |number: usize, verb: &Verb| {
-        let mut points = 0;
-        for backend in [Backend::Directory, Backend::Memory] {
-            for (shift, fault) in FAULTS.into_iter().enumerate() {
-                // Other calls are tried of each verb and fault.
-                let first = 1 + (number + 3 * shift + backend as usize) as u64 % stride.min(5);
-                points += every(first, stride, |n| trial(&ground, verb, backend, fault, n));
+        let (mut directory, mut bucket) = (0, 0);
+        for (shift, (backend, fault)) in modes().enumerate() {
+            // Other calls are tried of each verb and fault.
+            let first = 1 + (number + 3 * shift) as u64 % stride.min(5);
+            let points = every(first, stride, |n| trial(&ground, verb, backend, fault, n));
+            match backend {
+                Backend::Directory => directory += points,
+                Backend::Bucket { .. } => bucket += points,
             }
         }
-        println!("{points:6} fault points in {}", verb.name);
-        points
+        println!("{directory:6} fault points in a directory, {bucket:6} in a bucket: {}", verb.name);
+        (directory, bucket)
     };
     // Locks wait; so verbs are tried side by side.
-    let total: u64 = std::thread::scope(|scope| {
+    let (directory, bucket) = std::thread::scope(|scope| {
         let of_verb = &of_verb;
         let verbs = VERBS.iter().enumerate();
         let running: Vec<_> =
             verbs.map(|(number, verb)| scope.spawn(move || of_verb(number, verb))).collect();
-        running.into_iter().map(|verb| verb.join().unwrap()).sum()
+        let points = running.into_iter().map(|verb| verb.join().unwrap());
+        points.fold((0, 0), |sum, (directory, bucket)| (sum.0 + directory, sum.1 + bucket))
     });
-    println!("{total:6} fault points in all, one call in {stride}");
-    assert!(total > 100);
+    println!(
+        "{directory:6} fault points in a directory, {bucket:6} in a bucket: one call in {stride} of all verbs"
+    );
+    println!("{:6} fault points in all", directory + bucket);
+    assert!(directory > 50 && bucket > 100);
 }
 
 /// Tries n = first, first + stride, … on several threads until a fault no longer strikes; counts those that did.

@@ -13,6 +13,8 @@
 //! earlier attempt may have landed, the object is read back: if it holds our bytes, it is ours.
 
 mod answer;
+#[cfg(feature = "test-support")]
+mod bucket;
 mod build;
 mod limit;
 mod options;
@@ -38,6 +40,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Entry, Error, ErrorKind, Result, Storage, Version, check_key};
 use answer::{Meaning, Verb};
+#[cfg(feature = "test-support")]
+pub use bucket::Bucket;
 use limit::Limiter;
 pub use options::{Credentials, Limits, ObjectOptions, ObjectPlace, Service};
 use retry::{Attempts, Refusal, SLOWEST_BYTES_PER_SECOND};
@@ -66,16 +70,19 @@ struct Inner {
 impl ObjectStorage {
     /// Prepares the bucket for use; nothing is sent yet.
     pub fn open(place: &ObjectPlace) -> Result<Self> {
-        let backend = build::backend(place)?;
+        Ok(Self::with_backend(build::backend(place)?, place))
+    }
+
+    fn with_backend(backend: Arc<dyn Backend>, place: &ObjectPlace) -> Self {
         let prefix = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             backend,
             service: place.service,
             location: place.to_string(),
             prefix,
             limiter: Limiter::new(&place.options.limits),
             limits: place.options.limits.clone(),
-        })))
+        }))
     }
 
     fn error(&self, kind: ErrorKind, operation: &'static str, key: &str, reason: impl Into<String>) -> Error {

@@ -102,7 +102,8 @@ impl HttpService for Watched {
     }
 }
 
-fn note(answer: Answer) {
+/// Notes an answer of the running call.
+pub(super) fn note(answer: Answer) {
     // Outside of a call nobody asks for it.
     let _ = LAST.try_with(|last| last.replace(answer));
 }
