@@ -16,7 +16,7 @@ use super::*;
 const STRIDE: u64 = 23;
 const GENERATIONS: usize = 4;
 /// A full run has more snapshots, and so more files and more calls.
-const GENERATIONS_OF_ALL: usize = 12;
+const GENERATIONS_OF_ALL: usize = 14;
 const THREADS: usize = 4;
 const FAULTS: [Fault; 5] =
     [Fault::ErrorBefore, Fault::ErrorAfter, Fault::DieBefore, Fault::DieAfter, Fault::Full];
