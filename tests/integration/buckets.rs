@@ -1,8 +1,9 @@
 //! The product on object stores: commands and server against a real S3 server, with stock restic on the same bucket.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ fn with_keys(command: &mut Command) -> &mut Command {
 
 /// `strongroom repo …` on a bucket, with keys in the environment.
 fn repo(url: &str, arguments: &[&str]) -> Ran {
-    let mut all = vec!["repo", "--repository", url];
+    let mut all = vec!["repo", "--repository", url, "--no-cache"];
     all.extend(arguments);
     run(with_keys(&mut strongroom(all)))
 }
@@ -275,4 +276,77 @@ fn a_store_that_lies_about_conditions_or_cannot_be_used_is_refused_with_the_reas
     proxy.plan(puts(Fault::Without(&["if-none-match"])));
     let validated: Value = client.dr_post("stores/s1/validate", &[]).ok();
     assert_eq!(validated["isReady"], json!(false), "{validated}");
+}
+
+/// What a verb asks of a bucket: each object that it fetches.
+fn fetched(proxy: &Proxy) -> Arc<Mutex<Vec<String>>> {
+    let fetched = Arc::<Mutex<Vec<String>>>::default();
+    let told = fetched.clone();
+    proxy.plan(move |request| {
+        if request.method == "GET" && !request.target.contains("list-type") {
+            told.lock().unwrap().push(request.target.clone());
+        }
+        Fate::default()
+    });
+    fetched
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_second_look_into_a_bucket_fetches_no_metadata_again_and_check_goes_around_the_copies() {
+    let Some(server) = Service::s3() else { return };
+    let proxy = Proxy::start(server.address());
+    let place = Place::new();
+    let source = place.path("source");
+    small_tree(&source);
+    let url = format!("s3:{}/{}/r", proxy.url(), server.bucket());
+    let cache = place.path("cache");
+    let cached = |arguments: &[&str]| {
+        let mut all = vec!["repo", "--repository", &url, "--cache-dir", cache.to_str().unwrap()];
+        all.extend(arguments);
+        run(with_keys(&mut strongroom(all))).expect(0)
+    };
+    let described = |asked: &[String]| {
+        let folders = ["/data/", "/index/", "/snapshots/"];
+        asked.iter().filter(|target| folders.iter().any(|folder| target.contains(folder))).count()
+    };
+    repo(&url, &["init"]).expect(0);
+    for i in 0..2 {
+        fs::write(source.join("d1/new"), format!("{i}")).unwrap();
+        repo(&url, &["backup", source.to_str().unwrap()]).expect(0);
+    }
+    let looks: [&[&str]; 3] = [&["snapshots"], &["ls", "latest"], &["find", "file *"]];
+    let plain: Vec<String> = looks.iter().map(|look| repo(&url, look).expect(0).out).collect();
+    let asked = fetched(&proxy);
+    let first: Vec<String> = looks.iter().map(|look| cached(look).out).collect();
+    // Two snapshots, two index files, two packs of trees: each once, and no pack of data.
+    assert_eq!(described(&asked.lock().unwrap()), 6, "{:?}", asked.lock().unwrap());
+    let asked = fetched(&proxy);
+    let second: Vec<String> = looks.iter().map(|look| cached(look).out).collect();
+    assert_eq!(described(&asked.lock().unwrap()), 0, "{:?}", asked.lock().unwrap());
+    assert_eq!((&first, &second), (&plain, &plain));
+
+    // All copies are spoilt: fetched anew, and the answers are the same.
+    let copies = files_below(&cache);
+    assert_eq!(copies.len(), 6);
+    copies.iter().for_each(|copy| fs::write(copy, "overwritten").unwrap());
+    let third: Vec<String> = looks.iter().map(|look| cached(look).out).collect();
+    assert_eq!(third, plain);
+
+    // A pack that is gone is found by `check`, whatever is kept here; and what was forgotten is not seen again.
+    let pack = copies.iter().find(|copy| copy.to_str().unwrap().contains("/data/")).unwrap();
+    let gone = pack.file_name().unwrap().to_str().unwrap().to_owned();
+    proxy.plan(move |request| {
+        let fault = Fault::Status(404, "NoSuchKey");
+        Fate { fault: if request.target.contains(&gone) { fault } else { Fault::None }, ..Fate::default() }
+    });
+    let check = ["repo", "--repository", &url, "--cache-dir", cache.to_str().unwrap(), "check"];
+    run(with_keys(&mut strongroom(check))).expect(13);
+    proxy.plan(|_| Fate::default());
+    repo(&url, &["forget", "--keep-last", "1"]).expect(0);
+    assert_eq!(cached(&["snapshots"]).out, repo(&url, &["snapshots"]).expect(0).out);
 }

@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 mod backup;
+mod cached;
 mod check;
 mod chunk;
 mod compact;

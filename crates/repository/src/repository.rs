@@ -9,6 +9,7 @@ use sha2::Sha256;
 use storage::{ErrorKind as StorageKind, Shared};
 use zeroize::Zeroizing;
 
+use crate::cached::Cached;
 use crate::compress::Zstd;
 use crate::config::{CONFIG, Config};
 use crate::file::{self, Folder};
@@ -145,6 +146,15 @@ impl Repository {
         Self(Arc::new(Inner { cache: Some(dir.to_owned()), ..Inner::clone(&self.0) }))
     }
 
+    /// The same repository for whoever only looks: copies of index files, snapshots and packs of trees are kept below
+    /// `dir`, sealed as they are, so that the next look need not fetch them. They may be deleted at any time. Not for
+    /// work that must see damage or that removes something.
+    pub fn with_copies(&self, dir: &Path) -> Result<Self> {
+        let name = hex::encode(&self.derive_key("strongroom copies of metadata v1: name")[..16]);
+        let cached = Cached::new(self.storage().clone(), &dir.join(format!("{name}.copies")))?;
+        Ok(self.with_storage(Arc::new(cached)))
+    }
+
     pub(crate) fn cache(&self) -> Option<&Path> {
         self.0.cache.as_deref()
     }
@@ -279,7 +289,7 @@ impl Repository {
     ) -> Result<Vec<u8>> {
         let mut failure = None;
         for place in index.places(kind, &id)? {
-            match self.read_place(index, &place, id, opener) {
+            match self.read_place(index, kind, &place, id, opener) {
                 Ok(plain) => return Ok(plain),
                 Err(e) if matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Forbidden) => return Err(e),
                 Err(e) => failure = Some(e),
@@ -291,19 +301,36 @@ impl Repository {
         }))
     }
 
-    fn read_place(&self, index: &Index, place: &Place, id: Id, opener: &mut Opener) -> Result<Vec<u8>> {
+    fn read_place(
+        &self,
+        index: &Index,
+        kind: BlobKind,
+        place: &Place,
+        id: Id,
+        opener: &mut Opener,
+    ) -> Result<Vec<u8>> {
         let key = pack_key(index.pack_id(place.pack));
         let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.length);
-        let sealed = self.storage().get_range(&key, range).map_err(|e| match e.kind {
-            StorageKind::NotFound => Error::damaged(&key, "the file is missing"),
-            StorageKind::Short => Error::damaged(&key, "it is shorter than the index says"),
-            _ => e.into(),
-        })?;
-        let mut plain = Vec::new();
-        opener.open(self.key(), &sealed, place.uncompressed, id, &mut plain).map_err(|problem| {
-            Error::damaged(&key, format!("blob {id} at byte {}: {problem}", place.offset))
-        })?;
-        Ok(plain)
+        let mut open = |sealed: storage::Result<Vec<u8>>| -> Result<Vec<u8>> {
+            let sealed = sealed.map_err(|e| match e.kind {
+                StorageKind::NotFound => Error::damaged(&key, "the file is missing"),
+                StorageKind::Short => Error::damaged(&key, "it is shorter than the index says"),
+                _ => e.into(),
+            })?;
+            let mut plain = Vec::new();
+            opener.open(self.key(), &sealed, place.uncompressed, id, &mut plain).map_err(|problem| {
+                Error::damaged(&key, format!("blob {id} at byte {}: {problem}", place.offset))
+            })?;
+            Ok(plain)
+        };
+        if kind == BlobKind::Tree {
+            match open(self.storage().get_metadata_range(&key, range.clone())) {
+                // Perhaps a local copy went bad after it had been compared: the store itself decides.
+                Err(e) if e.kind == ErrorKind::Damaged => {}
+                other => return other,
+            }
+        }
+        open(self.storage().get_range(&key, range))
     }
 
     /// A directory's entries.

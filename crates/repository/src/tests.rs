@@ -11,6 +11,7 @@ use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
 
 use crate::*;
 
+mod copies;
 mod faults;
 
 struct Place {

@@ -67,6 +67,10 @@ impl Storage for Guarded {
         self.inner.get_range_into(key, range, body)
     }
 
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.inner.get_metadata_range(key, range)
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.check("create", key)?;
         self.inner.create(key, parts)

@@ -103,6 +103,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Like [`Storage::get_range`] of an object of which other parts will soon be wanted too, and which describes others:
+    /// a cache may keep all of it.
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.get_range(key, range)
+    }
+
     /// Writes an object that must not exist yet, durably: once this returns it survives loss of power.
     /// The body is the concatenation of `parts`. `Exists` if there is one already, which stays as it is.
     ///

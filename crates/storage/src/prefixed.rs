@@ -55,6 +55,10 @@ impl Storage for Prefixed {
         self.inner.get_range_into(&self.full(key), range, body)
     }
 
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.inner.get_metadata_range(&self.full(key), range)
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.inner.create(&self.full(key), parts)
     }

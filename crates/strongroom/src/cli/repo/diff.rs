@@ -27,7 +27,7 @@ pub struct Arguments {
 
 /// Runs the comparison.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
-    let (repository, control) = place.open()?;
+    let (repository, control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let index = repository.load_index(&|_| true)?;
     let first = tree_of(&repository, &index, &arguments.first)?;

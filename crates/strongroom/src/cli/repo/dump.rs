@@ -40,7 +40,7 @@ enum Archive {
 /// Runs the dump.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let Archive::Tar = arguments.archive;
-    let (repository, control) = place.open()?;
+    let (repository, control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (snapshot, below) = split(&arguments.snapshot);
     let (_, snapshot) = repository::find_snapshot(&repository, snapshot, &arguments.filter.conditions()?)?;

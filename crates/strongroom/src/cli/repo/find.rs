@@ -78,7 +78,7 @@ impl Arguments {
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let time = |text: &Option<String>| text.as_deref().map(times::parse).transpose();
     let window = (time(&arguments.oldest)?, time(&arguments.newest)?);
-    let (repository, control) = place.open()?;
+    let (repository, control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (chosen, unreadable) = arguments.filter.choose(&repository, &arguments.snapshots)?;
     let index = repository.load_index(&|_| true)?;

@@ -36,7 +36,7 @@ pub struct LsArguments {
 
 /// Lists the snapshots.
 pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> {
-    let (repository, _control) = place.open()?;
+    let (repository, _control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (mut chosen, unreadable) = arguments.filter.choose(&repository, &arguments.snapshots)?;
     if let Some(latest) = arguments.latest {
@@ -67,7 +67,7 @@ pub fn snapshots(place: &Place, arguments: &SnapshotsArguments) -> Result<Exit> 
 
 /// Lists what is in a snapshot.
 pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
-    let (repository, control) = place.open()?;
+    let (repository, control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (snapshot, path) = split(&arguments.snapshot);
     let (id, snapshot) = repository.find_snapshot(snapshot)?;

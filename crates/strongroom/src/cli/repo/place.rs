@@ -9,7 +9,7 @@ use storage::{Directory, DirectoryOptions, ErrorKind, Limits, Location, Shared};
 
 use crate::exit::{Exit, Failure};
 use crate::passcode::PasscodeSource;
-use crate::{interrupt, words};
+use crate::{interrupt, terminal, words};
 
 /// Where the repository is and what opens it: the same options for every verb.
 #[derive(clap::Args, Debug)]
@@ -33,8 +33,8 @@ pub struct Place {
     /// Read without taking a lock, for a repository that cannot be written
     #[arg(long, global = true)]
     no_lock: bool,
-    /// Where the index of a large repository is kept for the next time, sealed [default: $XDG_CACHE_HOME/strongroom,
-    /// or ~/.cache/strongroom]
+    /// Where the index of a large repository, and what describes one in a bucket, is kept for the next time, sealed
+    /// [default: $XDG_CACHE_HOME/strongroom, or ~/.cache/strongroom]
     #[arg(long, value_name = "DIR", env = "STRONGROOM_CACHE_DIR", global = true)]
     cache_dir: Option<PathBuf>,
     /// Keep nothing on this machine
@@ -60,6 +60,19 @@ impl Place {
         let control = Control::new();
         interrupt::cancels(&control)?;
         Ok((repository, control))
+    }
+
+    /// The same for a verb that only looks: it may use copies of a bucket's metadata that are kept on this machine.
+    pub fn open_to_look(&self) -> Result<(Repository, Arc<Control>)> {
+        let (repository, control) = self.open()?;
+        let (Location::Object(_), Some(dir)) = (self.location()?, self.cache()) else {
+            return Ok((repository, control));
+        };
+        let with_copies = repository.with_copies(&dir).unwrap_or_else(|e| {
+            terminal::warn(format!("nothing is kept for the next time: {e}"));
+            repository
+        });
+        Ok((with_copies, control))
     }
 
     /// Makes a new one; the directory is made if need be.

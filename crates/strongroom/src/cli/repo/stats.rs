@@ -48,7 +48,7 @@ impl From<Mode> for StatsMode {
 
 /// Runs the count.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
-    let (repository, control) = place.open()?;
+    let (repository, control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (chosen, unreadable) = arguments.filter.choose(&repository, &arguments.snapshots)?;
     let index = repository.load_index(&|_| true)?;
