@@ -166,6 +166,15 @@ impl Attributed<'_> {
         }
     }
 
+    fn remove(&self, attribute: &OsStr) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fremovexattr(fd, attribute),
+            Self::At(dir, name) => {
+                rustix::fs::lremovexattr(OsStr::from_bytes(&proc_path(*dir, name)), attribute)
+            }
+        }
+    }
+
     /// All attributes of the entry at `path`. Those that cannot be kept are named in `control`'s warnings.
     pub(crate) fn read(&self, path: &[u8], control: &Control) -> Vec<(String, Vec<u8>)> {
         let lost = |name: &[u8]| {
@@ -179,21 +188,29 @@ impl Attributed<'_> {
         })
     }
 
-    /// A file system without attributes has none. Names that are no text are handed to `lost`.
-    fn try_read(&self, lost: impl Fn(&[u8])) -> io::Result<Vec<(String, Vec<u8>)>> {
+    /// The names of all attributes, a zero byte after each. A file system without attributes has none.
+    fn names(&self) -> rustix::io::Result<Vec<u8>> {
         // Nearly always there are none: ask with a small buffer first.
         let mut small = [0; 256];
-        let names = match self.list(&mut small) {
-            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Ok(length) => small[..length].to_vec(),
+        match self.list(&mut small) {
+            Ok(0) | Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+            Ok(length) => Ok(small[..length].to_vec()),
             Err(Errno::RANGE) => {
                 let mut large = vec![0; XATTR_BYTES_MAX];
                 let length = self.list(&mut large)?;
                 large.truncate(length);
-                large
+                Ok(large)
             }
-            Err(e) => return Err(e.into()),
-        };
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Names that are no text are handed to `lost`.
+    fn try_read(&self, lost: impl Fn(&[u8])) -> io::Result<Vec<(String, Vec<u8>)>> {
+        let names = self.names()?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut attributes = Vec::new();
         let mut value = vec![0; XATTR_BYTES_MAX];
         for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
@@ -301,7 +318,22 @@ pub(crate) fn apply_at(dir: BorrowedFd<'_>, node: &Node, am_root: bool) -> Vec<S
     problems
 }
 
+/// Attributes that a restored entry has only if the snapshot has them: what programs and people attach, rights that
+/// a file of that name had before, and access lists inherited from the directory. Others belong to the file system.
+fn is_ours(attribute: &[u8]) -> bool {
+    let rights: [&[u8]; 3] =
+        [b"system.posix_acl_access", b"system.posix_acl_default", b"security.capability"];
+    attribute.starts_with(b"user.") || rights.contains(&attribute)
+}
+
 fn apply_xattrs(to: &Attributed<'_>, node: &Node, problems: &mut Vec<String>) {
+    for name in to.names().unwrap_or_default().split(|&b| b == 0).filter(|name| is_ours(name)) {
+        let wanted = node.xattrs.iter().any(|(wanted, _)| wanted.as_bytes() == name);
+        if !wanted && let Err(e) = to.remove(OsStr::from_bytes(name)) {
+            let name = name.escape_ascii();
+            problems.push(format!("its attribute {name} cannot be removed: {}", io::Error::from(e)));
+        }
+    }
     for (name, value) in &node.xattrs {
         if let Err(e) = to.set(name, value) {
             problems.push(format!(

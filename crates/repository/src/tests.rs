@@ -249,6 +249,40 @@ fn restore_over_present_files_reuses_what_is_right_and_replaces_what_is_not() {
 }
 
 #[test]
+fn restore_in_place_writes_what_differs_and_leaves_no_trace_of_what_was_there() {
+    let place = Place::new();
+    make_source(&place.path("source"));
+    let zeros = place.path("source/zeros");
+    fs::write(&zeros, vec![0; 3 << 20]).unwrap();
+    let repository = place.init();
+    let snapshot = place.back_up(&repository).snapshot.unwrap();
+    let first = place.restore_to(&repository, snapshot, "out").unwrap();
+    assert_eq!(first.bytes_reused, 0);
+    let large = place.path("out/large");
+    let inode = fs::metadata(&large).unwrap().ino();
+
+    let change = |name: &str| fs::OpenOptions::new().write(true).open(place.path(name)).unwrap();
+    change("out/large").write_all_at(b"scrambled", 3 << 20).unwrap();
+    change("out/zeros").write_all_at(b"not zero", 2 << 20).unwrap();
+    // A file with another name is not changed under that name.
+    let shared = place.path("elsewhere");
+    fs::hard_link(place.path("out/a/b/c/deep"), &shared).unwrap();
+    fs::write(&shared, "of somebody else").unwrap();
+    // Longer than it should be, with an attribute and rights that it should not have.
+    change("out/large").set_len(64 << 20).unwrap();
+    fs::set_permissions(&large, fs::Permissions::from_mode(0o666)).unwrap();
+    let attribute = rustix::fs::setxattr(&large, "user.of.before", b"1", rustix::fs::XattrFlags::empty());
+    assert!(matches!(attribute, Ok(()) | Err(rustix::io::Errno::OPNOTSUPP)), "{attribute:?}");
+
+    let again = place.restore_to(&repository, snapshot, "out").unwrap();
+    assert_eq!(picture(&place.path("source")), picture(&place.path("out")));
+    assert_eq!(fs::read(&shared).unwrap(), b"of somebody else");
+    assert_eq!(fs::metadata(&large).unwrap().ino(), inode, "it was written in place");
+    assert!(rustix::fs::getxattr(&large, "user.of.before", &mut [0; 8]).is_err());
+    assert!(again.bytes_reused > first.bytes / 2 && again.bytes_reused < first.bytes, "{again:?}");
+}
+
+#[test]
 fn a_wrong_passcode_and_a_missing_repository_are_told_apart() {
     let place = Place::new();
     place.init();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::Context;
-use super::target::{make_file, os, reopen_file};
+use super::target::{make_file, open_present, os, reopen_file};
 use crate::chunk::is_zero;
 use crate::hash;
 use crate::index::Place;
@@ -28,10 +29,29 @@ const GAP_BYTES_MAX: u64 = 64 << 10;
 /// One request is about so long at most.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
 
+/// Where content of a file may lie already on this machine.
+enum Present {
+    Nowhere,
+    /// In a file of the same name in another directory.
+    Beside(Arc<OwnedFd>),
+    /// In the very file that is restored.
+    Here,
+}
+
+/// Where a file is restored.
+#[derive(Clone)]
+pub(super) struct Into {
+    pub(super) dir: Arc<OwnedFd>,
+    /// The directory was made by this restore: nothing lies in it.
+    pub(super) is_new: bool,
+    /// The directory at the same place of what may be copied from.
+    pub(super) reuse: Option<Arc<OwnedFd>>,
+}
+
 /// A file of the batch.
 struct Target {
     dir: Arc<OwnedFd>,
-    reuse: Option<Arc<OwnedFd>>,
+    present: Present,
     node: Node,
     path: Vec<u8>,
     /// Blobs that are not written yet.
@@ -83,13 +103,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a file. An empty one, and one that is missing blobs altogether, is settled at once.
-    pub(super) fn add(
-        &mut self,
-        dir: Arc<OwnedFd>,
-        reuse: Option<Arc<OwnedFd>>,
-        node: Node,
-        path: &[u8],
-    ) -> Result<()> {
+    pub(super) fn add(&mut self, into: Into, node: Node, path: &[u8]) -> Result<()> {
         let mut wants = Vec::with_capacity(node.content.len());
         let mut at = 0;
         for id in &node.content {
@@ -100,33 +114,35 @@ impl<'a> Batch<'a> {
             wants.push(Want { place, id: *id, file: self.files.len() as u32, at });
             at += u64::from(place.plain_length());
         }
-        let reuse = reuse.filter(|fd| {
+        let Into { dir, is_new, reuse } = into;
+        let here = if is_new { None } else { open_present(dir.as_fd(), &node.name) };
+        let beside = reuse.filter(|fd| {
             posix::stat_at(fd.as_fd(), &node.name).is_ok_and(|stat| {
                 posix::kind(&stat) == crate::NodeKind::File && stat.st_size as u64 == at && at > 0
             })
         });
-        if reuse.is_some() {
-            self.reusable.push(self.files.len() as u32);
-        }
-        let target = Target {
-            dir,
-            reuse,
-            node,
-            path: path.to_vec(),
-            pending: AtomicUsize::new(wants.len()),
-            failed: AtomicBool::new(false),
+        let present = match (&here, beside) {
+            (Some(_), _) => Present::Here,
+            (None, Some(dir)) => Present::Beside(dir),
+            (None, None) => Present::Nowhere,
         };
-        if wants.len() != 1 || target.reuse.is_some() {
-            // Several threads will write it: it is made here, as one hole.
+        let alone = wants.len() == 1 && matches!(present, Present::Nowhere);
+        let pending = AtomicUsize::new(wants.len());
+        let failed = AtomicBool::new(false);
+        let target = Target { dir, present, node, path: path.to_vec(), pending, failed };
+        if !alone {
+            // Several threads will write it: it is made here, as one hole, if it is not there.
             let fail = |e: Errno| self.context.fail("write", path, e);
-            let fd = make_file(target.dir.as_fd(), &target.node.name).map_err(fail)?;
+            let made = here.map_or_else(|| make_file(target.dir.as_fd(), &target.node.name), Ok);
+            let fd = made.map_err(fail)?;
             rustix::fs::ftruncate(&fd, at).map_err(fail)?;
             if wants.is_empty() {
-                self.context
-                    .warn_all(path, posix::apply_open(fd.as_fd(), &target.node, self.context.am_root));
-                self.context.control.progress.file_done();
+                self.settle(&target, Some(&fd));
                 return Ok(());
             }
+        }
+        if !matches!(target.present, Present::Nowhere) {
+            self.reusable.push(self.files.len() as u32);
         }
         self.files.push(target);
         self.wants.append(&mut wants);
@@ -163,15 +179,14 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Copies what lies on this machine already; returns what must be fetched after all.
+    /// Copies what lies on this machine already, or leaves it where it is; returns what must be fetched after all.
     fn reuse(&self, wants: Vec<Want>) -> Result<Vec<Want>> {
         let mut groups: Vec<&[Want]> = Vec::new();
         let mut rest = Vec::new();
         for group in wants.chunk_by(|a, b| a.file == b.file) {
-            if self.files[group[0].file as usize].reuse.is_some() {
-                groups.push(group);
-            } else {
-                rest.extend_from_slice(group);
+            match self.files[group[0].file as usize].present {
+                Present::Nowhere => rest.extend_from_slice(group),
+                Present::Beside(_) | Present::Here => groups.push(group),
             }
         }
         let next = AtomicUsize::new(0);
@@ -190,14 +205,23 @@ impl<'a> Batch<'a> {
 
     fn reuse_file(&self, group: &[Want], buffer: &mut Vec<u8>) -> Result<Vec<Want>> {
         let file = &self.files[group[0].file as usize];
-        let source = file.reuse.as_ref().and_then(|dir| posix::open_file(dir.as_fd(), &file.node.name).ok());
-        let Some(source) = source else { return Ok(group.to_vec()) };
-        let mut wrong = Vec::new();
         let output = reopen_file(file.dir.as_fd(), &file.node.name).map_err(|e| self.write_error(file, e))?;
+        let opened = match &file.present {
+            Present::Beside(dir) => posix::open_file(dir.as_fd(), &file.node.name).ok(),
+            Present::Here | Present::Nowhere => None,
+        };
+        let source = match (&opened, &file.present) {
+            (Some(source), _) => source,
+            (None, Present::Here) => &output,
+            (None, _) => return Ok(group.to_vec()),
+        };
+        let mut wrong = Vec::new();
         for want in group {
             buffer.resize(want.place.plain_length() as usize, 0);
-            if read_exact_at(&source, buffer, want.at).is_ok() && Id::of(buffer) == want.id {
-                write_part(&output, buffer, want.at).map_err(|e| self.write_error(file, e))?;
+            if read_exact_at(source, buffer, want.at).is_ok() && Id::of(buffer) == want.id {
+                if opened.is_some() {
+                    write_part(&output, buffer, want.at).map_err(|e| self.write_error(file, e))?;
+                }
                 self.context.reused.fetch_add(buffer.len() as u64, Ordering::Relaxed);
                 self.done(file, buffer.len(), &output);
             } else {
@@ -330,11 +354,15 @@ impl Worker<'_, '_> {
 
     fn write(&self, want: &Want, plain: &[u8]) -> Result<()> {
         let file = &self.batch.files[want.file as usize];
-        let alone = file.node.content.len() == 1 && file.reuse.is_none();
         let dir = file.dir.as_fd();
+        let alone = file.node.content.len() == 1 && matches!(file.present, Present::Nowhere);
         let opened = if alone { make_file(dir, &file.node.name) } else { reopen_file(dir, &file.node.name) };
         let fd = opened.map_err(|e| self.batch.write_error(file, e))?;
-        let written = if alone { write_whole(&fd, plain) } else { write_part(&fd, plain, want.at) };
+        let written = match file.present {
+            Present::Here => write_over(&fd, plain, want.at),
+            _ if alone => write_whole(&fd, plain),
+            _ => write_part(&fd, plain, want.at),
+        };
         written.map_err(|e| self.batch.write_error(file, e))?;
         self.batch.done(file, plain.len(), &fd);
         Ok(())
@@ -357,10 +385,23 @@ fn read_exact_at(fd: &OwnedFd, mut buffer: &mut [u8], mut at: u64) -> Result<(),
 }
 
 /// Writes a part of a file that was made as one hole; zeros are there already.
-fn write_part(fd: &OwnedFd, mut data: &[u8], mut at: u64) -> Result<(), Errno> {
+fn write_part(fd: &OwnedFd, data: &[u8], at: u64) -> Result<(), Errno> {
     if is_zero(data) {
         return Ok(());
     }
+    write_bytes(fd, data, at)
+}
+
+/// Writes a part of a file that holds something else there; zeros become a hole if the file system has holes.
+fn write_over(fd: &OwnedFd, data: &[u8], at: u64) -> Result<(), Errno> {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    if is_zero(data) && rustix::fs::fallocate(fd, hole, at, data.len() as u64).is_ok() {
+        return Ok(());
+    }
+    write_bytes(fd, data, at)
+}
+
+fn write_bytes(fd: &OwnedFd, mut data: &[u8], mut at: u64) -> Result<(), Errno> {
     while !data.is_empty() {
         match rustix::io::pwrite(fd, data, at) {
             Ok(0) => return Err(Errno::IO),

@@ -2,8 +2,9 @@
 //!
 //! One thread walks the trees, makes directories, links and devices, and gathers files into batches. A batch is
 //! planned by pack: each needed stretch of a pack is fetched once, its blobs are opened, decompressed and hashed,
-//! and only then written, while the next batch is gathered. Files whose content lies on this machine already are copied from there, blob by blob, if
-//! the hash is right. Hard links and the metadata of directories come last, as everything before would move them.
+//! and only then written, while the next batch is gathered. A file that is there already is read first, and only those
+//! of its blobs are fetched and written that are wrong; content that lies elsewhere on this machine is copied from
+//! there, blob by blob, if the hash is right. Hard links and the metadata of directories come last, as everything before would move them.
 //!
 //! A blob that is damaged in all its copies loses the files that need it, or the entries of the directory that it
 //! lists: they are left out and named, all else is restored, and the restore ends as `Damaged`. No byte is written
@@ -27,7 +28,7 @@ use crate::repository::Opener;
 use crate::tree::{Node, NodeKind};
 use crate::walk::{directory_of, find, in_directory};
 use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, measure, spawn};
-use batch::Batch;
+use batch::{Batch, Into};
 use target::{make_dir, make_way};
 
 /// What to restore, and where to.
@@ -38,7 +39,8 @@ pub struct RestoreRequest {
     /// Only what lies below this path inside the snapshot, as [`crate::walk`] shows it: that directory's entries and
     /// own metadata become `target` itself. A path that is no directory appears in `target` under its name.
     pub subpath: Option<Vec<u8>>,
-    /// Made if missing. What is there already is replaced where names are equal, and otherwise left alone.
+    /// Made if missing. What is there already is made equal where names are equal (a regular file without further hard
+    /// links in its place, anything else by replacing it), and otherwise left alone.
     pub target: PathBuf,
     /// Content of files that lie at the same path below this directory is copied from there where its hash is right.
     pub reuse_from: Option<PathBuf>,
@@ -57,7 +59,7 @@ pub struct RestoreOutcome {
     pub other: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// Of these, bytes that were copied from `reuse_from`.
+    /// Of these, bytes that were copied from `reuse_from` or right in the target already.
     pub bytes_reused: u64,
 }
 
@@ -104,7 +106,7 @@ pub fn restore(
         later: Vec::new(),
         outcome: RestoreOutcome::default(),
     };
-    walk.entries(&target, reuse, nodes.clone())?;
+    walk.entries(Into { dir: target.clone(), is_new: false, reuse }, nodes.clone())?;
     walk.make_links(&target)?;
     walk.directories(&target, &nodes, own.as_ref())?;
     let Walk { mut outcome, opener, .. } = walk;
@@ -160,7 +162,7 @@ pub(crate) struct Context<'a> {
     am_root: bool,
     /// Files and directories that could not be restored.
     damaged: AtomicU64,
-    /// Bytes copied from `reuse_from`.
+    /// Bytes copied from `reuse_from`, or right in the target already.
     reused: AtomicU64,
 }
 
@@ -204,26 +206,19 @@ fn content_mark(node: &Node) -> Id {
 /// A directory on the way to the current entry.
 struct Level {
     path_length: usize,
-    dir: Arc<OwnedFd>,
-    reuse: Option<Arc<OwnedFd>>,
+    into: Into,
     nodes: std::vec::IntoIter<Node>,
 }
 
 impl Walk<'_> {
     /// Everything but hard links and the metadata of directories.
-    fn entries(
-        &mut self,
-        target: &Arc<OwnedFd>,
-        reuse: Option<Arc<OwnedFd>>,
-        nodes: Vec<Node>,
-    ) -> Result<()> {
+    fn entries(&mut self, into: Into, nodes: Vec<Node>) -> Result<()> {
         // One batch is restored while the next is gathered.
         std::thread::scope(|scope| {
             let mut batch = Batch::new(self.context);
             let mut running = None;
             let mut path = Vec::new();
-            let mut stack =
-                vec![Level { path_length: 0, dir: target.clone(), reuse, nodes: nodes.into_iter() }];
+            let mut stack = vec![Level { path_length: 0, into, nodes: nodes.into_iter() }];
             while let Some(level) = stack.last_mut() {
                 path.truncate(level.path_length);
                 let Some(node) = level.nodes.next() else {
@@ -233,18 +228,19 @@ impl Walk<'_> {
                 self.context.control.check()?;
                 path.push(b'/');
                 path.extend_from_slice(&node.name);
-                let (dir, reuse) = (level.dir.clone(), level.reuse.clone());
+                let into = level.into.clone();
                 if let Some(tree) = directory_of(&node, &path)? {
                     let nodes = self.listing(tree, &path)?.into_iter();
                     let reuse =
-                        reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
-                    let dir =
-                        make_dir(dir.as_fd(), &node.name).map_err(|e| self.context.fail("make", &path, e))?;
+                        into.reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
+                    let (dir, is_new) = make_dir(into.dir.as_fd(), &node.name)
+                        .map_err(|e| self.context.fail("make", &path, e))?;
                     self.outcome.dirs += 1;
                     batch.count_directory();
-                    stack.push(Level { path_length: path.len(), dir: Arc::new(dir), reuse, nodes });
+                    let into = Into { dir: Arc::new(dir), is_new, reuse };
+                    stack.push(Level { path_length: path.len(), into, nodes });
                 } else {
-                    self.leaf(&mut batch, dir, reuse, node, &path)?;
+                    self.leaf(&mut batch, into, node, &path)?;
                 }
                 if batch.is_full() {
                     running.take().map_or(Ok(()), join)?;
@@ -273,8 +269,7 @@ impl Walk<'_> {
     fn leaf(
         &mut self,
         batch: &mut Batch<'_>,
-        dir: Arc<OwnedFd>,
-        reuse: Option<Arc<OwnedFd>>,
+        into: Into,
         node: Node,
         path: &[u8],
     ) -> Result<()> {
@@ -296,7 +291,7 @@ impl Walk<'_> {
             NodeKind::File => {
                 self.outcome.files += 1;
                 self.outcome.bytes += node.size;
-                batch.add(dir, reuse, node, path)
+                batch.add(into, node, path)
             }
             NodeKind::Irregular => {
                 self.context.control.warn(show(path), "is of a kind that cannot be restored");
@@ -304,7 +299,7 @@ impl Walk<'_> {
             }
             _ => {
                 self.outcome.other += 1;
-                self.special(dir.as_fd(), &node, path)
+                self.special(into.dir.as_fd(), &node, path)
             }
         }
     }

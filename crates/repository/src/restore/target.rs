@@ -17,8 +17,9 @@ pub(super) fn os(name: &[u8]) -> &OsStr {
     OsStr::from_bytes(name)
 }
 
-/// Makes a directory and opens it. One that is there is used; anything else of that name is removed.
-pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+/// Makes a directory, opens it and tells that it is new. One that is there is used; anything else of that name is
+/// removed.
+pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(OwnedFd, bool)> {
     match mkdirat(dir, os(name), Mode::RWXU) {
         Ok(()) => {}
         Err(Errno::EXIST) => match posix::open_dir(dir, name) {
@@ -26,11 +27,11 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
                 unlinkat(dir, os(name), AtFlags::empty())?;
                 mkdirat(dir, os(name), Mode::RWXU)?;
             }
-            other => return other,
+            other => return Ok((other?, false)),
         },
         Err(e) => return Err(e),
     }
-    posix::open_dir(dir, name)
+    Ok((posix::open_dir(dir, name)?, true))
 }
 
 /// Removes what stands in the way of a new entry; a directory that is not empty stays and is an error.
@@ -54,9 +55,19 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     }
 }
 
-/// Opens a file of ours again, to write more of it.
+/// Opens a file that is there already and can be made right where it lies: a regular one that has no other name, as
+/// what bears that other name is not ours to change. None if it has to be replaced.
+pub(super) fn open_present(dir: BorrowedFd<'_>, name: &[u8]) -> Option<OwnedFd> {
+    let fd = reopen_file(dir, name).ok()?;
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    // Nobody else may read what is about to be written.
+    let ours = stat.st_nlink == 1 && rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).is_ok();
+    ours.then_some(fd)
+}
+
+/// Opens a file again, to read and write it.
 pub(super) fn reopen_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = openat(dir, os(name), flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&fd)?;
     if posix::kind(&stat) == crate::NodeKind::File { Ok(fd) } else { Err(Errno::INVAL) }

@@ -59,15 +59,20 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
             "message_type": "summary", "seconds_elapsed": elapsed.as_secs(),
             "total_files": outcome.files + outcome.dirs + outcome.other,
             "files_restored": outcome.files + outcome.dirs + outcome.other,
-            "total_bytes": outcome.bytes, "bytes_restored": outcome.bytes, "verified": arguments.verify,
+            "total_bytes": outcome.bytes, "bytes_restored": outcome.bytes - outcome.bytes_reused,
+            "bytes_skipped": outcome.bytes_reused, "verified": arguments.verify,
         }))?;
     } else {
         terminal::out(format!(
-            "restored {}, {} to {} in {}{}",
+            "restored {}, {} to {} in {}{}{}",
             words::counted(outcome.files, "file", "files"),
             words::bytes(outcome.bytes),
             request.target.display(),
             words::duration(elapsed),
+            match outcome.bytes_reused {
+                0 => String::new(),
+                bytes => format!(", {} of it right already", words::bytes(bytes)),
+            },
             if arguments.verify { ", read back and compared" } else { "" }
         ))?;
     }
