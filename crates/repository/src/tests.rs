@@ -55,6 +55,16 @@ impl Place {
         (outcome, control)
     }
 
+    /// Flips a bit of a blob where it is stored.
+    fn damage(&self, index: &Index, kind: crate::pack::BlobKind, id: &Id) {
+        let blob = index.place(kind, id).unwrap().unwrap();
+        let pack = self.path("repo").join(crate::pack::pack_key(index.pack_id(blob.pack)));
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[blob.offset as usize + blob.length as usize / 2] ^= 1;
+        fs::remove_file(&pack).unwrap();
+        fs::write(&pack, bytes).unwrap();
+    }
+
     fn restore_to(&self, repository: &Repository, snapshot: Id, target: &str) -> Result<RestoreOutcome> {
         let request = RestoreRequest {
             snapshot,
@@ -212,12 +222,7 @@ fn a_damaged_listing_costs_only_what_lies_in_that_directory() {
         Ok(())
     })
     .unwrap();
-    let blob = index.place(crate::pack::BlobKind::Tree, &listing.unwrap()).unwrap().unwrap();
-    let pack = place.path("repo").join(crate::pack::pack_key(index.pack_id(blob.pack)));
-    let mut bytes = fs::read(&pack).unwrap();
-    bytes[blob.offset as usize + 40] ^= 1;
-    fs::remove_file(&pack).unwrap();
-    fs::write(&pack, bytes).unwrap();
+    place.damage(&index, crate::pack::BlobKind::Tree, &listing.unwrap());
 
     let failed = place.restore_to(&repository, snapshot, "out").unwrap_err();
     assert_eq!(failed.kind, ErrorKind::Damaged, "{failed}");
@@ -280,6 +285,37 @@ fn restore_in_place_writes_what_differs_and_leaves_no_trace_of_what_was_there() 
     assert_eq!(fs::metadata(&large).unwrap().ino(), inode, "it was written in place");
     assert!(rustix::fs::getxattr(&large, "user.of.before", &mut [0; 8]).is_err());
     assert!(again.bytes_reused > first.bytes / 2 && again.bytes_reused < first.bytes, "{again:?}");
+}
+
+#[test]
+fn what_cannot_be_restored_leaves_the_file_that_is_there() {
+    let place = Place::new();
+    make_source(&place.path("source"));
+    let repository = place.init();
+    let snapshot = place.back_up(&repository).snapshot.unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    place.damage(&index, crate::pack::BlobKind::Data, &Id::of(b"hello"));
+    place.damage(&index, crate::pack::BlobKind::Data, &Id::of(b"deep"));
+    // Two names of one lost file, and one file with a single name.
+    let mine = ["small.txt", "a/linked", "a/b/c/deep"];
+    fs::create_dir_all(place.path("out/a/b/c")).unwrap();
+    for name in mine {
+        let path = place.path("out").join(name);
+        fs::write(&path, name).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+    }
+    let failed = place.restore_to(&repository, snapshot, "out").unwrap_err();
+    assert_eq!(failed.kind, ErrorKind::Damaged);
+    assert!(failed.message.starts_with("3 files"), "{failed}");
+    let (mut left, mut expected) = (picture(&place.path("out")), picture(&place.path("source")));
+    for name in mine {
+        let path = place.path("out").join(name);
+        assert_eq!(fs::read_to_string(&path).unwrap(), name);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o604, "{name}");
+        left.remove(name.as_bytes());
+        expected.remove(name.as_bytes());
+    }
+    assert_eq!(left, expected);
 }
 
 #[test]

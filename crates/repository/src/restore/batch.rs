@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, FallocateFlags, Mode};
 use rustix::io::Errno;
 
 use super::Context;
@@ -34,8 +34,8 @@ enum Present {
     Nowhere,
     /// In a file of the same name in another directory.
     Beside(Arc<OwnedFd>),
-    /// In the very file that is restored.
-    Here,
+    /// In the very file that is restored, which had this mode.
+    Here(Mode),
 }
 
 /// Where a file is restored.
@@ -54,9 +54,12 @@ struct Target {
     present: Present,
     node: Node,
     path: Vec<u8>,
+    length: u64,
     /// Blobs that are not written yet.
     pending: AtomicUsize,
     failed: AtomicBool,
+    /// This restore made the file, or wrote to it.
+    touched: AtomicBool,
 }
 
 /// A blob that a file needs, and where it goes.
@@ -108,7 +111,7 @@ impl<'a> Batch<'a> {
         let mut at = 0;
         for id in &node.content {
             let Some(place) = self.context.index.place(BlobKind::Data, id)? else {
-                self.lose(path, &format!("blob {id} is in no index"));
+                self.lose(&node, path, &format!("blob {id} is in no index"));
                 return Ok(());
             };
             wants.push(Want { place, id: *id, file: self.files.len() as u32, at });
@@ -122,23 +125,32 @@ impl<'a> Batch<'a> {
             })
         });
         let present = match (&here, beside) {
-            (Some(_), _) => Present::Here,
+            (Some((_, mode)), _) => Present::Here(*mode),
             (None, Some(dir)) => Present::Beside(dir),
             (None, None) => Present::Nowhere,
         };
         let alone = wants.len() == 1 && matches!(present, Present::Nowhere);
-        let pending = AtomicUsize::new(wants.len());
-        let failed = AtomicBool::new(false);
-        let target = Target { dir, present, node, path: path.to_vec(), pending, failed };
+        let target = Target {
+            dir,
+            present,
+            node,
+            path: path.to_vec(),
+            length: at,
+            pending: AtomicUsize::new(wants.len()),
+            failed: AtomicBool::new(false),
+            touched: AtomicBool::new(here.is_none() && !alone),
+        };
         if !alone {
             // Several threads will write it: it is made here, as one hole, if it is not there.
             let fail = |e: Errno| self.context.fail("write", path, e);
-            let made = here.map_or_else(|| make_file(target.dir.as_fd(), &target.node.name), Ok);
+            let name = &target.node.name;
+            let made = here.map_or_else(|| make_file(target.dir.as_fd(), name), |(fd, _)| Ok(fd));
             let fd = made.map_err(fail)?;
-            rustix::fs::ftruncate(&fd, at).map_err(fail)?;
+            if matches!(target.present, Present::Nowhere | Present::Beside(_)) {
+                rustix::fs::ftruncate(&fd, at).map_err(fail)?;
+            }
             if wants.is_empty() {
-                self.settle(&target, Some(&fd));
-                return Ok(());
+                return self.settle(&target, Some(&fd));
             }
         }
         if !matches!(target.present, Present::Nowhere) {
@@ -153,8 +165,11 @@ impl<'a> Batch<'a> {
         self.context.fail("write", &file.path, e)
     }
 
-    fn lose(&self, path: &[u8], why: &str) {
+    fn lose(&self, node: &Node, path: &[u8], why: &str) {
         self.context.damaged.fetch_add(1, Ordering::Relaxed);
+        if node.links > 1 {
+            lock_mutex(&self.context.lost_links).insert(path.to_vec());
+        }
         self.context.control.warn(show(path), format!("not restored, its content is damaged: {why}"));
     }
 
@@ -186,7 +201,7 @@ impl<'a> Batch<'a> {
         for group in wants.chunk_by(|a, b| a.file == b.file) {
             match self.files[group[0].file as usize].present {
                 Present::Nowhere => rest.extend_from_slice(group),
-                Present::Beside(_) | Present::Here => groups.push(group),
+                Present::Beside(_) | Present::Here(_) => groups.push(group),
             }
         }
         let next = AtomicUsize::new(0);
@@ -208,11 +223,11 @@ impl<'a> Batch<'a> {
         let output = reopen_file(file.dir.as_fd(), &file.node.name).map_err(|e| self.write_error(file, e))?;
         let opened = match &file.present {
             Present::Beside(dir) => posix::open_file(dir.as_fd(), &file.node.name).ok(),
-            Present::Here | Present::Nowhere => None,
+            Present::Here(_) | Present::Nowhere => None,
         };
         let source = match (&opened, &file.present) {
             (Some(source), _) => source,
-            (None, Present::Here) => &output,
+            (None, Present::Here(_)) => &output,
             (None, _) => return Ok(group.to_vec()),
         };
         let mut wrong = Vec::new();
@@ -223,7 +238,7 @@ impl<'a> Batch<'a> {
                     write_part(&output, buffer, want.at).map_err(|e| self.write_error(file, e))?;
                 }
                 self.context.reused.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-                self.done(file, buffer.len(), &output);
+                self.done(file, buffer.len(), &output)?;
             } else {
                 wrong.push(*want);
             }
@@ -232,31 +247,38 @@ impl<'a> Batch<'a> {
     }
 
     /// One blob of a file is written; after the last one the file gets its metadata, or goes if a blob was lost.
-    fn done(&self, file: &Target, bytes: usize, fd: &OwnedFd) {
+    fn done(&self, file: &Target, bytes: usize, fd: &OwnedFd) -> Result<()> {
         self.context.control.progress.bytes(bytes as u64);
-        if file.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.settle(file, Some(fd));
-        }
+        if file.pending.fetch_sub(1, Ordering::AcqRel) == 1 { self.settle(file, Some(fd)) } else { Ok(()) }
     }
 
-    fn lost(&self, file: &Target, why: &Error) {
+    fn lost(&self, file: &Target, why: &Error) -> Result<()> {
         if !file.failed.swap(true, Ordering::AcqRel) {
-            self.lose(&file.path, &why.message);
+            self.lose(&file.node, &file.path, &why.message);
         }
-        if file.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.settle(file, None);
-        }
+        if file.pending.fetch_sub(1, Ordering::AcqRel) == 1 { self.settle(file, None) } else { Ok(()) }
     }
 
-    fn settle(&self, file: &Target, fd: Option<&OwnedFd>) {
+    fn settle(&self, file: &Target, fd: Option<&OwnedFd>) -> Result<()> {
+        let name = os(&file.node.name);
         if file.failed.load(Ordering::Acquire) {
-            // Half of a file is worse than none.
-            let _ = rustix::fs::unlinkat(&file.dir, os(&file.node.name), rustix::fs::AtFlags::empty());
+            if file.touched.load(Ordering::Acquire) {
+                // Half of a file is worse than none.
+                let _ = rustix::fs::unlinkat(&file.dir, name, AtFlags::empty());
+            } else if let Present::Here(mode) = file.present {
+                // What was there stays as it was.
+                let _ = rustix::fs::chmodat(&file.dir, name, mode, AtFlags::empty());
+            }
         } else if let Some(fd) = fd {
+            if matches!(file.present, Present::Here(_)) {
+                // Only now: until here the old content might have had to stay.
+                rustix::fs::ftruncate(fd, file.length).map_err(|e| self.write_error(file, e))?;
+            }
             let problems = posix::apply_open(fd.as_fd(), &file.node, self.context.am_root);
             self.context.warn_all(&file.path, problems);
         }
         self.context.control.progress.file_done();
+        Ok(())
     }
 }
 
@@ -316,7 +338,8 @@ impl Worker<'_, '_> {
                     // An outage is no damage: it ends the restore.
                     Err(e) if e.kind != ErrorKind::Damaged => return Err(e),
                     Err(e) => {
-                        wants.iter().for_each(|w| self.batch.lost(&self.batch.files[w.file as usize], &e));
+                        let mut files = wants.iter().map(|want| &self.batch.files[want.file as usize]);
+                        files.try_for_each(|file| self.batch.lost(file, &e))?;
                     }
                 }
             }
@@ -358,14 +381,14 @@ impl Worker<'_, '_> {
         let alone = file.node.content.len() == 1 && matches!(file.present, Present::Nowhere);
         let opened = if alone { make_file(dir, &file.node.name) } else { reopen_file(dir, &file.node.name) };
         let fd = opened.map_err(|e| self.batch.write_error(file, e))?;
+        file.touched.store(true, Ordering::Release);
         let written = match file.present {
-            Present::Here => write_over(&fd, plain, want.at),
+            Present::Here(_) => write_over(&fd, plain, want.at),
             _ if alone => write_whole(&fd, plain),
             _ => write_part(&fd, plain, want.at),
         };
         written.map_err(|e| self.batch.write_error(file, e))?;
-        self.batch.done(file, plain.len(), &fd);
-        Ok(())
+        self.batch.done(file, plain.len(), &fd)
     }
 }
 

@@ -14,12 +14,12 @@ mod batch;
 mod target;
 mod verify;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
@@ -27,7 +27,7 @@ use crate::posix::{self, show};
 use crate::repository::Opener;
 use crate::tree::{Node, NodeKind};
 use crate::walk::{directory_of, find, in_directory};
-use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, measure, spawn};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, lock_mutex, measure, spawn};
 use batch::{Batch, Into};
 use target::{make_dir, make_way};
 
@@ -97,6 +97,7 @@ pub fn restore(
         target: &request.target,
         am_root,
         damaged: AtomicU64::new(0),
+        lost_links: Mutex::default(),
         reused: AtomicU64::new(0),
     };
     let mut walk = Walk {
@@ -162,6 +163,8 @@ pub(crate) struct Context<'a> {
     am_root: bool,
     /// Files and directories that could not be restored.
     damaged: AtomicU64,
+    /// Of these, files with hard links: their other names are lost too.
+    lost_links: Mutex<HashSet<Vec<u8>>>,
     /// Bytes copied from `reuse_from`, or right in the target already.
     reused: AtomicU64,
 }
@@ -266,13 +269,7 @@ impl Walk<'_> {
         }
     }
 
-    fn leaf(
-        &mut self,
-        batch: &mut Batch<'_>,
-        into: Into,
-        node: Node,
-        path: &[u8],
-    ) -> Result<()> {
+    fn leaf(&mut self, batch: &mut Batch<'_>, into: Into, node: Node, path: &[u8]) -> Result<()> {
         if node.links > 1 && node.inode != 0 {
             let inode = (node.device_id, node.inode);
             let same = content_mark(&node);
@@ -320,21 +317,18 @@ impl Walk<'_> {
 
     fn make_links(&mut self, target: &OwnedFd) -> Result<()> {
         for Later { first, path } in std::mem::take(&mut self.later) {
+            if lock_mutex(&self.context.lost_links).contains(&first) {
+                self.context.damaged.fetch_add(1, Ordering::Relaxed);
+                let problem = format!("not restored: it is a hard link to {}, which is lost", show(&first));
+                self.context.control.warn(show(&path), problem);
+                continue;
+            }
             let fail = |e| self.context.fail("link", &path, e);
             let (from, from_name) = target::open_parent(target, &first).map_err(fail)?;
             let (to, to_name) = target::open_parent(target, &path).map_err(fail)?;
             make_way(to.as_fd(), to_name).map_err(fail)?;
-            match rustix::fs::linkat(
-                &from,
-                target::os(from_name),
-                &to,
-                target::os(to_name),
-                rustix::fs::AtFlags::empty(),
-            ) {
-                // The first one was damaged and is named already.
-                Err(Errno::NOENT) if self.context.damaged.load(Ordering::Relaxed) > 0 => {}
-                other => other.map_err(fail)?,
-            }
+            let (from_name, to_name) = (target::os(from_name), target::os(to_name));
+            rustix::fs::linkat(&from, from_name, &to, to_name, rustix::fs::AtFlags::empty()).map_err(fail)?;
         }
         Ok(())
     }

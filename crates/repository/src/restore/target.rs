@@ -56,13 +56,13 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
 }
 
 /// Opens a file that is there already and can be made right where it lies: a regular one that has no other name, as
-/// what bears that other name is not ours to change. None if it has to be replaced.
-pub(super) fn open_present(dir: BorrowedFd<'_>, name: &[u8]) -> Option<OwnedFd> {
+/// what bears that other name is not ours to change. Tells its mode, which is made private: nobody else may read what
+/// is about to be written. None if the file has to be replaced.
+pub(super) fn open_present(dir: BorrowedFd<'_>, name: &[u8]) -> Option<(OwnedFd, Mode)> {
     let fd = reopen_file(dir, name).ok()?;
     let stat = rustix::fs::fstat(&fd).ok()?;
-    // Nobody else may read what is about to be written.
     let ours = stat.st_nlink == 1 && rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).is_ok();
-    ours.then_some(fd)
+    ours.then(|| (fd, Mode::from_raw_mode(stat.st_mode)))
 }
 
 /// Opens a file again, to read and write it.
