@@ -223,6 +223,52 @@ fn a_server_backs_up_into_a_bucket_and_restores_from_it() {
     assert_ne!(PASSCODE, SERVER_PASSCODE);
 }
 
+#[test]
+fn a_store_is_copied_into_a_bucket_and_back_and_restores_from_each() {
+    let Some(service) = Service::s3() else { return };
+    let site = Site::new(Options::default());
+    small_tree(&site.content());
+    let before = Picture::take(&site.content());
+    let mut running = site.start();
+    running.client().register(&site);
+    running.client().back_up("b1");
+    running.stop();
+    let original = site.store().display().to_string();
+    let bucket = format!("s3:{}/{}/copy", service.url(), service.bucket());
+    let back = site.root().join("back");
+    fs::create_dir(&back).unwrap();
+    let back = back.display().to_string();
+    let rescue = |store: &str, arguments: &[&str]| {
+        let mut all = vec!["rescue"];
+        all.extend(arguments);
+        all.extend(["--store", store]);
+        let mut command = strongroom(all);
+        command.env("STRONGROOM_PASSCODE", SERVER_PASSCODE);
+        run(with_keys(&mut command))
+    };
+    rescue(&original, &["replicate", "--to", &bucket]).expect(0).expect_text("1 backup copied");
+    rescue(&original, &["replicate", "--to", &bucket]).expect(0).expect_text("1 unchanged");
+    rescue(&bucket, &["replicate", "--to", &back]).expect(0).expect_text("1 backup copied");
+    for (store, target) in [(&bucket, "from-bucket"), (&back, "from-back")] {
+        rescue(store, &["verify", "--scrub"]).expect(0);
+        let target = site.root().join(target);
+        let to = target.to_str().unwrap();
+        rescue(store, &["restore", "--backup", "b1", "--component", "content", "--target", to]).expect(0);
+        before.assert_same(&Picture::take(&target), store);
+    }
+    // Another store's copy is not overwritten, and a bucket that is not there is said to be so.
+    let other = Site::new(Options::default());
+    let mut running = other.start();
+    running.client().register(&other);
+    running.client().back_up("b2");
+    running.stop();
+    let refused = rescue(&other.store().display().to_string(), &["replicate", "--to", &bucket]);
+    assert_ne!(refused.code, 0);
+    rescue(&bucket, &["backups"]).expect(0).expect_text("b1");
+    let nowhere = format!("s3:{}/no-such-bucket/copy", service.url());
+    assert_ne!(rescue(&original, &["replicate", "--to", &nowhere]).code, 0);
+}
+
 fn assert_nowhere_below(dir: &Path, secret: &[u8]) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -31,7 +31,8 @@ pub struct Arguments {
 /// Which store, and what opens its backups.
 #[derive(clap::Args, Debug)]
 struct Place {
-    /// The store: a directory, or file:///directory
+    /// The store: a directory, s3://bucket/prefix, azblob://container/prefix, gs://bucket/prefix, or
+    /// s3:https://host/bucket/prefix; rights come from the environment, a profile, or the machine's role
     #[arg(
         long,
         value_name = "URL",

@@ -13,7 +13,7 @@ use crate::{terminal, words};
 /// Where to.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// An empty directory, or one that holds an earlier copy of the same store
+    /// An empty directory or part of a bucket (s3://bucket/prefix), or one that holds an earlier copy of the same store
     #[arg(long, value_name = "URL")]
     to: String,
 }
@@ -21,7 +21,7 @@ pub struct Arguments {
 /// Copies, and tells what was copied. Incomplete if a backup could not be.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let (store, control) = place.open()?;
-    let to = open_storage(&arguments.to, "directory")?;
+    let to = open_storage(&arguments.to, "place for a copy")?;
     let follower = Follower::start(&control, Work::Check, place.json);
     let done = replicate(&store, to, &control);
     drop(follower);
