@@ -246,6 +246,7 @@ pub fn restore(repository: &Repository, snapshot: repository::Id, target: &Path)
         subpath: Some(paths[0].clone().into_bytes()),
         target: target.to_owned(),
         reuse_from: None,
+        choice: repository::Choice::All,
         verify: true,
     };
     repository::restore(repository, &index, &request, &Control::new()).map(drop).map_err(text)

@@ -65,6 +65,7 @@ fn main() {
                 subpath: Some(file.as_bytes().to_vec()),
                 target: root.join("restored"),
                 reuse_from: None,
+                choice: repository::Choice::All,
                 verify: true,
             };
             let outcome = repository::restore(&repository, &index, &request, &control).unwrap();

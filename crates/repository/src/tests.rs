@@ -71,6 +71,7 @@ impl Place {
             subpath: Some(self.path("source").as_os_str().as_bytes().to_vec()),
             target: self.path(target),
             reuse_from: None,
+            choice: Choice::All,
             verify: true,
         };
         let index = repository.load_index(&|_| true)?;
@@ -245,6 +246,7 @@ fn restore_over_present_files_reuses_what_is_right_and_replaces_what_is_not() {
         subpath: Some(place.path("source").as_os_str().as_bytes().to_vec()),
         target: place.path("out"),
         reuse_from: Some(place.path("present")),
+        choice: Choice::All,
         verify: true,
     };
     let index = repository.load_index(&|_| true).unwrap();
@@ -285,6 +287,47 @@ fn restore_in_place_writes_what_differs_and_leaves_no_trace_of_what_was_there() 
     assert_eq!(fs::metadata(&large).unwrap().ino(), inode, "it was written in place");
     assert!(rustix::fs::getxattr(&large, "user.of.before", &mut [0; 8]).is_err());
     assert!(again.bytes_reused > first.bytes / 2 && again.bytes_reused < first.bytes, "{again:?}");
+}
+
+#[test]
+fn a_restore_takes_what_is_chosen_and_nothing_else() {
+    let place = Place::new();
+    make_source(&place.path("source"));
+    let repository = place.init();
+    let snapshot = place.back_up(&repository).snapshot.unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    let restored = |target: &str, choice: Choice| {
+        let request = RestoreRequest {
+            snapshot,
+            subpath: Some(place.path("source").as_os_str().as_bytes().to_vec()),
+            target: place.path(target),
+            reuse_from: None,
+            choice,
+            verify: true,
+        };
+        restore(&repository, &index, &request, &Control::new()).unwrap();
+        picture(&place.path(target))
+    };
+    let patterns = |texts: &[&str]| {
+        Patterns::new(&texts.iter().map(|&text| Pattern::new(text)).collect::<Vec<_>>()).unwrap()
+    };
+    let all = picture(&place.path("source"));
+    let expected = |chosen: &dyn Fn(&[u8]) -> bool| {
+        all.iter().filter(|(path, _)| chosen(path)).map(|(path, line)| (path.clone(), line.clone())).collect()
+    };
+    let only: BTreeMap<_, _> = expected(&|path| path == b"large" || b"a/b/c/deep".starts_with(path));
+    assert_eq!(restored("only", Choice::Only(patterns(&["/a/b/c", "large"]))), only);
+    // What is there beside it, and above it, is not touched.
+    fs::create_dir_all(place.path("kept/a")).unwrap();
+    fs::set_permissions(place.path("kept/a"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::write(place.path("kept/small.txt"), "mine").unwrap();
+    restored("kept", Choice::Only(patterns(&["deep"])));
+    assert_eq!(fs::metadata(place.path("kept/a")).unwrap().mode() & 0o777, 0o711);
+    assert_eq!(fs::read(place.path("kept/small.txt")).unwrap(), b"mine");
+    assert_eq!(fs::metadata(place.path("kept/a/b")).unwrap().mode() & 0o7777, 0o2750);
+
+    let without: BTreeMap<_, _> = expected(&|path| !path.starts_with(b"a/b") && path != b"text");
+    assert_eq!(restored("without", Choice::Without(patterns(&["/a/b", "text"]))), without);
 }
 
 #[test]

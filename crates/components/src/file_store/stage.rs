@@ -48,6 +48,7 @@ pub(super) fn stage(
         subpath: Some(subpath),
         target: restore.swap.staging.path.join(NEW),
         reuse_from: fs::symlink_metadata(&target).is_ok().then(|| target.clone()),
+        choice: repository::Choice::All,
         verify: true,
     };
     restore.outcome =

@@ -11,6 +11,7 @@
 //! that does not fit its hash.
 
 mod batch;
+mod choice;
 mod target;
 mod verify;
 
@@ -29,6 +30,8 @@ use crate::tree::{Node, NodeKind};
 use crate::walk::{directory_of, find, in_directory};
 use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, lock_mutex, measure, spawn};
 use batch::{Batch, Into};
+pub use choice::Choice;
+use choice::Fate;
 use target::{make_dir, make_way};
 
 /// What to restore, and where to.
@@ -44,6 +47,8 @@ pub struct RestoreRequest {
     pub target: PathBuf,
     /// Content of files that lie at the same path below this directory is copied from there where its hash is right.
     pub reuse_from: Option<PathBuf>,
+    /// Which of its entries.
+    pub choice: Choice,
     /// Read everything back afterwards and compare content and metadata.
     pub verify: bool,
 }
@@ -95,6 +100,7 @@ pub fn restore(
         index,
         control,
         target: &request.target,
+        choice: &request.choice,
         am_root,
         damaged: AtomicU64::new(0),
         lost_links: Mutex::default(),
@@ -105,6 +111,7 @@ pub fn restore(
         opener,
         links: HashMap::new(),
         later: Vec::new(),
+        passed: HashSet::new(),
         outcome: RestoreOutcome::default(),
     };
     walk.entries(Into { dir: target.clone(), is_new: false, reuse }, nodes.clone())?;
@@ -133,6 +140,9 @@ fn expect(
     summary: Option<&crate::Summary>,
     control: &Control,
 ) -> Result<()> {
+    if !matches!(request.choice, Choice::All) {
+        return Ok(()); // known at the end alone
+    }
     let (files, bytes) = match (summary, &request.subpath) {
         (Some(summary), None) => (summary.total_files_processed, summary.total_bytes_processed),
         _ => match measure(repository, index, request.snapshot, request.subpath.as_deref()) {
@@ -160,6 +170,7 @@ pub(crate) struct Context<'a> {
     index: &'a Index,
     control: &'a Control,
     target: &'a Path,
+    choice: &'a Choice,
     am_root: bool,
     /// Files and directories that could not be restored.
     damaged: AtomicU64,
@@ -196,6 +207,8 @@ struct Walk<'a> {
     /// First path of each hard-linked file, by device and inode.
     links: HashMap<(u64, u64), (Vec<u8>, Id)>,
     later: Vec<Later>,
+    /// Directories that were made although not chosen themselves, on the way to something that was.
+    passed: HashSet<Vec<u8>>,
     outcome: RestoreOutcome,
 }
 
@@ -209,7 +222,9 @@ fn content_mark(node: &Node) -> Id {
 /// A directory on the way to the current entry.
 struct Level {
     path_length: usize,
-    into: Into,
+    fate: Fate,
+    /// None: not made yet, as nothing in it was chosen until now.
+    into: Option<Into>,
     nodes: std::vec::IntoIter<Node>,
 }
 
@@ -221,7 +236,12 @@ impl Walk<'_> {
             let mut batch = Batch::new(self.context);
             let mut running = None;
             let mut path = Vec::new();
-            let mut stack = vec![Level { path_length: 0, into, nodes: nodes.into_iter() }];
+            let mut stack = vec![Level {
+                path_length: 0,
+                fate: self.context.choice.of_target(),
+                into: Some(into),
+                nodes: nodes.into_iter(),
+            }];
             while let Some(level) = stack.last_mut() {
                 path.truncate(level.path_length);
                 let Some(node) = level.nodes.next() else {
@@ -231,18 +251,18 @@ impl Walk<'_> {
                 self.context.control.check()?;
                 path.push(b'/');
                 path.extend_from_slice(&node.name);
-                let into = level.into.clone();
+                let fate = self.context.choice.fate(&path, node.kind == NodeKind::Dir, level.fate);
+                if fate == Fate::LeftOut {
+                    continue;
+                }
                 if let Some(tree) = directory_of(&node, &path)? {
                     let nodes = self.listing(tree, &path)?.into_iter();
-                    let reuse =
-                        into.reuse.and_then(|fd| posix::open_dir(fd.as_fd(), &node.name).ok().map(Arc::new));
-                    let (dir, is_new) = make_dir(into.dir.as_fd(), &node.name)
-                        .map_err(|e| self.context.fail("make", &path, e))?;
-                    self.outcome.dirs += 1;
-                    batch.count_directory();
-                    let into = Into { dir: Arc::new(dir), is_new, reuse };
-                    stack.push(Level { path_length: path.len(), into, nodes });
+                    stack.push(Level { path_length: path.len(), fate, into: None, nodes });
+                    if fate == Fate::Restored {
+                        self.make_stack(&mut batch, &mut stack, &path)?;
+                    }
                 } else {
+                    let into = self.make_stack(&mut batch, &mut stack, &path)?;
                     self.leaf(&mut batch, into, node, &path)?;
                 }
                 if batch.is_full() {
@@ -254,6 +274,37 @@ impl Walk<'_> {
             running.map_or(Ok(()), join)?;
             batch.run()
         })
+    }
+
+    /// Makes the directories on the way to an entry that are not made yet; returns the last one.
+    fn make_stack(&mut self, batch: &mut Batch<'_>, stack: &mut [Level], path: &[u8]) -> Result<Into> {
+        if let Some(Level { into: Some(into), .. }) = stack.last() {
+            return Ok(into.clone());
+        }
+        let mut above: Option<(Into, usize)> = None;
+        for level in stack {
+            let path = &path[..level.path_length];
+            let into = match (&level.into, above) {
+                (Some(into), _) => into.clone(),
+                (None, None) => return Err(Error::new(ErrorKind::Invalid, "the target was not made")),
+                (None, Some((above, length))) => {
+                    let name = &path[length + 1..];
+                    let (dir, is_new) =
+                        make_dir(above.dir.as_fd(), name).map_err(|e| self.context.fail("make", path, e))?;
+                    let reuse =
+                        above.reuse.and_then(|fd| posix::open_dir(fd.as_fd(), name).ok().map(Arc::new));
+                    self.outcome.dirs += 1;
+                    batch.count_directory();
+                    if is_new && level.fate == Fate::Passed {
+                        self.passed.insert(path.to_vec());
+                    }
+                    Into { dir: Arc::new(dir), is_new, reuse }
+                }
+            };
+            level.into = Some(into.clone());
+            above = Some((into, level.path_length));
+        }
+        above.map(|(into, _)| into).ok_or_else(|| Error::new(ErrorKind::Invalid, "the target was not made"))
     }
 
     /// A directory's entries. One whose listing is damaged is restored empty and named: it must not cost the rest.
@@ -338,6 +389,7 @@ impl Walk<'_> {
         struct Open {
             fd: OwnedFd,
             node: Option<Node>,
+            fate: Fate,
             path_length: usize,
             nodes: std::vec::IntoIter<Node>,
         }
@@ -346,22 +398,36 @@ impl Walk<'_> {
         };
         let mut path = Vec::new();
         let root = target.try_clone().map_err(|e| Error::path("open", "the target", e))?;
-        let mut stack =
-            vec![Open { fd: root, node: own.cloned(), path_length: 0, nodes: only_dirs(nodes.to_vec()) }];
+        let fate = self.context.choice.of_target();
+        let mut stack = vec![Open {
+            fd: root,
+            node: own.cloned(),
+            fate,
+            path_length: 0,
+            nodes: only_dirs(nodes.to_vec()),
+        }];
         while let Some(level) = stack.last_mut() {
             path.truncate(level.path_length);
             if let Some(node) = level.nodes.next() {
                 path.push(b'/');
                 path.extend_from_slice(&node.name);
-                let fd = posix::open_dir(level.fd.as_fd(), &node.name)
-                    .map_err(|e| self.context.fail("open", &path, e))?;
+                let fate = self.context.choice.fate(&path, true, level.fate);
+                let fd = match posix::open_dir(level.fd.as_fd(), &node.name) {
+                    _ if fate == Fate::LeftOut => continue,
+                    // Nothing in it was chosen.
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if fate == Fate::Passed => continue,
+                    other => other.map_err(|e| self.context.fail("open", &path, e))?,
+                };
                 let Some(tree) = directory_of(&node, &path)? else { continue };
                 let below = self.context.repository.read_tree(self.context.index, tree, &mut self.opener);
                 // Named already, when its entries were to be restored.
                 let below =
                     below.or_else(|e| if e.kind == ErrorKind::Damaged { Ok(Vec::new()) } else { Err(e) })?;
-                stack.push(Open { fd, node: Some(node), path_length: path.len(), nodes: only_dirs(below) });
-            } else if let Some(Open { fd, node: Some(node), .. }) = stack.pop() {
+                let (path_length, nodes) = (path.len(), only_dirs(below));
+                stack.push(Open { fd, node: Some(node), fate, path_length, nodes });
+            } else if let Some(Open { fd, node: Some(node), fate, .. }) = stack.pop()
+                && (fate == Fate::Restored || self.passed.contains(&path))
+            {
                 self.context.warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root));
             }
         }

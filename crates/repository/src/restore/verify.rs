@@ -4,7 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use rustix::io::Errno;
+
 use super::Context;
+use super::choice::Fate;
 use crate::pack::BlobKind;
 use crate::posix;
 use crate::repository::Opener;
@@ -33,8 +36,8 @@ pub(super) fn verify(
     let mut path = Vec::new();
     let mut group: Vec<Check> = Vec::new();
     let mut directories = 0;
-    let mut stack = vec![(0, target.clone(), nodes.into_iter())];
-    while let Some((length, dir, nodes)) = stack.last_mut() {
+    let mut stack = vec![(0, context.choice.of_target(), target.clone(), nodes.into_iter())];
+    while let Some((length, fate, dir, nodes)) = stack.last_mut() {
         path.truncate(*length);
         let Some(node) = nodes.next() else {
             stack.pop();
@@ -44,13 +47,21 @@ pub(super) fn verify(
         path.push(b'/');
         path.extend_from_slice(&node.name);
         let dir = dir.clone();
+        let fate = context.choice.fate(&path, node.kind == NodeKind::Dir, *fate);
+        if fate == Fate::LeftOut {
+            continue;
+        }
         if let Some(tree) = directory_of(&node, &path)? {
             let below = context.repository.read_tree(context.index, tree, &mut opener)?;
-            let fd = posix::open_dir(dir.as_fd(), &node.name).map_err(|e| context.fail("open", &path, e))?;
-            stack.push((path.len(), Arc::new(fd), below.into_iter()));
+            let fd = match posix::open_dir(dir.as_fd(), &node.name) {
+                // Nothing in it was chosen.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if fate == Fate::Passed => continue,
+                other => other.map_err(|e| context.fail("open", &path, e))?,
+            };
+            stack.push((path.len(), fate, Arc::new(fd), below.into_iter()));
             directories += 1;
         }
-        if node.kind != NodeKind::Irregular {
+        if node.kind != NodeKind::Irregular && fate == Fate::Restored {
             group.push(Check { dir, node, path: path.clone() });
         }
         if group.len() >= GROUP || directories >= 200 {

@@ -350,6 +350,7 @@ const VERBS: &[Verb] = &[
                 subpath: Some(ground.place.path("source").as_os_str().as_bytes().to_vec()),
                 target: out.path().join("out"),
                 reuse_from: None,
+                choice: Choice::All,
                 verify: true,
             };
             restore(&repository, &index, &request, &Control::new())?;

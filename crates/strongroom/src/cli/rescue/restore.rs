@@ -132,7 +132,14 @@ pub fn restore_into(rescue: &Rescue<'_>, control: &Arc<Control>) -> Result<Resto
             [path] => Some(path.as_bytes().to_vec()),
             _ => None,
         };
-        let request = RestoreRequest { snapshot: id, subpath, target, reuse_from: None, verify: true };
+        let request = RestoreRequest {
+            snapshot: id,
+            subpath,
+            target,
+            reuse_from: None,
+            choice: repository::Choice::All,
+            verify: true,
+        };
         let outcome = repository::restore(&vault, &index, &request, control)?;
         whole.files += outcome.files;
         whole.dirs += outcome.dirs;
