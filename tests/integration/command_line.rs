@@ -215,6 +215,52 @@ fn a_lock_of_restic_that_is_alive_ends_with_11() {
 }
 
 #[test]
+fn a_lock_of_restic_is_waited_for_as_long_as_was_asked_for() {
+    let place = with_snapshot();
+    for verb in [&["check"][..], &["forget", "--keep-last", "1", "--prune"], &["prune"], &["repair", "index"]]
+    {
+        let mut held = place
+            .restic_on(&restic(), &place.repository(), ["backup", "--stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("restic has its lock", || locks(&place) == 1);
+        let ran = place.repo(verb.iter().copied().chain(["--retry-lock", "1s"])).expect(11);
+        assert_eq!(ran.err.matches("waiting up to 1 s").count(), 1, "{ran}");
+        let mut command = place.repo_command(verb);
+        command.args(["--retry-lock", "1h"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut waiting = command.spawn().unwrap();
+        let mut told = BufReader::new(waiting.stderr.take().unwrap()).lines();
+        let line = told.next().unwrap().unwrap();
+        assert!(
+            line.starts_with("waiting up to 1 h 00 min, as the repository is locked"),
+            "{verb:?}: {line}"
+        );
+        held.stdin.take().unwrap().write_all(b"something").unwrap();
+        assert!(held.wait().unwrap().success(), "the backup of restic that {verb:?} waits for");
+        let more: Vec<String> = told.map_while(Result::ok).collect();
+        assert!(waiting.wait().unwrap().success(), "{verb:?}: {more:?}");
+        assert!(!more.iter().any(|line| line.contains("waiting")), "{verb:?}: {more:?}");
+        assert_eq!(locks(&place), 0);
+    }
+    place.restic(&restic(), ["check", "--read-data"]).expect(0);
+    place.repo(["check", "--retry-lock", "5"]).expect(2).expect_text("1h30m");
+}
+
+#[test]
+fn who_waits_for_a_lock_can_be_interrupted() {
+    let place = with_snapshot();
+    Forge::new(&place).lock(MINUTE, true);
+    let mut command = place.repo_command(["snapshots", "--retry-lock", "1h"]);
+    let mut waiting = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut told = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().contains("waiting"));
+    kill(&waiting, Signal::INT);
+    assert_eq!(waiting.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn a_lock_of_ours_keeps_restic_out() {
     let place = with_snapshot();
     let backup = halted_backup(&place);

@@ -81,7 +81,7 @@ pub use id::Id;
 pub use index::Index;
 pub use key::{Cost, Passcode, derive_from_passcode};
 pub use keys::{KeyInfo, KeyLabel, add_key, change_passcode, list_keys, remove_key};
-pub use lock::{Lock, LockKind, LockOwner};
+pub use lock::{Lock, LockKind, LockOwner, LockWait};
 pub use pack::BlobKind;
 pub use pattern::{Pattern, Patterns};
 pub use policy::{Count, KeepPolicy, Span, Verdict, apply_policy};

@@ -4,6 +4,8 @@
 //! clients. Taking one: look for conflicts, write ours, wait a moment, look again. A thread refreshes it (new file
 //! first, then the old one goes); once no refresh has succeeded for [`LOST_AFTER`], the work must stop, before
 //! others call the lock stale.
+//!
+//! Whoever would rather wait for a lock that another holds than fail gives the repository a [`LockWait`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file::{self, Folder};
 use crate::time::Time;
-use crate::{Error, ErrorKind, Id, Repository, Result, lock_mutex};
+use crate::{Control, Error, ErrorKind, Id, Repository, Result, lock_mutex};
 
 /// A lock not refreshed for so long belongs to nobody any more.
 const STALE_AFTER_SECONDS: i64 = 30 * 60;
@@ -24,6 +26,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
 const LOST_AFTER: Duration = Duration::from_secs(22 * 60 + 30);
 /// Between writing our lock and looking again: time for another writer's lock to become visible.
 const SETTLE: Duration = Duration::from_millis(200);
+/// A held lock is looked at again after about so long, then twice as long, up to the second.
+const AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(20)];
 
 /// What a lock allows beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,30 @@ pub struct LockOwner {
     pub hostname: String,
     /// For people.
     pub username: String,
+}
+
+/// What is done about a lock that another holds: wait for it.
+#[derive(Clone)]
+pub struct LockWait {
+    /// So long at most; then the work fails as without waiting.
+    pub at_most: Duration,
+    /// Is told, once for each lock that is waited for, what stands in the way.
+    pub notice: Arc<dyn Fn(&Error) + Send + Sync>,
+    /// Ends the waiting when it is cancelled.
+    pub control: Arc<Control>,
+}
+
+impl LockWait {
+    /// Sleeps for about so long, but not beyond the end. Two that wait for each other should not wake together.
+    fn pause(&self, about: Duration, since: Instant) -> Result<()> {
+        let pause = about.mul_f64(rand::random_range(0.5..1.0));
+        let until = Instant::now() + pause.min(self.at_most.saturating_sub(since.elapsed()));
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            self.control.check()?;
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+        self.control.check()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,7 +125,26 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Takes the lock at once, or waits for it if the repository was given a [`LockWait`].
     pub(crate) fn acquire(repository: &Repository, kind: LockKind, owner: &LockOwner) -> Result<Self> {
+        let Some(wait) = repository.lock_wait() else { return Self::acquire_now(repository, kind, owner) };
+        let (since, [mut pause, pause_max]) = (Instant::now(), AGAIN_AFTER);
+        let mut told = false;
+        loop {
+            match Self::acquire_now(repository, kind, owner) {
+                Err(e) if e.kind == ErrorKind::Locked && since.elapsed() < wait.at_most => {
+                    if !std::mem::replace(&mut told, true) {
+                        (wait.notice)(&e);
+                    }
+                }
+                other => return other,
+            }
+            wait.pause(pause, since)?;
+            pause = (2 * pause).min(pause_max);
+        }
+    }
+
+    fn acquire_now(repository: &Repository, kind: LockKind, owner: &LockOwner) -> Result<Self> {
         find_conflict(repository, kind, None)?;
         let text = LockText::new(kind, owner);
         let id = text.write(repository)?;

@@ -14,7 +14,7 @@ use crate::compress::Zstd;
 use crate::config::{CONFIG, Config};
 use crate::file::{self, Folder};
 use crate::index::Place;
-use crate::lock::{self, Lock, LockKind, LockOwner};
+use crate::lock::{self, Lock, LockKind, LockOwner, LockWait};
 use crate::pack::{BlobKind, pack_key};
 use crate::seal::{OVERHEAD, SealKey};
 use crate::{Cost, Error, ErrorKind, Id, Index, Node, Passcode, Result, Snapshot, Warning, key, tree};
@@ -35,6 +35,8 @@ struct Inner {
     config: Config,
     /// Where large indexes are kept for the next time.
     cache: Option<PathBuf>,
+    /// Whether a lock that another holds is waited for.
+    lock_wait: Option<LockWait>,
 }
 
 /// Snapshots with their ids.
@@ -70,7 +72,7 @@ impl Repository {
             StorageKind::Exists => exists(),
             _ => e.into(),
         })?;
-        Ok(Self(Arc::new(Inner { storage, key, key_file: key_file_id, config, cache: None })))
+        Ok(Self::assemble(storage, key, key_file_id, config))
     }
 
     /// Opens a repository. `NoRepository`, `WrongPasscode`, `UnsupportedVersion` or `Damaged`.
@@ -91,7 +93,7 @@ impl Repository {
             tried += 1;
             match Self::open_with_key(&storage, id, &sealed, passcode) {
                 Ok((key, config)) => {
-                    return Ok(Self(Arc::new(Inner { storage, key, key_file: id, config, cache: None })));
+                    return Ok(Self::assemble(storage, key, id, config));
                 }
                 // A wrong passcode must not hide that another key file, perhaps the right one, is damaged.
                 Err(e) if tried == 1 || e.kind != ErrorKind::WrongPasscode => failure = e,
@@ -103,6 +105,10 @@ impl Repository {
                 format!("wrong passcode for {}: it opens none of the {tried} key files", storage.location());
         }
         Err(failure)
+    }
+
+    fn assemble(storage: Shared, key: SealKey, key_file: Id, config: Config) -> Self {
+        Self(Arc::new(Inner { storage, key, key_file, config, cache: None, lock_wait: None }))
     }
 
     fn open_with_key(
@@ -155,6 +161,15 @@ impl Repository {
         Ok(self.with_storage(Arc::new(cached)))
     }
 
+    /// The same repository, whose locks are waited for while another holds them. Without this they are not.
+    pub fn with_lock_wait(&self, wait: LockWait) -> Self {
+        Self(Arc::new(Inner { lock_wait: Some(wait), ..Inner::clone(&self.0) }))
+    }
+
+    pub(crate) fn lock_wait(&self) -> Option<&LockWait> {
+        self.0.lock_wait.as_ref()
+    }
+
     pub(crate) fn cache(&self) -> Option<&Path> {
         self.0.cache.as_deref()
     }
@@ -178,7 +193,7 @@ impl Repository {
         Zeroizing::new(mac.finalize().into_bytes().into())
     }
 
-    /// Takes a restic-compatible lock. `Locked` names who holds a conflicting one.
+    /// Takes a restic-compatible lock. `Locked` names who holds a conflicting one, `Cancelled` ends the waiting for it.
     pub fn lock(&self, kind: LockKind, owner: &LockOwner) -> Result<Lock> {
         Lock::acquire(self, kind, owner)
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
 
@@ -456,6 +457,48 @@ fn locks_exclude_each_other_as_restic_has_it() {
     let exclusive = repository.lock(LockKind::Exclusive, &owner("c")).unwrap();
     assert_eq!(repository.lock(LockKind::Shared, &owner("a")).err().unwrap().kind, ErrorKind::Locked);
     drop(exclusive);
+    assert_eq!(place.storage().list_all("locks/").unwrap(), []);
+}
+
+/// A repository that waits for locks; what it is told goes into the list, and `then` happens each time.
+fn waiting(
+    place: &Place,
+    at_most: Duration,
+    then: impl Fn(&Control) + Send + Sync + 'static,
+) -> (Repository, Arc<Mutex<Vec<ErrorKind>>>) {
+    let (told, control) = (Arc::new(Mutex::new(Vec::new())), Control::new());
+    let (kept, cancel) = (told.clone(), control.clone());
+    let notice = Arc::new(move |locked: &Error| {
+        kept.lock().unwrap().push(locked.kind);
+        then(&cancel);
+    });
+    let repository = Repository::open(place.storage(), &passcode()).unwrap();
+    (repository.with_lock_wait(LockWait { at_most, notice, control }), told)
+}
+
+#[test]
+fn a_lock_that_another_holds_is_waited_for_until_it_goes_the_time_is_over_or_the_work_is_cancelled() {
+    let place = Place::new();
+    let repository = place.init();
+    let owner = LockOwner { hostname: "a".into(), username: "u".into() };
+    let held = repository.lock(LockKind::Exclusive, &owner).unwrap();
+
+    let (hasty, told) = waiting(&place, Duration::ZERO, |_| {});
+    assert_eq!(hasty.lock(LockKind::Shared, &owner).err().unwrap().kind, ErrorKind::Locked);
+    assert!(told.lock().unwrap().is_empty(), "no time to wait, nothing to tell");
+    let (brief, told) = waiting(&place, Duration::from_secs(2), |_| {});
+    assert_eq!(brief.lock(LockKind::Shared, &owner).err().unwrap().kind, ErrorKind::Locked);
+    assert_eq!(*told.lock().unwrap(), [ErrorKind::Locked], "told once, though it was tried several times");
+    let (cancelled, _) = waiting(&place, Duration::from_secs(3600), Control::cancel);
+    assert_eq!(cancelled.lock(LockKind::Shared, &owner).err().unwrap().kind, ErrorKind::Cancelled);
+
+    // The lock goes once it is known that somebody waits for it.
+    let held = Mutex::new(Some(held));
+    let (patient, told) =
+        waiting(&place, Duration::from_secs(3600), move |_| drop(held.lock().unwrap().take()));
+    let lock = patient.lock(LockKind::Exclusive, &owner).unwrap();
+    assert_eq!(*told.lock().unwrap(), [ErrorKind::Locked]);
+    drop(lock);
     assert_eq!(place.storage().list_all("locks/").unwrap(), []);
 }
 

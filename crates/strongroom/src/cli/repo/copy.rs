@@ -38,7 +38,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let question = "Passcode of the repository to copy from: ";
     let from_passcode =
         passcode::existing(arguments.from_passcode_file.as_deref(), "STRONGROOM_FROM_PASSCODE", question)?;
-    let source = open_repository(&arguments.from_repository, &from_passcode)?;
+    let source = place.patient(open_repository(&arguments.from_repository, &from_passcode)?, &control);
     let _read = place.lock_for_reading(&source)?;
     let _write = place.lock(&target, LockKind::Shared)?;
     let (chosen, unreadable) = arguments.filter.choose(&source, &arguments.snapshots)?;

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use repository::{Control, Cost, Lock, LockKind, LockOwner, Passcode, Repository};
+use repository::{Control, Cost, Lock, LockKind, LockOwner, LockWait, Passcode, Repository};
 use storage::{Directory, DirectoryOptions, ErrorKind, Limits, Location, Shared};
 
+use super::times;
 use crate::exit::{Exit, Failure};
 use crate::passcode::PasscodeSource;
 use crate::{interrupt, terminal, words};
@@ -33,6 +35,9 @@ pub struct Place {
     /// Read without taking a lock, for a repository that cannot be written
     #[arg(long, global = true)]
     no_lock: bool,
+    /// Wait so long for a lock that another holds, like 90s, 5m or 1h30m; without it, end at once with 11
+    #[arg(long, global = true, value_name = "DURATION", value_parser = times::duration)]
+    retry_lock: Option<Duration>,
     /// Where the index of a large repository, and what describes one in a bucket, is kept for the next time, sealed
     /// [default: $XDG_CACHE_HOME/strongroom, or ~/.cache/strongroom]
     #[arg(long, value_name = "DIR", env = "STRONGROOM_CACHE_DIR", global = true)]
@@ -59,7 +64,16 @@ impl Place {
         }
         let control = Control::new();
         interrupt::cancels(&control)?;
-        Ok((repository, control))
+        Ok((self.patient(repository, &control), control))
+    }
+
+    /// The repository, whose locks are waited for as long as `--retry-lock` says, or until the control is cancelled.
+    pub fn patient(&self, repository: Repository, control: &Arc<Control>) -> Repository {
+        let Some(at_most) = self.retry_lock else { return repository };
+        let notice = move |locked: &repository::Error| {
+            terminal::note(format!("waiting up to {}, as {locked}", words::duration(at_most)));
+        };
+        repository.with_lock_wait(LockWait { at_most, notice: Arc::new(notice), control: control.clone() })
     }
 
     /// The same for a verb that only looks: it may use copies of a bucket's metadata that are kept on this machine.

@@ -1,5 +1,7 @@
 //! Times as people write them on a command line.
 
+use std::time::Duration;
+
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use repository::Time;
@@ -22,9 +24,41 @@ pub fn parse(text: &str) -> Result<Time, Failure> {
     Ok(Time { seconds: instant.as_second(), nanoseconds: 0 })
 }
 
+/// `90s`, `5m`, `1h30m`: numbers with their units, as Go and so restic writes them.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || "write hours, minutes and seconds like 90s, 5m or 1h30m".to_owned();
+    let (mut rest, mut seconds) = (text, 0u64);
+    while !rest.is_empty() && text != "0" {
+        let (number, behind) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
+        let number: u64 = number.parse().map_err(|_| invalid())?;
+        let (unit, behind) = behind.split_at_checked(1).ok_or_else(invalid)?;
+        let one: u64 = match unit {
+            "h" => 3600,
+            "m" => 60,
+            "s" => 1,
+            _ => return Err(invalid()),
+        };
+        seconds = number.checked_mul(one).and_then(|n| n.checked_add(seconds)).ok_or_else(invalid)?;
+        rest = behind;
+    }
+    if text.is_empty() { Err(invalid()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        for (text, seconds) in [("0", 0), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("2h0m5s", 7205)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in
+            ["", "5", "m", "5 m", "-5m", "1.5h", "5ä", "5ms", "99999999999999999999s", "9999999999999999999h"]
+        {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read_in_several_forms() {
