@@ -159,6 +159,43 @@ fn both_prune_in_turn_and_nothing_is_lost() {
 }
 
 /// The next generation of a source: some files stay, some change, some go.
+/// What restic would repack if it were asked to compress what is not.
+fn left_to_compress(place: &Place, restic: &Restic) -> String {
+    let ran = place.restic(restic, ["prune", "--dry-run", "--repack-uncompressed"]).expect(0);
+    let line = ran.out.lines().find(|line| line.starts_with("to repack:"));
+    line.unwrap_or_else(|| panic!("nothing is said of repacking: {ran}")).to_owned()
+}
+
+#[test]
+fn restic_finds_nothing_left_to_compress_and_no_error_after_our_prune() {
+    for restic in restics() {
+        let place = Place::new();
+        let source = place.path("source");
+        fs::create_dir_all(source.join("directory/below")).unwrap();
+        fs::write(source.join("directory/below/small"), "small").unwrap();
+        fs::write(source.join("text"), "the same again and again\n".repeat(100_000)).unwrap();
+        fs::write(source.join("noise"), noise(3, 3_000_000)).unwrap();
+        let before = Picture::take(&source);
+        place.restic(&restic, ["init", "--repository-version", "1"]).expect(0);
+        place.restic(&restic, ["backup", source.to_str().unwrap()]).expect(0);
+        place.repo(["prune", "--repack-uncompressed"]).expect(2).expect_text("version 1");
+        place.restic(&restic, ["migrate", "upgrade_repo_v2"]).expect(0);
+        assert!(!left_to_compress(&place, &restic).contains(" 0 blobs"));
+
+        place.repo(["prune", "--repack-uncompressed", "--compression", "off"]).expect(2);
+        place.repo(["prune", "--dry-run", "--repack-uncompressed"]).expect(0).expect_text("would repack");
+        place.repo(["prune", "--repack-uncompressed", "--compression", "max"]).expect(0);
+        let left = left_to_compress(&place, &restic);
+        assert!(left.contains(" 0 blobs / 0 B"), "{left}");
+        place.restic(&restic, ["check", "--read-data"]).expect(0).expect_text("no errors were found");
+        place.repo(["check", "--read-data"]).expect(0);
+        place.repo(["prune", "--repack-uncompressed"]).expect(0).expect_text("repacked 0 packs");
+        let target = place.path("target");
+        place.repo(["restore", "latest", "--verify", "--target", target.to_str().unwrap()]).expect(0);
+        before.assert_same(&Picture::take(&inside(&target, &source)), "restored");
+    }
+}
+
 fn change(source: &Path, number: u64) {
     fs::write(source.join("stays"), noise(7, 700_000)).unwrap();
     fs::write(source.join("changes in the middle"), {

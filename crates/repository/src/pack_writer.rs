@@ -260,6 +260,8 @@ impl<'a> Plain<'a> {
 /// Compresses and seals the blobs of one thread, with its memory reused from blob to blob.
 pub(crate) struct Sealer {
     compression: Compression,
+    /// Content that gains nothing is compressed all the same.
+    of_noise_too: bool,
     verify: bool,
     zstd: Zstd,
     opener: Opener,
@@ -271,7 +273,13 @@ impl Sealer {
     pub(crate) fn new(compression: Compression, verify: bool) -> Result<Self> {
         let zstd =
             Zstd::new().map_err(|e| Error::new(ErrorKind::Io, format!("cannot prepare compression: {e}")))?;
-        Ok(Self { compression, verify, zstd, opener: Opener::new()?, frame: Vec::new(), sealed: Vec::new() })
+        let (opener, frame, sealed) = (Opener::new()?, Vec::new(), Vec::new());
+        Ok(Self { compression, of_noise_too: false, verify, zstd, opener, frame, sealed })
+    }
+
+    /// The same, but content that gains nothing is compressed all the same.
+    pub(crate) fn of_noise_too(self) -> Self {
+        Self { of_noise_too: true, ..self }
     }
 
     /// Compresses, seals, verifies and adds one blob; returns its stored length.
@@ -282,7 +290,8 @@ impl Sealer {
         plain: &Plain<'_>,
     ) -> Result<u64> {
         let Plain { bytes, id, .. } = *plain;
-        let wanted = kind == BlobKind::Tree || self.compression != Compression::Off;
+        let everything = kind == BlobKind::Tree || self.of_noise_too;
+        let wanted = everything || self.compression != Compression::Off;
         if bytes.len() as u64 > u64::from(BLOB_BYTES_MAX) {
             let problem = format!(
                 "it would have {} bytes, more than can be read back; split that directory",
@@ -292,13 +301,13 @@ impl Sealer {
         }
         let compress = wanted && !bytes.is_empty() && writer.repository.version() >= 2;
         let mut uncompressed = None;
-        if compress && !(kind == BlobKind::Data && self.is_noise(bytes)) {
+        if compress && (everything || !self.is_noise(bytes)) {
             let level = self.compression.level(writer.keeps_waiting());
             self.zstd
                 .compress(bytes, level, &mut self.frame)
                 .map_err(|e| Error::new(ErrorKind::Io, format!("cannot compress a blob: {e}")))?;
-            // Trees always; content only if it gains, since reading it back then costs less.
-            if kind == BlobKind::Tree || self.frame.len() + bytes.len() / 64 < bytes.len() {
+            // Content mostly only if it gains, since reading it back then costs less.
+            if everything || self.frame.len() + bytes.len() / 64 < bytes.len() {
                 uncompressed = u32::try_from(bytes.len()).ok();
             }
         }

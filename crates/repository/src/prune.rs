@@ -15,13 +15,15 @@ use crate::file::Folder;
 use crate::index::{BLOBS_PER_FILE_MAX, Bits, BlobText, Entry, PackText, visit_index_file};
 use crate::listing::Listing;
 use crate::pack::{BlobKind, PackedBlob, pack_key};
-use crate::pack_writer::PackWriter;
+use crate::pack_writer::{PackWriter, Plain, Sealer, Written};
 use crate::repository::Opener;
+use crate::seal::OVERHEAD;
 use crate::tree::visit_references;
 use crate::uploaders::with_uploaders;
 use crate::walk::each_tree;
 use crate::{
-    Control, Error, ErrorKind, Id, Index, LockKind, LockOwner, Repository, Result, parallel, threads,
+    Compression, Control, Error, ErrorKind, Id, Index, LockKind, LockOwner, Repository, Result, parallel,
+    threads,
 };
 
 /// Packs below this size are worth joining once there are this many of them.
@@ -45,6 +47,8 @@ pub struct PruneRequest {
     pub trees_alone: bool,
     /// Repack every pack that is smaller than it might be.
     pub repack_small: bool,
+    /// Repack every pack that holds content which is not compressed, and compress it so hard.
+    pub repack_uncompressed: Option<Compression>,
     /// Plan alone.
     pub dry_run: bool,
     /// Snapshots that count as forgotten already: what a dry run of forgetting them would free.
@@ -59,6 +63,7 @@ impl Default for PruneRequest {
             max_repack_bytes: None,
             trees_alone: false,
             repack_small: false,
+            repack_uncompressed: None,
             dry_run: false,
             forgotten: Vec::new(),
         }
@@ -74,9 +79,9 @@ pub struct PruneReport {
     pub packs_repacked: u64,
     /// Their bytes.
     pub bytes_removed: u64,
-    /// Bytes that were stored again.
+    /// Bytes that were stored again, as they lay there before.
     pub bytes_repacked: u64,
-    /// Bytes of packs that are left.
+    /// Bytes of packs that are left; a plan reckons that what is repacked stays as large as it is.
     pub bytes_after: u64,
 }
 
@@ -105,6 +110,8 @@ struct Sums {
     wanted_count: u64,
     has_data: bool,
     has_trees: bool,
+    /// A blob that is kept here would be compressed if it were stored again.
+    compressible: bool,
     /// It has a copy that cannot be read.
     damaged: bool,
     /// Place in the order in which packs may keep a blob that several have.
@@ -113,6 +120,7 @@ struct Sums {
 
 struct Plan {
     index: Index,
+    compressing: Compressing,
     /// One bit for each needed blob.
     used: Bits,
     /// Copies (pack, offset) of needed blobs that cannot be read.
@@ -130,7 +138,8 @@ impl Plan {
         let used = used_blobs(repository, &index, &request.forgotten, control)?;
         let packs = vec![Sums::default(); index.pack_count()];
         let fates = vec![Fate::Keep; index.pack_count()];
-        let mut plan = Self { index, used, bad: HashSet::new(), packs, fates, listing };
+        let compressing = Compressing { version: repository.version(), content: request.repack_uncompressed };
+        let mut plan = Self { index, compressing, used, bad: HashSet::new(), packs, fates, listing };
         plan.sum_needed()?;
         plan.rank();
         plan.find_bad_copies(repository, control)?;
@@ -197,7 +206,7 @@ impl Plan {
     }
 
     fn sum_wanted(&mut self) -> Result<()> {
-        let mut wanted = vec![(0, 0); self.packs.len()];
+        let mut wanted = vec![(0, 0, false); self.packs.len()];
         self.index.blobs(&mut |blob, copies| {
             if !self.used.is_set(blob) {
                 return Ok(());
@@ -207,13 +216,14 @@ impl Plan {
                 let message = format!("nothing was removed: no copy of blob {id} can be read; run 'check'");
                 return Err(Error::new(ErrorKind::Damaged, message));
             };
-            let (bytes, count) = &mut wanted[copy.pack as usize];
+            let (bytes, count, compressible) = &mut wanted[copy.pack as usize];
             *bytes += u64::from(copy.place().length);
             *count += 1;
+            *compressible |= self.compressing.is_due(&copy.packed());
             Ok(())
         })?;
-        for (pack, (bytes, count)) in self.packs.iter_mut().zip(wanted) {
-            (pack.wanted, pack.wanted_count) = (bytes, count);
+        for (pack, sums) in self.packs.iter_mut().zip(wanted) {
+            (pack.wanted, pack.wanted_count, pack.compressible) = sums;
         }
         Ok(())
     }
@@ -240,7 +250,7 @@ impl Plan {
     }
 
     /// Chooses which of the packs with needed blobs are repacked: mixed ones, those with the most waste until the
-    /// rest is within the limit, damaged ones, and small ones if there are many.
+    /// rest is within the limit, those with something to be compressed, damaged ones, and small ones if there are many.
     fn choose(&mut self, mut partly: Vec<u32>, request: &PruneRequest) {
         let sums = |pack: u32| &self.packs[pack as usize];
         let waste = |pack: u32| sums(pack).all - sums(pack).wanted;
@@ -266,7 +276,7 @@ impl Plan {
             let (gone, sums) = (waste(pack), sums(pack));
             let mixed = sums.has_data && sums.has_trees;
             let joined = join_small[usize::from(sums.has_trees)] && small(pack);
-            let worth = mixed || (gone > 0 && unused > allowed) || joined;
+            let worth = mixed || sums.compressible || (gone > 0 && unused > allowed) || joined;
             let size = self.index.pack_size(pack);
             let may = (!request.trees_alone || !sums.has_data) && size <= rest;
             if sums.damaged || (worth && may) {
@@ -324,15 +334,46 @@ pub fn prune(
     if !request.dry_run && !request.forgotten.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "only a dry run may take snapshots for forgotten"));
     }
+    if request.repack_uncompressed.is_some() && repository.version() < 2 {
+        let problem =
+            "a repository of version 1 has no compression; `restic migrate upgrade_repo_v2` brings it";
+        return Err(Error::new(ErrorKind::Invalid, problem));
+    }
     let lock = repository.lock(LockKind::Exclusive, owner)?;
     let plan = Plan::new(repository, request, control)?;
-    let report = plan.report();
+    let mut report = plan.report();
     if request.dry_run || plan.is_idle() {
         return Ok(report);
     }
     lock.check()?;
-    execute(repository, &plan, control, &lock)?;
+    let written = execute(repository, &plan, control, &lock)?;
+    let kept = plan.packs(Fate::Keep).filter_map(|pack| plan.listing.size(pack));
+    report.bytes_after = kept.chain(written.packs.iter().map(|(_, size)| *size)).sum();
     Ok(report)
+}
+
+/// Which blobs are compressed when they are stored again, and how hard.
+#[derive(Clone, Copy)]
+struct Compressing {
+    version: u32,
+    /// `None`: listings alone.
+    content: Option<Compression>,
+}
+
+impl Compressing {
+    /// Listings are always compressed where the format can: only a repository that was upgraded has others. So it is
+    /// with restic.
+    fn is_due(&self, blob: &PackedBlob) -> bool {
+        self.version >= 2
+            && blob.uncompressed.is_none()
+            && blob.length as usize > OVERHEAD
+            && (blob.kind == BlobKind::Tree || self.content.is_some())
+    }
+
+    /// Noise is compressed like anything else, so that the next look finds nothing to do.
+    fn sealer(&self) -> Result<Sealer> {
+        Ok(Sealer::new(self.content.unwrap_or_default(), true)?.of_noise_too())
+    }
 }
 
 /// A bit for each blob that some snapshot needs. An unreadable snapshot or tree stops everything.
@@ -371,7 +412,7 @@ fn read_sealed(repository: &Repository, pack: Id, blob: &PackedBlob) -> Result<V
     Ok(repository.storage().get_range(&pack_key(pack), range)?)
 }
 
-fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate::Lock) -> Result<()> {
+fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate::Lock) -> Result<Written> {
     let writer = PackWriter::new(repository, control);
     with_uploaders(&writer, || repack(repository, plan, control, &writer))?;
     let obsolete = rewrite_index(repository, plan, &writer)?;
@@ -388,7 +429,7 @@ fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate
             repository.storage().delete(&pack_key(id))?;
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Lists the packs of index files that cannot stay once more, without those that go; returns these files. A file
@@ -450,15 +491,16 @@ fn repack(repository: &Repository, plan: &Plan, control: &Control, writer: &Pack
             Ok(())
         })?;
         wanted.sort_unstable_by_key(|copy| (copy.pack, copy.place().offset));
-        repack_blobs(repository, &plan.index, &wanted, control, writer)?;
+        repack_blobs(repository, plan, &wanted, control, writer)?;
     }
     Ok(())
 }
 
-/// Sealed bytes go as they are, after they opened and hashed right. `wanted` is in order of packs.
+/// Sealed bytes go as they are, after they opened and hashed right, unless they are to be compressed. `wanted` is in
+/// order of packs.
 fn repack_blobs(
     repository: &Repository,
-    index: &Index,
+    plan: &Plan,
     wanted: &[Entry],
     control: &Control,
     writer: &PackWriter<'_>,
@@ -467,8 +509,9 @@ fn repack_blobs(
     let next = AtomicUsize::new(0);
     parallel(threads(), packs.len(), || {
         let (mut opener, mut plain) = (Opener::new()?, Vec::new());
+        let mut sealer = plan.compressing.sealer()?;
         while let Some(copies) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let pack = index.pack_id(copies[0].pack);
+            let pack = plan.index.pack_id(copies[0].pack);
             for copy in *copies {
                 control.check()?;
                 if writer.has_failed() {
@@ -482,7 +525,11 @@ fn repack_blobs(
                         Error::damaged(pack_key(pack), problem)
                     },
                 )?;
-                writer.add(blob.kind, blob.id, &sealed, blob.uncompressed)?;
+                if plan.compressing.is_due(&blob) {
+                    sealer.store(writer, blob.kind, &Plain::of_id(blob.id, &plain))?;
+                } else {
+                    writer.add(blob.kind, blob.id, &sealed, blob.uncompressed)?;
+                }
             }
         }
         Ok(())

@@ -68,6 +68,10 @@ fn owner() -> LockOwner {
     LockOwner { hostname: "test".into(), username: String::new() }
 }
 
+fn compressing(dry_run: bool) -> PruneRequest {
+    PruneRequest { repack_uncompressed: Some(Compression::Fastest), dry_run, ..PruneRequest::default() }
+}
+
 fn open(storage: &Shared) -> Result<Repository> {
     Repository::open(storage.clone(), &passcode())
 }
@@ -235,6 +239,17 @@ const VERBS: &[Verb] = &[
         done: |_, repository, _| {
             let request = PruneRequest { max_unused_percent: 0.0, dry_run: true, ..PruneRequest::default() };
             let again = prune(repository, &owner(), &request, &Control::new()).unwrap();
+            (again.packs_removed, again.packs_repacked) == (0, 0)
+        },
+    },
+    Verb {
+        name: "prune that compresses",
+        start: |ground| &ground.wasteful,
+        act: |_, storage, _| prune(&open(storage)?, &owner(), &compressing(false), &Control::new()).map(drop),
+        keeps: even,
+        always_whole: true,
+        done: |_, repository, _| {
+            let again = prune(repository, &owner(), &compressing(true), &Control::new()).unwrap();
             (again.packs_removed, again.packs_repacked) == (0, 0)
         },
     },

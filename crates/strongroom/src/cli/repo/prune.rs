@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use repository::{Control, Id, PruneRequest, Repository};
+use repository::{Compression, Control, Id, PruneRequest, Repository};
 use serde_json::json;
 
+use super::backup::CompressionName;
 use super::place::{Place, lock_owner};
 use super::sizes;
 use crate::exit::{Exit, Failure};
@@ -37,17 +38,28 @@ pub struct Tolerance {
     /// Repack packs of less than four fifths of a new one's size, too
     #[arg(long)]
     repack_small: bool,
+    /// Repack packs that hold uncompressed data, and compress it
+    #[arg(long)]
+    repack_uncompressed: bool,
+    /// How hard to compress that
+    #[arg(long, value_enum, default_value = "auto")]
+    compression: CompressionName,
 }
 
 impl Tolerance {
     fn request(&self, dry_run: bool, forgotten: Vec<Id>) -> Result<PruneRequest, Failure> {
         let (max_unused_percent, max_unused_bytes) = limit(&self.max_unused)?;
+        let compression = Compression::from(self.compression);
+        if self.repack_uncompressed && compression == Compression::Off {
+            return Err(Failure::usage("--repack-uncompressed does nothing with --compression off"));
+        }
         Ok(PruneRequest {
             max_unused_percent,
             max_unused_bytes,
             max_repack_bytes: self.max_repack_size.as_deref().map(sizes::parse).transpose()?,
             trees_alone: self.repack_cacheable_only,
             repack_small: self.repack_small,
+            repack_uncompressed: self.repack_uncompressed.then_some(compression),
             dry_run,
             forgotten,
         })
