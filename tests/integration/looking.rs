@@ -1,14 +1,15 @@
 //! Looking into snapshots: what `find`, `dump`, `diff` and `stats` say is what is there, and what restic says.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use strongroom_tests::tree::{Aspect, Picture, am_root, make_odd_tree, noise};
 
-use crate::command::{Place, restics, run};
+use crate::command::{Place, is_installed, restics, run};
 
 /// Two snapshots of a tree of oddities, between which something of every sort happened.
 fn with_two_snapshots() -> Place {
@@ -211,4 +212,97 @@ fn names_are_as_in_restics_archive(
         a.iter().filter(|one| !b.contains(one)).cloned().collect()
     };
     assert_eq!((differ(&ours, &theirs), differ(&theirs, &ours)), (Vec::new(), Vec::new()));
+}
+
+/// For each entry of a zip archive, or each file, directory and link of a tree: name in hexadecimal digits, then mode,
+/// digest of the content, and second of the last change.
+const LIST: &str = r#"
+import hashlib, json, os, stat, struct, sys, zipfile
+
+def archive(path):
+    told = {}
+    archive = zipfile.ZipFile(path)
+    assert archive.testzip() is None
+    for entry in archive.infolist():
+        name = entry.filename.encode('utf-8' if entry.flag_bits & 0x800 else 'cp437')
+        at = entry.extra.find(b'UT\x05\x00\x01')
+        time = struct.unpack('<i', entry.extra[at + 5:at + 9])[0] if at >= 0 else None
+        told[name.hex()] = [entry.external_attr >> 16, digest(archive.read(entry)), time]
+    return told
+
+def tree(path):
+    told = {}
+    walked = [(b'', [os.fsencode(path)], [])] + list(os.walk(os.fsencode(path)))
+    for root, directories, files in walked:
+        for at in [os.path.join(root, name) for name in directories + files]:
+            status = os.lstat(at)
+            name, content = at[1:], b''
+            if stat.S_ISDIR(status.st_mode):
+                name += b'/'
+            elif stat.S_ISLNK(status.st_mode):
+                content = os.readlink(at)
+            elif stat.S_ISREG(status.st_mode):
+                content = open(at, 'rb').read()
+            else:
+                continue
+            time = status.st_mtime_ns // 10**9
+            told[name.hex()] = [status.st_mode, digest(content), time if abs(time) < 2**31 else None]
+    return told
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+print(json.dumps(globals()[sys.argv[1]](sys.argv[2])))
+"#;
+
+fn listed(what: &str, path: &Path) -> BTreeMap<String, Value> {
+    let ran = run(Command::new("python3").args(["-c", LIST, what]).arg(path)).expect(0);
+    serde_json::from_str(&ran.out).unwrap()
+}
+
+#[test]
+fn python_finds_the_directory_with_names_modes_links_and_times_in_a_zip_archive() {
+    if !is_installed("python3") {
+        return println!("NOT TESTED: there is no python3 to read zip archives");
+    }
+    let place = with_two_snapshots();
+    let (source, archive) = (place.path("source"), place.path("archive.zip"));
+    let dump = ["dump", "--archive", "zip", "latest", source.to_str().unwrap()];
+    let ran = place.repo(dump.iter().copied().chain(["--target", archive.to_str().unwrap()]));
+    ran.expect(3).expect_text("a zip archive cannot hold it: socket");
+    let (expected, ours) = (listed("tree", &source), listed("archive", &archive));
+    assert!(expected.len() > 1000);
+    for name in expected.keys().chain(ours.keys()) {
+        assert_eq!(ours.get(name), expected.get(name), "{name}");
+    }
+    // Another reader, and no way back: what went through a pipe is the same.
+    if is_installed("unzip") {
+        run(Command::new("unzip").arg("-tqq").arg(&archive)).expect(0);
+    }
+    let piped = place.repo_command(dump).output().unwrap();
+    assert!(piped.stdout == fs::read(&archive).unwrap());
+
+    for restic in restics() {
+        let archive = place.path("theirs.zip");
+        let mut dump = place.restic_on(&restic, &place.repository(), ["dump", "--archive", "zip", "latest"]);
+        dump.arg(&source).stdout(fs::File::create(&archive).unwrap());
+        assert!(dump.status().unwrap().success());
+        let content = |listed: BTreeMap<String, Value>| -> BTreeMap<String, Value> {
+            listed.into_iter().map(|(name, entry)| (name, json!(entry[1]))).collect()
+        };
+        let (mut ours, theirs) = (content(ours.clone()), content(listed("archive", &archive)));
+        // Ours holds the directory itself, too.
+        let own = ours.keys().min_by_key(|name| name.len()).cloned();
+        ours.remove(&own.unwrap());
+        // A target that is no text came with restic 0.16.
+        let raw_target = hex_of(source.join("links/not text").strip_prefix("/").unwrap());
+        let known = |name: &&String| restic.version >= (0, 16) || **name != raw_target;
+        for name in theirs.keys().chain(ours.keys()).filter(known) {
+            assert_eq!(ours.get(name), theirs.get(name), "{name}");
+        }
+    }
+}
+
+fn hex_of(path: &Path) -> String {
+    path.as_os_str().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -63,6 +63,7 @@ mod time;
 mod tree;
 mod uploaders;
 mod walk;
+mod zip;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -73,7 +74,7 @@ pub use compress::Compression;
 pub use control::{Control, Progress, Warning};
 pub use copy::{Copied, CopyRequest, copy};
 pub use diff::{Change, DiffReport, DiffSums, diff};
-pub use dump::{dump_file, dump_tar, entry_at};
+pub use dump::{ArchiveKind, dump_archive, dump_file, entry_at};
 pub use edit::{TagChange, change_tags};
 pub use error::{Error, ErrorKind, Result};
 pub use find::{Search, Wanted, blobs_in_pack};

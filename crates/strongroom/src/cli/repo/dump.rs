@@ -1,4 +1,4 @@
-//! `repo dump`: a file of a snapshot to standard output, or a directory as a tar archive.
+//! `repo dump`: a file of a snapshot to standard output, or a directory as an archive.
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use repository::NodeKind;
+use repository::{ArchiveKind, NodeKind};
 
 use super::filter::Filter;
 use super::look::split;
@@ -35,11 +35,20 @@ pub struct Arguments {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Archive {
     Tar,
+    Zip,
+}
+
+impl From<Archive> for ArchiveKind {
+    fn from(archive: Archive) -> Self {
+        match archive {
+            Archive::Tar => Self::Tar,
+            Archive::Zip => Self::Zip,
+        }
+    }
 }
 
 /// Runs the dump.
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
-    let Archive::Tar = arguments.archive;
     let (repository, control) = place.open_to_look()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (snapshot, below) = split(&arguments.snapshot);
@@ -74,7 +83,16 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
                     .into());
             }
             let place = (listing, arguments.path.as_bytes());
-            repository::dump_tar(&repository, &index, place, directory.as_ref(), &control, &mut out)?;
+            let kind = arguments.archive.into();
+            repository::dump_archive(
+                &repository,
+                &index,
+                kind,
+                place,
+                directory.as_ref(),
+                &control,
+                &mut out,
+            )?;
         }
     }
     out.finish()?;

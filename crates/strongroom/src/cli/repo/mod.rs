@@ -54,7 +54,7 @@ enum Verb {
     Ls(look::LsArguments),
     /// Find files and directories in snapshots
     Find(find::Arguments),
-    /// Write a file of a snapshot, or a directory as a tar archive, to standard output
+    /// Write a file of a snapshot, or a directory as a tar or zip archive, to standard output
     Dump(dump::Arguments),
     /// Tell what differs between two snapshots
     Diff(diff::Arguments),
