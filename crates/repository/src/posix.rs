@@ -280,16 +280,19 @@ fn owner_warning(e: Errno, am_root: bool) -> Option<String> {
 }
 
 /// Gives an open file or directory the owner, mode, attributes and times of `node`, in the one order that works:
-/// a change of owner clears set-uid bits, and everything moves the times. Returns what could not be set.
+/// a change of owner clears set-uid bits, and everything moves the times. What is right already is not set again, which
+/// costs the file system far more than looking. Returns what could not be set.
 pub(crate) fn apply_open(fd: BorrowedFd<'_>, node: &Node, am_root: bool) -> Vec<String> {
     let mut problems = Vec::new();
     let owner = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
-    if let Err(e) = rustix::fs::fchown(fd, owner.0, owner.1) {
+    let is_owned = rustix::fs::fstat(fd).is_ok_and(|stat| (stat.st_uid, stat.st_gid) == (node.uid, node.gid));
+    if !is_owned && let Err(e) = rustix::fs::fchown(fd, owner.0, owner.1) {
         problems.extend(owner_warning(e, am_root));
     }
-    // Before the mode, which may forbid even the owner to write them.
+    // Before the mode, which may forbid even the owner to write them, and which an access list moves.
     apply_xattrs(&Attributed::Open(fd), node, &mut problems);
-    if let Err(e) = fchmod(fd, Mode::from_raw_mode(node.permissions())) {
+    let has_mode = rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_mode & 0o7777 == node.permissions());
+    if !has_mode && let Err(e) = fchmod(fd, Mode::from_raw_mode(node.permissions())) {
         problems.push(format!("its mode cannot be set: {}", io::Error::from(e)));
     }
     if let Err(e) = futimens(fd, &timestamps(node)) {

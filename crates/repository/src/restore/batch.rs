@@ -48,6 +48,9 @@ pub(super) struct Into {
     pub(super) reuse: Option<Arc<OwnedFd>>,
 }
 
+/// For what is not finished and has not its owner yet.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 /// A file of the batch.
 struct Target {
     dir: Arc<OwnedFd>,
@@ -144,7 +147,7 @@ impl<'a> Batch<'a> {
             // Several threads will write it: it is made here, as one hole, if it is not there.
             let fail = |e: Errno| self.context.fail("write", path, e);
             let name = &target.node.name;
-            let made = here.map_or_else(|| make_file(target.dir.as_fd(), name), |(fd, _)| Ok(fd));
+            let made = here.map_or_else(|| make_file(target.dir.as_fd(), name, PRIVATE), |(fd, _)| Ok(fd));
             let fd = made.map_err(fail)?;
             if matches!(target.present, Present::Nowhere | Present::Beside(_)) {
                 rustix::fs::ftruncate(&fd, at).map_err(fail)?;
@@ -159,6 +162,20 @@ impl<'a> Batch<'a> {
         self.files.push(target);
         self.wants.append(&mut wants);
         Ok(())
+    }
+
+    /// What mode a file may have from its beginning: the one that it shall have, if its owner is right at once and no
+    /// attribute, which the mode may forbid to set, is to come. Where many small files are restored, each call on one
+    /// counts.
+    fn first_mode(&self, file: &Target) -> Mode {
+        let owner = (file.node.uid, file.node.gid);
+        let mode = Mode::from_raw_mode(file.node.permissions());
+        let rights = Mode::RWXU | Mode::RWXG | Mode::RWXO;
+        if owner == self.context.user && file.node.xattrs.is_empty() && rights.contains(mode) {
+            mode
+        } else {
+            PRIVATE
+        }
     }
 
     fn write_error(&self, file: &Target, e: Errno) -> Error {
@@ -379,7 +396,9 @@ impl Worker<'_, '_> {
         let file = &self.batch.files[want.file as usize];
         let dir = file.dir.as_fd();
         let alone = file.node.content.len() == 1 && matches!(file.present, Present::Nowhere);
-        let opened = if alone { make_file(dir, &file.node.name) } else { reopen_file(dir, &file.node.name) };
+        let name = &file.node.name;
+        let opened =
+            if alone { make_file(dir, name, self.batch.first_mode(file)) } else { reopen_file(dir, name) };
         let fd = opened.map_err(|e| self.batch.write_error(file, e))?;
         file.touched.store(true, Ordering::Release);
         let written = match file.present {

@@ -102,6 +102,7 @@ pub fn restore(
         target: &request.target,
         choice: &request.choice,
         am_root,
+        user: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         damaged: AtomicU64::new(0),
         lost_links: Mutex::default(),
         reused: AtomicU64::new(0),
@@ -172,6 +173,8 @@ pub(crate) struct Context<'a> {
     target: &'a Path,
     choice: &'a Choice,
     am_root: bool,
+    /// Who owns what this process makes.
+    user: (u32, u32),
     /// Files and directories that could not be restored.
     damaged: AtomicU64,
     /// Of these, files with hard links: their other names are lost too.

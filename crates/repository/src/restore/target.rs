@@ -43,13 +43,13 @@ pub(super) fn make_way(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     }
 }
 
-/// Makes a new file for writing; what had its name is removed.
-pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+/// Makes a new file for writing with this mode; what had its name is removed.
+pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(dir, os(name), flags, Mode::RUSR | Mode::WUSR) {
+    match openat(dir, os(name), flags, mode) {
         Err(Errno::EXIST) => {
             make_way(dir, name)?;
-            openat(dir, os(name), flags, Mode::RUSR | Mode::WUSR)
+            openat(dir, os(name), flags, mode)
         }
         other => other,
     }
