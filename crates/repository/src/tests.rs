@@ -14,6 +14,7 @@ use crate::*;
 
 mod copies;
 mod faults;
+mod model;
 
 struct Place {
     dir: tempfile::TempDir,

@@ -18,11 +18,11 @@ const GENERATIONS: usize = 4;
 /// A full run has more snapshots, and so more files and more calls.
 const GENERATIONS_OF_ALL: usize = 14;
 const THREADS: usize = 4;
-const FAULTS: [Fault; 5] =
+pub(super) const FAULTS: [Fault; 5] =
     [Fault::ErrorBefore, Fault::ErrorAfter, Fault::DieBefore, Fault::DieAfter, Fault::Full];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Backend {
+pub(super) enum Backend {
     Directory,
     /// A bucket, of which each request is tried so often.
     Bucket {
@@ -72,7 +72,7 @@ fn compressing(dry_run: bool) -> PruneRequest {
     PruneRequest { repack_uncompressed: Some(Compression::Fastest), dry_run, ..PruneRequest::default() }
 }
 
-fn open(storage: &Shared) -> Result<Repository> {
+pub(super) fn open(storage: &Shared) -> Result<Repository> {
     Repository::open(storage.clone(), &passcode())
 }
 
@@ -404,14 +404,14 @@ fn repair_snapshots_of(repository: &Repository) -> Result<()> {
 }
 
 /// A repository in a place of its own.
-enum Stand {
+pub(super) enum Stand {
     Directory(Shared),
     Bucket(Bucket, u32),
 }
 
 impl Stand {
     /// With the content of `memory`; a directory lies in `dir`.
-    fn new(backend: Backend, memory: &Memory, dir: &Path, name: &str) -> Self {
+    pub(super) fn new(backend: Backend, memory: &Memory, dir: &Path, name: &str) -> Self {
         let stand = match backend {
             Backend::Directory => {
                 let root = dir.join(name);
@@ -428,14 +428,14 @@ impl Stand {
         stand
     }
 
-    fn open(&self) -> Shared {
+    pub(super) fn open(&self) -> Shared {
         match self {
             Self::Directory(directory) => directory.clone(),
             Self::Bucket(bucket, _) => Arc::new(bucket.open()),
         }
     }
 
-    fn open_failing(&self, plan: &FaultPlan) -> Shared {
+    pub(super) fn open_failing(&self, plan: &FaultPlan) -> Shared {
         match self {
             Self::Directory(directory) => Arc::new(Faulty::new(directory.clone(), plan.clone())),
             Self::Bucket(bucket, attempts) => Arc::new(bucket.open_failing(plan, *attempts)),
