@@ -9,7 +9,7 @@ use storage::{Entry, Shared, Storage, Version};
 use crate::file::{self, Folder};
 use crate::index::{BLOBS_PER_FILE_MAX, BlobText, IndexText, PackText};
 use crate::pack::{BlobKind, PackedBlob, pack_key, pack_size};
-use crate::pack_writer::{PackWriter, Sealer};
+use crate::pack_writer::{PackWriter, Plain, Sealer};
 use crate::tree::{Node, NodeKind, go_mode, tree_text};
 use crate::uploaders::with_uploaders;
 use crate::{Compression, Control, Id, Repository, Result, Snapshot, parallel, threads};
@@ -71,7 +71,7 @@ pub fn write(repository: &Repository, size: &Size) -> Result<Id> {
             let texts: Vec<String> = nodes.iter().map(text).collect();
             let listing = tree_text(texts.iter().map(String::as_str));
             let id = Id::of(&listing);
-            sealer.store(&writer, BlobKind::Tree, id, &listing).map(|_| id)
+            sealer.store(&writer, BlobKind::Tree, &Plain::of_id(id, &listing)).map(|_| id)
         };
         let mut directories = Vec::new();
         for number in 0..size.directories {
