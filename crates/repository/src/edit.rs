@@ -62,7 +62,7 @@ impl SnapshotText {
 
     /// Stores it as a new snapshot.
     pub(crate) fn write(&self, repository: &Repository) -> Result<Id> {
-        file::write_json(repository, Folder::Snapshots, &self.0)
+        repository.save_snapshot(&self.0)
     }
 }
 

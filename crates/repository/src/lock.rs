@@ -2,8 +2,11 @@
 //!
 //! They are advisory. Inside the product a lease in the state database decides; the lock file is for foreign
 //! clients. Taking one: look for conflicts, write ours, wait a moment, look again. A thread refreshes it (new file
-//! first, then the old one goes); once no refresh has succeeded for [`LOST_AFTER`], the work must stop, before
-//! others call the lock stale.
+//! first, then the old one goes).
+//!
+//! Whoever is about to remove something, or to write a snapshot, asks [`Lock::check`] before: is our file still there?
+//! One that was not refreshed for [`LOST_AFTER`], as the machine slept say, is refreshed on the spot. If another client
+//! took it for stale and removed it, or it cannot be refreshed, the work must stop.
 //!
 //! Whoever would rather wait for a lock that another holds than fail gives the repository a [`LockWait`].
 
@@ -12,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, Folder};
@@ -22,12 +26,14 @@ use crate::{Control, Error, ErrorKind, Id, Repository, Result, lock_mutex};
 const STALE_AFTER_SECONDS: i64 = 30 * 60;
 /// How often ours is written anew.
 const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
-/// Without a refresh for so long we stop.
+/// Without a refresh for so long ours must be refreshed before anything else is done.
 const LOST_AFTER: Duration = Duration::from_secs(22 * 60 + 30);
 /// Between writing our lock and looking again: time for another writer's lock to become visible.
 const SETTLE: Duration = Duration::from_millis(200);
 /// A held lock is looked at again after about so long, then twice as long, up to the second.
 const AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(20)];
+/// So many things are removed between two looks for our file.
+const REMOVED_BETWEEN_CHECKS: u64 = 100;
 
 /// What a lock allows beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,17 +116,106 @@ impl LockText {
     }
 }
 
-struct Held {
-    /// The lock file of the moment.
-    id: Mutex<Id>,
+/// Shared by the lock, the thread that refreshes it, and the repositories that are used under it.
+pub(crate) struct Held {
+    repository: Repository,
+    /// Locked while the file is replaced or looked for, so that nobody looks for the old one when it has just gone.
+    current: Mutex<Current>,
     stop: (Mutex<bool>, Condvar),
+    /// Another client removed our file, and may have changed the repository.
     lost: AtomicBool,
+}
+
+/// The lock file of the moment.
+struct Current {
+    id: Id,
+    text: LockText,
+    refreshed: SinceBoot,
+}
+
+/// A time by a clock that goes on while the machine sleeps.
+#[derive(Clone, Copy)]
+struct SinceBoot {
+    seconds: i64,
+}
+
+impl SinceBoot {
+    fn now() -> Self {
+        Self { seconds: clock_gettime(ClockId::Boottime).tv_sec }
+    }
+
+    fn is_long_ago(self) -> bool {
+        Self::now().seconds - self.seconds > LOST_AFTER.as_secs() as i64
+    }
+}
+
+impl Held {
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut current = lock_mutex(&self.current);
+        if current.refreshed.is_long_ago() {
+            return self.refresh(&mut current).map_err(|e| match e.kind {
+                ErrorKind::LockLost => e,
+                _ => {
+                    let message = format!(
+                        "the repository's lock could not be refreshed, and others may take it for stale; stopping: {e}"
+                    );
+                    Error { kind: ErrorKind::LockLost, message, source: Some(Box::new(e)) }
+                }
+            });
+        }
+        self.look_for(current.id)
+    }
+
+    fn look_for(&self, id: Id) -> Result<()> {
+        if !self.lost.load(Ordering::SeqCst) {
+            if self.repository.storage().head(&Folder::Locks.key(id))?.is_some() {
+                return Ok(());
+            }
+            self.lost.store(true, Ordering::SeqCst);
+        }
+        let message = "the repository's lock is gone: another client took it for stale, as after a sleep of this machine, and may have changed the repository; stopping, begin again";
+        Err(Error::new(ErrorKind::LockLost, message))
+    }
+
+    /// Puts a new file in the place of ours, if ours is still there.
+    fn refresh(&self, current: &mut Current) -> Result<()> {
+        let (old, now, is_late) = (current.id, SinceBoot::now(), current.refreshed.is_long_ago());
+        self.look_for(old)?;
+        current.text.time = crate::time::now_text();
+        let new = current.text.write(&self.repository)?;
+        if is_late {
+            // Others may be about to remove the old one as stale: they see the new one, or we see that it is gone.
+            std::thread::sleep(SETTLE);
+            if let Err(gone) = self.look_for(old) {
+                let _ = self.repository.storage().delete(&Folder::Locks.key(new));
+                return Err(gone);
+            }
+        }
+        (current.id, current.refreshed) = (new, now);
+        // The new one counts already; the old one becomes stale if it stays.
+        let _ = self.repository.storage().delete(&Folder::Locks.key(old));
+        Ok(())
+    }
+
+    /// Refreshes until it is told to stop, or the lock is lost. A refresh that failed is tried again the next time.
+    fn keep_fresh(&self) {
+        loop {
+            let stopped = lock_mutex(&self.stop.0);
+            let waited = self.stop.1.wait_timeout_while(stopped, REFRESH_EVERY, |stopped| !*stopped);
+            if waited.map_or(true, |(stopped, _)| *stopped) {
+                return;
+            }
+            let refreshed = self.refresh(&mut lock_mutex(&self.current));
+            if refreshed.is_err_and(|e| e.kind == ErrorKind::LockLost) {
+                return;
+            }
+        }
+    }
 }
 
 /// A held lock; dropping it removes the file.
 pub struct Lock {
     held: Arc<Held>,
-    repository: Repository,
     refresher: Option<JoinHandle<()>>,
 }
 
@@ -147,6 +242,7 @@ impl Lock {
     fn acquire_now(repository: &Repository, kind: LockKind, owner: &LockOwner) -> Result<Self> {
         find_conflict(repository, kind, None)?;
         let text = LockText::new(kind, owner);
+        let refreshed = SinceBoot::now();
         let id = text.write(repository)?;
         std::thread::sleep(SETTLE);
         if let Err(conflict) = find_conflict(repository, kind, Some(id)) {
@@ -154,28 +250,45 @@ impl Lock {
             return Err(conflict);
         }
         let held = Arc::new(Held {
-            id: Mutex::new(id),
+            repository: repository.clone(),
+            current: Mutex::new(Current { id, text, refreshed }),
             stop: (Mutex::new(false), Condvar::new()),
             lost: false.into(),
         });
         let refresher = {
-            let (held, repository) = (held.clone(), repository.clone());
+            let held = held.clone();
             std::thread::Builder::new()
                 .name("lock refresh".to_owned())
-                .spawn(move || refresh(&held, &repository, text))
+                .spawn(move || held.keep_fresh())
                 .map_err(|e| Error::path("start a thread to refresh", "the lock", e))?
         };
-        Ok(Self { held, repository: repository.clone(), refresher: Some(refresher) })
+        Ok(Self { held, refresher: Some(refresher) })
     }
 
-    /// `LockLost` when no refresh succeeded for so long that others may call the lock stale.
+    /// `LockLost` when our file is gone, or cannot be refreshed in time. Asks the storage.
     pub fn check(&self) -> Result<()> {
-        if self.held.lost.load(Ordering::SeqCst) {
-            let message =
-                "the repository's lock could not be refreshed; stopping before others take it for stale";
-            return Err(Error::new(ErrorKind::LockLost, message));
+        self.held.check()
+    }
+
+    /// Removes things one after the other, and makes sure from time to time that the lock is still held.
+    pub(crate) fn removing<T>(
+        &self,
+        things: impl IntoIterator<Item = T>,
+        mut remove: impl FnMut(T) -> Result<()>,
+    ) -> Result<u64> {
+        let mut removed = 0;
+        for thing in things {
+            if removed % REMOVED_BETWEEN_CHECKS == 0 {
+                self.check()?;
+            }
+            remove(thing)?;
+            removed += 1;
         }
-        Ok(())
+        Ok(removed)
+    }
+
+    pub(crate) fn held(&self) -> Arc<Held> {
+        self.held.clone()
     }
 }
 
@@ -187,33 +300,8 @@ impl Drop for Lock {
             let _ = thread.join();
         }
         // Best effort: a lock that stays behind becomes stale by itself.
-        let _ = self.repository.storage().delete(&Folder::Locks.key(*lock_mutex(&self.held.id)));
-    }
-}
-
-fn refresh(held: &Held, repository: &Repository, mut text: LockText) {
-    let mut last = Instant::now();
-    loop {
-        let stopped = lock_mutex(&held.stop.0);
-        let waited = held.stop.1.wait_timeout_while(stopped, REFRESH_EVERY, |stopped| !*stopped);
-        if waited.map_or(true, |(stopped, _)| *stopped) {
-            return;
-        }
-        // Whoever took it for stale, while this machine was suspended say, may have changed the repository.
-        let current = Folder::Locks.key(*lock_mutex(&held.id));
-        if let Ok(None) = repository.storage().head(&current) {
-            held.lost.store(true, Ordering::SeqCst);
-            return;
-        }
-        text.time = crate::time::now_text();
-        if let Ok(new) = text.write(repository) {
-            let old = std::mem::replace(&mut *lock_mutex(&held.id), new);
-            // The new one counts already; the old one becomes stale if it stays.
-            let _ = repository.storage().delete(&Folder::Locks.key(old));
-            last = Instant::now();
-        } else if last.elapsed() > LOST_AFTER {
-            held.lost.store(true, Ordering::SeqCst);
-        }
+        let id = lock_mutex(&self.held.current).id;
+        let _ = self.held.repository.storage().delete(&Folder::Locks.key(id));
     }
 }
 
@@ -273,4 +361,68 @@ pub(crate) fn remove(repository: &Repository, doomed: impl Fn(Option<(bool, &str
         }
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use storage::{Memory, Shared};
+
+    use super::*;
+    use crate::{Cost, Passcode};
+
+    fn repository() -> (Shared, Repository) {
+        let storage: Shared = Arc::new(Memory::default());
+        let passcode = Passcode::new("a good passcode".to_owned());
+        let repository = Repository::init(storage.clone(), &passcode, Cost::FAST).unwrap();
+        (storage, repository)
+    }
+
+    fn owner() -> LockOwner {
+        LockOwner { hostname: "h".to_owned(), username: "u".to_owned() }
+    }
+
+    fn sleep_for_an_hour(lock: &Lock) {
+        lock_mutex(&lock.held.current).refreshed.seconds -= 3600;
+    }
+
+    fn files(storage: &Shared) -> Vec<String> {
+        storage.list_all("locks/").unwrap().into_iter().map(|entry| entry.key).collect()
+    }
+
+    #[test]
+    fn a_lock_that_was_not_refreshed_for_long_is_refreshed_before_it_counts() {
+        let (storage, repository) = repository();
+        let lock = repository.lock(LockKind::Exclusive, &owner()).unwrap();
+        let before = files(&storage);
+        lock.check().unwrap();
+        assert_eq!(files(&storage), before);
+        sleep_for_an_hour(&lock);
+        lock.check().unwrap();
+        let after = files(&storage);
+        assert_eq!(after.len(), 1);
+        assert_ne!(after, before);
+        drop(lock);
+        assert!(files(&storage).is_empty());
+    }
+
+    #[test]
+    fn a_lock_that_another_removed_is_lost_for_ever() {
+        let (storage, repository) = repository();
+        for slept in [false, true] {
+            let lock = repository.lock(LockKind::Exclusive, &owner()).unwrap();
+            let key = files(&storage).remove(0);
+            let file = storage.get(&key, 1 << 20).unwrap();
+            storage.delete(&key).unwrap();
+            if slept {
+                sleep_for_an_hour(&lock);
+            }
+            let error = lock.check().unwrap_err();
+            assert_eq!(error.kind, ErrorKind::LockLost);
+            assert!(error.message.contains("is gone"), "{error}");
+            storage.create(&key, &[&file]).unwrap();
+            assert_eq!(lock.check().unwrap_err().kind, ErrorKind::LockLost, "whatever comes back");
+        }
+    }
 }

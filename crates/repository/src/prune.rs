@@ -417,18 +417,16 @@ fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate
     with_uploaders(&writer, || repack(repository, plan, control, &writer))?;
     let obsolete = rewrite_index(repository, plan, &writer)?;
     let written = writer.finish()?;
-    lock.check()?;
     // From here on the new index alone counts; what follows only tidies up and may be repeated.
-    for id in obsolete.iter().filter(|id| !written.indexes.contains(id)) {
-        repository.storage().delete(&Folder::Index.key(*id))?;
-    }
+    lock.removing(obsolete.iter().filter(|id| !written.indexes.contains(id)), |id| {
+        Ok(repository.storage().delete(&Folder::Index.key(*id))?)
+    })?;
     let stored: HashSet<Id> = written.packs.iter().map(|(id, _)| *id).collect();
     let gone = plan.packs(Fate::Remove).chain(plan.packs(Fate::Repack)).map(|pack| plan.index.pack_id(pack));
-    for id in gone.chain(plan.listing.unlisted.iter().map(|(id, _)| *id)) {
-        if !stored.contains(&id) {
-            repository.storage().delete(&pack_key(id))?;
-        }
-    }
+    let gone = gone.chain(plan.listing.unlisted.iter().map(|(id, _)| *id));
+    lock.removing(gone.filter(|id| !stored.contains(id)), |id| {
+        Ok(repository.storage().delete(&pack_key(id))?)
+    })?;
     Ok(written)
 }
 

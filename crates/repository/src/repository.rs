@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde::Serialize;
 use sha2::Sha256;
 use storage::{ErrorKind as StorageKind, Shared};
 use zeroize::Zeroizing;
@@ -14,7 +15,7 @@ use crate::compress::Zstd;
 use crate::config::{CONFIG, Config};
 use crate::file::{self, Folder};
 use crate::index::Place;
-use crate::lock::{self, Lock, LockKind, LockOwner, LockWait};
+use crate::lock::{self, Held, Lock, LockKind, LockOwner, LockWait};
 use crate::pack::{BlobKind, pack_key};
 use crate::seal::{OVERHEAD, SealKey};
 use crate::{Cost, Error, ErrorKind, Id, Index, Node, Passcode, Result, Snapshot, Warning, key, tree};
@@ -37,6 +38,8 @@ struct Inner {
     cache: Option<PathBuf>,
     /// Whether a lock that another holds is waited for.
     lock_wait: Option<LockWait>,
+    /// Snapshots come and go under this lock alone.
+    lock: Option<Arc<Held>>,
 }
 
 /// Snapshots with their ids.
@@ -108,7 +111,7 @@ impl Repository {
     }
 
     fn assemble(storage: Shared, key: SealKey, key_file: Id, config: Config) -> Self {
-        Self(Arc::new(Inner { storage, key, key_file, config, cache: None, lock_wait: None }))
+        Self(Arc::new(Inner { storage, key, key_file, config, cache: None, lock_wait: None, lock: None }))
     }
 
     fn open_with_key(
@@ -198,6 +201,16 @@ impl Repository {
         Lock::acquire(self, kind, owner)
     }
 
+    /// The same repository for work under a lock: it writes and removes no snapshot once the lock is lost.
+    pub fn under(&self, lock: &Lock) -> Self {
+        Self(Arc::new(Inner { lock: Some(lock.held()), ..Inner::clone(&self.0) }))
+    }
+
+    /// `LockLost` if this is used under a lock that is not held any more.
+    pub(crate) fn check_lock(&self) -> Result<()> {
+        self.0.lock.as_ref().map_or(Ok(()), |held| held.check())
+    }
+
     /// Removes stale locks, or all of them; returns how many.
     pub fn unlock(&self, all: bool) -> Result<u64> {
         lock::remove(self, |lock| all || lock.is_some_and(|(stale, _)| stale))
@@ -249,7 +262,8 @@ impl Repository {
         Ok((*id, self.snapshot(*id)?))
     }
 
-    pub(crate) fn save_snapshot(&self, snapshot: &Snapshot) -> Result<Id> {
+    pub(crate) fn save_snapshot(&self, snapshot: &impl Serialize) -> Result<Id> {
+        self.check_lock()?;
         file::write_json(self, Folder::Snapshots, snapshot)
     }
 
@@ -267,6 +281,7 @@ impl Repository {
     /// Removes a snapshot; its data stays until a prune.
     pub fn delete_snapshot(&self, id: Id) -> Result<()> {
         self.check_removal()?;
+        self.check_lock()?;
         Ok(self.storage().delete(&Folder::Snapshots.key(id))?)
     }
 

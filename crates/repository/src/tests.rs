@@ -14,6 +14,7 @@ use crate::*;
 
 mod copies;
 mod faults;
+mod misfortunes;
 mod model;
 
 struct Place {

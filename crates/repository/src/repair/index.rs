@@ -80,8 +80,7 @@ pub fn repair_index(
     }
     list_others(repository, &writer, &wrong, &outdated)?;
     report.files_written = writer.finish()?.indexes.len() as u64;
-    lock.check()?;
-    report.files_removed = delete_index_files(repository, stale)?;
+    report.files_removed = delete_index_files(repository, &lock, stale)?;
     Ok(report)
 }
 

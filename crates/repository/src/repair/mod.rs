@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::file::Folder;
 use crate::index::{BlobText, PackText, visit_index_file};
 use crate::pack_writer::PackWriter;
-use crate::{Id, Index, Repository, Result};
+use crate::{Id, Index, Lock, Repository, Result};
 
 /// Index files that name one of `packs`.
 fn index_files_naming(index: &Index, packs: &HashSet<Id>) -> BTreeSet<Id> {
@@ -45,11 +45,10 @@ fn list_others(
     Ok(())
 }
 
-fn delete_index_files(repository: &Repository, files: impl IntoIterator<Item = Id>) -> Result<u64> {
-    let mut removed = 0;
-    for file in files {
-        repository.storage().delete(&Folder::Index.key(file))?;
-        removed += 1;
-    }
-    Ok(removed)
+fn delete_index_files(
+    repository: &Repository,
+    lock: &Lock,
+    files: impl IntoIterator<Item = Id>,
+) -> Result<u64> {
+    lock.removing(files, |file| Ok(repository.storage().delete(&Folder::Index.key(file))?))
 }

@@ -70,11 +70,8 @@ pub fn repair_packs(
     list_others(repository, &writer, &stale, &doomed)?;
     let report = salvage.report(doomed.len());
     writer.finish()?;
-    lock.check()?;
-    delete_index_files(repository, stale)?;
-    for pack in &doomed {
-        repository.storage().delete(&pack_key(*pack))?;
-    }
+    delete_index_files(repository, &lock, stale)?;
+    lock.removing(&doomed, |pack| Ok(repository.storage().delete(&pack_key(*pack))?))?;
     Ok(report)
 }
 

@@ -77,7 +77,7 @@ pub fn repair_snapshots(
         Ok(())
     })?;
     writer.finish()?;
-    lock.check()?;
+    let repository = &repository.under(&lock);
     let mut outcome = Vec::new();
     for ((id, mut text), tree) in texts.into_iter().zip(mended) {
         outcome.push(match tree {

@@ -200,7 +200,8 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     request.dry_run = arguments.dry_run;
 
     let (repository, control) = place.open()?;
-    let _lock = place.lock(&repository, LockKind::Shared)?;
+    let lock = place.lock(&repository, LockKind::Shared)?;
+    let repository = repository.under(&lock);
     if let Some(text) = &arguments.parent {
         request.parent = Some(repository.find_snapshot(text)?.0);
     }

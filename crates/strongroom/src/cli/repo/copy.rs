@@ -40,7 +40,8 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
         passcode::existing(arguments.from_passcode_file.as_deref(), "STRONGROOM_FROM_PASSCODE", question)?;
     let source = place.patient(open_repository(&arguments.from_repository, &from_passcode)?, &control);
     let _read = place.lock_for_reading(&source)?;
-    let _write = place.lock(&target, LockKind::Shared)?;
+    let lock = place.lock(&target, LockKind::Shared)?;
+    let target = target.under(&lock);
     let (chosen, unreadable) = arguments.filter.choose(&source, &arguments.snapshots)?;
     let request = CopyRequest {
         snapshots: chosen.iter().map(|(id, _)| *id).collect(),

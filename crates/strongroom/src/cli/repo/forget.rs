@@ -195,6 +195,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     }
     tell(&groups, by, place.json, arguments)?;
     if !arguments.dry_run {
+        let repository = repository.under(&lock);
         for verdict in groups.iter().flat_map(Group::removed) {
             control.check()?;
             repository.delete_snapshot(verdict.id)?;

@@ -47,7 +47,8 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
         (_, add, remove) => TagChange::Edit { add: tags(add), remove: tags(remove) },
     };
     let (repository, control) = place.open()?;
-    let _lock = place.lock(&repository, LockKind::Exclusive)?;
+    let lock = place.lock(&repository, LockKind::Exclusive)?;
+    let repository = repository.under(&lock);
     let (chosen, unreadable) = arguments.filter.choose(&repository, &arguments.snapshots)?;
     let mut changed = 0;
     for (id, _) in chosen {
