@@ -113,8 +113,8 @@ struct Archive<'a> {
     control: &'a Control,
     out: &'a mut dyn Write,
     kind: ArchiveKind,
-    /// In a tar archive, first names of files with several.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    /// In a tar archive, first names of files with several, and what content they have.
+    links: HashMap<(u64, u64), (Vec<u8>, Id)>,
     /// What a zip archive ends with.
     zip: zip::Directory,
 }
@@ -134,11 +134,16 @@ impl Archive<'_> {
             return Ok(());
         }
         if node.kind == NodeKind::File && node.links > 1 && node.inode != 0 {
-            if let Some(first) = self.links.get(&(node.device_id, node.inode)) {
-                let header = tar::hard_link(name, first, node);
-                return self.write(&header);
+            let inode = (node.device_id, node.inode);
+            match self.links.get(&inode) {
+                Some((first, content)) if *content == content_mark(node) => {
+                    let header = tar::hard_link(name, first, node);
+                    return self.write(&header);
+                }
+                // The same inode with other content: it changed between the two readings, or its number was given anew.
+                Some(_) => {}
+                None => drop(self.links.insert(inode, (name.to_vec(), content_mark(node)))),
             }
-            self.links.insert((node.device_id, node.inode), name.to_vec());
         }
         let size = self.size(node)?;
         self.write(&tar::header(name, node, size))?;
@@ -225,4 +230,10 @@ impl Write for Summed<'_> {
     fn flush(&mut self) -> std::io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Stands for the content of a file.
+fn content_mark(node: &Node) -> Id {
+    let ids: Vec<u8> = node.content.iter().flat_map(|id| id.0).collect();
+    Id::of(&ids)
 }

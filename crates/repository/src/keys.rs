@@ -4,6 +4,7 @@
 //! repository was opened with is never removed, so the last one cannot be.
 
 use crate::file::{self, Folder};
+use crate::repository::KEYS_TRIED_MAX;
 use crate::{Cost, Error, ErrorKind, Id, Passcode, Repository, Result, Warning, key};
 
 /// What people may know of a key.
@@ -48,8 +49,25 @@ pub fn list_keys(repository: &Repository) -> Result<(Vec<KeyInfo>, Vec<Warning>)
     Ok((keys, damaged))
 }
 
-/// Lets one more passcode open the repository.
+/// Lets one more passcode open the repository. `Invalid` if there are as many key files as an opening tries.
 pub fn add_key(repository: &Repository, passcode: &Passcode, cost: Cost, label: &KeyLabel) -> Result<Id> {
+    check_count(repository, KEYS_TRIED_MAX - 1)?;
+    write_key(repository, passcode, cost, label)
+}
+
+/// One of too many key files might never be tried.
+fn check_count(repository: &Repository, count_max: usize) -> Result<()> {
+    let count = file::list(repository.storage(), Folder::Keys)?.len();
+    if count <= count_max {
+        return Ok(());
+    }
+    let message = format!(
+        "no key was added: there are {count} key files, and of more than {KEYS_TRIED_MAX} not all are tried with a passcode; remove one that nobody uses"
+    );
+    Err(Error::new(ErrorKind::Invalid, message))
+}
+
+fn write_key(repository: &Repository, passcode: &Passcode, cost: Cost, label: &KeyLabel) -> Result<Id> {
     let body = key::make_labelled_key_file(repository.key(), passcode, cost, label)?;
     let id = Id::of(&body);
     repository.storage().create(&Folder::Keys.key(id), &[&body])?;
@@ -89,7 +107,8 @@ pub fn change_passcode(
     label: &KeyLabel,
 ) -> Result<Id> {
     repository.check_removal()?;
-    let id = add_key(repository, passcode, cost, label)?;
+    check_count(repository, KEYS_TRIED_MAX)?;
+    let id = write_key(repository, passcode, cost, label)?;
     repository.storage().delete(&Folder::Keys.key(repository.key_file()))?;
     Ok(id)
 }

@@ -415,6 +415,9 @@ fn read_sealed(repository: &Repository, pack: Id, blob: &PackedBlob) -> Result<V
 fn execute(repository: &Repository, plan: &Plan, control: &Control, lock: &crate::Lock) -> Result<Written> {
     let writer = PackWriter::new(repository, control);
     with_uploaders(&writer, || repack(repository, plan, control, &writer))?;
+    if let Some(failure) = writer.take_failure() {
+        return Err(failure);
+    }
     let obsolete = rewrite_index(repository, plan, &writer)?;
     let written = writer.finish()?;
     // From here on the new index alone counts; what follows only tidies up and may be repeated.

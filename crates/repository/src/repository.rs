@@ -23,7 +23,7 @@ use crate::{Cost, Error, ErrorKind, Id, Index, Node, Passcode, Result, Snapshot,
 /// Key files and config are this long at most.
 const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 /// So many key files are tried with a passcode, as each costs time and memory.
-const KEYS_TRIED_MAX: usize = 20;
+pub(crate) const KEYS_TRIED_MAX: usize = 20;
 /// A blob may claim so many bytes at most; chunks have up to 8 MiB, listings of huge directories a few hundred.
 pub(crate) const BLOB_BYTES_MAX: u32 = 1 << 30;
 
@@ -91,8 +91,9 @@ impl Repository {
             _ => e.into(),
         })?;
         let mut failure = Error::damaged("keys/", "there is no key file");
+        let keys = file::list(&storage, Folder::Keys)?;
         let mut tried = 0;
-        for (id, _) in file::list(&storage, Folder::Keys)?.into_iter().take(KEYS_TRIED_MAX) {
+        for (id, _) in keys.iter().copied().take(KEYS_TRIED_MAX) {
             tried += 1;
             match Self::open_with_key(&storage, id, &sealed, passcode) {
                 Ok((key, config)) => {
@@ -106,6 +107,12 @@ impl Repository {
         if failure.kind == ErrorKind::WrongPasscode {
             failure.message =
                 format!("wrong passcode for {}: it opens none of the {tried} key files", storage.location());
+        }
+        if keys.len() > tried {
+            failure.message += &format!(
+                "; the other {} were not tried, as there are more than {KEYS_TRIED_MAX}: open it with another passcode and remove key files that nobody uses",
+                keys.len() - tried
+            );
         }
         Err(failure)
     }
@@ -322,6 +329,8 @@ impl Repository {
             match self.read_place(index, kind, &place, id, opener) {
                 Ok(plain) => return Ok(plain),
                 Err(e) if matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Forbidden) => return Err(e),
+                // A copy that could not be asked for may be whole: nobody may take the blob for lost.
+                Err(e) if e.kind == ErrorKind::Damaged => drop(failure.get_or_insert(e)),
                 Err(e) => failure = Some(e),
             }
         }

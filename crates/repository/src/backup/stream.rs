@@ -94,8 +94,8 @@ fn store(blobs: &BlobStore<'_>, input: &mut dyn Read) -> Result<(Vec<Id>, u64)> 
         drop(receiver);
         let read = read(blobs, &chunker, input, &mut |number, data: Vec<u8>| {
             size += data.len() as u64;
-            // Workers that failed say why when they are joined.
-            sender.send((number, data)).is_ok()
+            // Workers that failed say why when they are joined, and uploaders told the writer.
+            !blobs.writer.has_failed() && sender.send((number, data)).is_ok()
         });
         drop(sender);
         let worked: Result<Vec<()>> = workers.into_iter().map(join).collect();

@@ -61,11 +61,17 @@ pub fn repair_packs(
             control.progress.set_current(&pack_key(*pack));
             for blob in blobs {
                 control.check()?;
+                if writer.has_failed() {
+                    return Ok(());
+                }
                 salvage.blob(*pack, blob, &writer)?;
             }
         }
         Ok(())
     })?;
+    if let Some(failure) = writer.take_failure() {
+        return Err(failure);
+    }
     let stale = index_files_naming(&index, &doomed);
     list_others(repository, &writer, &stale, &doomed)?;
     let report = salvage.report(doomed.len());

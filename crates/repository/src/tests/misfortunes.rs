@@ -1,11 +1,17 @@
-//! What goes wrong around the engine: a lock that is gone.
+//! What goes wrong around the engine: a lock that is gone, a store that takes nothing more, copies out of reach.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use storage::{Entry, Storage, Version};
 
 use super::*;
+use crate::file::Folder;
+use crate::pack_writer::PackWriter;
+use crate::repository::{KEYS_TRIED_MAX, Opener};
+use crate::uploaders::with_uploaders;
 
 /// Is told of each call before it is carried out, and may refuse it.
 type Hook = Box<dyn Fn(&'static str, &str) -> storage::Result<()> + Send + Sync>;
@@ -75,6 +81,10 @@ impl Storage for Watched {
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
     }
+}
+
+fn refused(key: &str) -> storage::Error {
+    storage::Error::new(storage::ErrorKind::Io, "use", key, "a store", "it does not answer")
 }
 
 fn owner() -> LockOwner {
@@ -180,4 +190,213 @@ fn nothing_more_is_removed_once_the_lock_is_gone() {
             }
         }
     }
+}
+
+#[test]
+fn a_copy_that_is_out_of_reach_is_never_taken_for_damaged() {
+    let place = Place::new();
+    fs::write(place.path("source/a"), noise(3, 3000)).unwrap();
+    let repository = place.init();
+    let first = place.back_up(&repository).snapshot.unwrap();
+    let once = keys(&place.storage(), "data/");
+    // Once more, as if nothing was there.
+    let request = BackupRequest { force: true, ..BackupRequest::new(vec![place.path("source")]) };
+    let nothing = repository.load_index(&|_| false).unwrap();
+    backup(&repository, &nothing, &request, &Control::new()).unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    let tree = repository.snapshot(first).unwrap().tree;
+    assert_eq!(index.places(BlobKind::Tree, &tree).unwrap().len(), 2);
+
+    for out_of_reach_first in [true, false] {
+        let once = once.clone();
+        let storage = Watched::over(place.storage(), move |operation, key| {
+            if operation != "get" || !key.starts_with("data/") {
+                return Ok(());
+            }
+            if once.iter().any(|pack| pack == key) == out_of_reach_first {
+                return Err(refused(key));
+            }
+            Err(storage::Error::new(storage::ErrorKind::NotFound, "read", key, "a store", "it is not there"))
+        });
+        let watched = repository.with_storage(storage);
+        let read = watched.read_blob(&index, BlobKind::Tree, tree, &mut Opener::new().unwrap());
+        assert_eq!(read.unwrap_err().kind, ErrorKind::Io);
+        let request = RepairSnapshotsRequest {
+            snapshots: vec![first],
+            forget: true,
+            ..RepairSnapshotsRequest::default()
+        };
+        repair_snapshots(&watched, &owner(), &request, &Control::new()).unwrap_err();
+        repository.snapshot(first).unwrap();
+    }
+}
+
+#[test]
+fn no_key_is_added_that_would_not_be_tried() {
+    let place = Place::new();
+    let repository = place.init();
+    let add = |number: usize| {
+        let passcode = Passcode::new(format!("passcode {number}"));
+        add_key(&repository, &passcode, Cost::FAST, &KeyLabel::default())
+    };
+    for number in 1..KEYS_TRIED_MAX {
+        add(number).unwrap();
+    }
+    let error = add(KEYS_TRIED_MAX).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    assert!(error.message.contains("remove one"), "{error}");
+    assert_eq!(keys(&place.storage(), "keys/").len(), KEYS_TRIED_MAX);
+    for number in 1..KEYS_TRIED_MAX {
+        Repository::open(place.storage(), &Passcode::new(format!("passcode {number}"))).unwrap();
+    }
+    // In the place of another one there is room.
+    change_passcode(&repository, &Passcode::new("new".to_owned()), Cost::FAST, &KeyLabel::default()).unwrap();
+    let opened = Repository::open(place.storage(), &Passcode::new("new".to_owned())).unwrap();
+
+    let nobody = Passcode::new("nobody's".to_owned());
+    let error = Repository::open(place.storage(), &nobody).unwrap_err();
+    assert!(!error.message.contains("not tried"), "{error}");
+    // Another program knows no such limit.
+    for _ in 0..3 {
+        let body = key::make_key_file(opened.key(), &passcode(), Cost::FAST).unwrap();
+        place.storage().create(&Folder::Keys.key(Id::of(&body)), &[&body]).unwrap();
+    }
+    let error = Repository::open(place.storage(), &nobody).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::WrongPasscode);
+    assert!(error.message.contains("the other 3 were not tried"), "{error}");
+}
+
+/// The upload of packs fails; tells how often something was read from the index after that.
+fn refusing_packs(inner: Shared) -> (Shared, Arc<AtomicU64>) {
+    let (failed, read) = (AtomicBool::new(false), Arc::new(AtomicU64::new(0)));
+    let counter = read.clone();
+    let storage = Watched::over(inner, move |operation, key| {
+        if operation == "create" && key.starts_with("data/") {
+            failed.store(true, Ordering::SeqCst);
+            return Err(refused(key));
+        }
+        if operation == "get" && key.starts_with("index/") && failed.load(Ordering::SeqCst) {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    (storage, read)
+}
+
+#[test]
+fn the_index_is_not_written_anew_once_a_pack_could_not_be_stored() {
+    let place = Place::new();
+    let repository = half_waste(&place);
+    let (storage, read) = refusing_packs(place.storage());
+    let watched = repository.with_storage(storage);
+    assert!(prune_all(&watched).unwrap_err().message.contains("does not answer"));
+    let ids: Vec<Id> = watched.list_packs().unwrap().into_keys().collect();
+    let error = repair_packs(&watched, &owner(), &ids, &Control::new()).unwrap_err();
+    assert!(error.message.contains("does not answer"), "{error}");
+    // That of the repair itself, which loads the index before it stores anything.
+    assert_eq!(read.load(Ordering::SeqCst), keys(&place.storage(), "index/").len() as u64);
+}
+
+/// Gives noise, and counts what was taken.
+struct Noise {
+    piece: Vec<u8>,
+    taken: u64,
+    rest: u64,
+}
+
+impl std::io::Read for Noise {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = buffer.len().min(self.piece.len()).min(self.rest as usize);
+        self.taken += length as u64;
+        self.rest -= length as u64;
+        // Never the same twice.
+        let mask = self.taken.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        for ((out, byte), mask) in buffer[..length].iter_mut().zip(&self.piece).zip(mask.iter().cycle()) {
+            *out = byte ^ mask;
+        }
+        Ok(length)
+    }
+}
+
+#[test]
+fn a_stream_is_read_no_further_once_nothing_can_be_stored() {
+    let place = Place::new();
+    let repository = place.init();
+    let (storage, _) = refusing_packs(place.storage());
+    let watched = repository.with_storage(storage);
+    let (index, request) = (Index::empty(), BackupRequest::new(Vec::new()));
+    let mut input = Noise { piece: noise(5, 1 << 20), taken: 0, rest: 300 << 20 };
+    let name = Path::new("stream");
+    let outcome = backup_stream(&watched, &index, &request, name, &mut input, &Control::new());
+    assert!(outcome.unwrap_err().message.contains("does not answer"));
+    assert!(input.rest > 100 << 20, "{} bytes were read", input.taken);
+}
+
+#[test]
+fn a_panic_of_the_work_ends_the_uploaders_too() {
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let place = Place::new();
+        let (repository, control) = (place.init(), Control::new());
+        let writer = PackWriter::new(&repository, &control);
+        let work = Mutex::new(|| panic!("on purpose"));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            with_uploaders(&writer, || (work.lock().unwrap())())
+        }));
+        sender.send((outcome.is_err(), writer.has_failed())).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok((true, true)));
+}
+
+#[test]
+fn names_of_one_inode_with_different_content_are_no_hard_links_in_an_archive() {
+    let place = Place::new();
+    for name in ["a", "b", "c"] {
+        fs::write(place.path("source").join(name), if name == "b" { "second" } else { "first" }).unwrap();
+    }
+    let repository = place.init();
+    let snapshot = place.back_up(&repository).snapshot.unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    // As if all were names of one inode, which changed between two readings.
+    let mut nodes = Vec::new();
+    walk(&repository, &index, snapshot, &mut |_, node| {
+        if node.kind == NodeKind::File {
+            nodes.push(Node { links: 3, inode: 7, device_id: 1, ..node.clone() });
+        }
+        Ok(())
+    })
+    .unwrap();
+    let texts: Vec<String> = nodes
+        .iter()
+        .map(|node| {
+            let mut text = String::new();
+            node.write(&mut text);
+            text
+        })
+        .collect();
+    let listing = tree::tree_text(texts.iter());
+    let control = Control::new();
+    let writer = PackWriter::new(&repository, &control);
+    let mut sealer = pack_writer::Sealer::new(Compression::Auto, true).unwrap();
+    let plain = pack_writer::Plain::new(&listing);
+    with_uploaders(&writer, || sealer.store(&writer, BlobKind::Tree, &plain).map(drop)).unwrap();
+    let root = plain.id;
+    writer.finish().unwrap();
+    let index = repository.load_index(&|_| true).unwrap();
+    let mut archive = Vec::new();
+    dump_archive(&repository, &index, ArchiveKind::Tar, (root, b"/"), None, &control, &mut archive).unwrap();
+    fs::create_dir(place.path("out")).unwrap();
+    fs::write(place.path("archive.tar"), archive).unwrap();
+    let unpacked = std::process::Command::new("tar")
+        .arg("-xf")
+        .arg(place.path("archive.tar"))
+        .arg("-C")
+        .arg(place.path("out"))
+        .status();
+    assert!(unpacked.unwrap().success());
+    let read = |name: &str| fs::read_to_string(place.path("out").join(name)).unwrap();
+    assert_eq!([read("a"), read("b"), read("c")], ["first", "second", "first"]);
+    let inode = |name: &str| fs::metadata(place.path("out").join(name)).unwrap().ino();
+    assert_eq!(inode("a"), inode("c"));
+    assert_ne!(inode("a"), inode("b"));
 }
