@@ -74,19 +74,19 @@ impl Index {
     /// count as unknown in backups.
     pub(crate) fn load(repository: &Repository, usable: &dyn Fn(Id) -> bool) -> Result<Self> {
         let cache = repository.cache().map(|dir| Cache::new(dir, repository));
-        let loading = Loading { repository, cache, in_memory_max: IN_MEMORY_MAX };
+        let loading = Loading::new(repository, cache, IN_MEMORY_MAX);
         loading.load().map(|(packs, entries)| Self::new(packs, entries, usable))
     }
 
     /// Reads all index files themselves: for whoever removes things, or looks for damage.
     pub(crate) fn load_fresh(repository: &Repository) -> Result<Self> {
-        let loading = Loading { repository, cache: None, in_memory_max: IN_MEMORY_MAX };
+        let loading = Loading::new(repository, None, IN_MEMORY_MAX);
         loading.load().map(|(packs, entries)| Self::new(packs, entries, &|_| true))
     }
 
     /// Like [`Index::load_fresh`], but names index files that are damaged instead of failing.
     pub(crate) fn load_lenient(repository: &Repository) -> Result<(Self, Unreadable)> {
-        let loading = Loading { repository, cache: None, in_memory_max: IN_MEMORY_MAX };
+        let loading = Loading::new(repository, None, IN_MEMORY_MAX);
         let files = file::list(repository.storage(), Folder::Index)?;
         let (packs, entries, damaged) = loading.read(&files, None, Reading::Lenient)?;
         Ok((Self::new(packs, entries, &|_| true), damaged))
@@ -240,25 +240,33 @@ impl Index {
 struct Loading<'a> {
     repository: &'a Repository,
     cache: Option<Cache>,
+    /// Large temporary files lie there, if that works.
+    beside: Option<&'a Path>,
     in_memory_max: usize,
 }
 
-impl Loading<'_> {
+impl<'a> Loading<'a> {
+    fn new(repository: &'a Repository, cache: Option<Cache>, in_memory_max: usize) -> Self {
+        Self { repository, cache, beside: repository.cache(), in_memory_max }
+    }
+
     fn load(&self) -> Result<(Packs, Sorted)> {
         let mut files = file::list(self.repository.storage(), Folder::Index)?;
         let kept = self.cache.as_ref().and_then(Cache::open).filter(|(packs, _)| {
             packs.files.keys().all(|id| files.binary_search_by_key(id, |(id, _)| *id).is_ok())
         });
-        if let Some((packs, entries)) = kept {
-            files.retain(|(id, _)| !packs.files.contains_key(id));
+        if let Some(kept) = kept {
+            files.retain(|(id, _)| !kept.0.files.contains_key(id));
             if files.is_empty() {
-                return Ok((packs, Sorted::File(entries)));
+                return Ok((kept.0, Sorted::File(kept.1)));
             }
-            match self.read(&files, Some((packs, entries)), Reading::Strict) {
+            match self.read(&files, Some(&kept), Reading::Strict) {
                 Ok((packs, entries, _)) => return Ok((packs, entries)),
-                // A damaged cache, or no room beside it: without it then, from the files themselves.
-                Err(e) if matches!(e.kind, ErrorKind::Io | ErrorKind::NoSpace) => {
-                    if let Some(cache) = &self.cache {
+                // A damaged cache: without it then, from the index files alone.
+                Err(e) if is_local(&e) => {
+                    if let Some(cache) = &self.cache
+                        && !kept.1.is_whole()
+                    {
                         cache.remove();
                     }
                     files = file::list(self.repository.storage(), Folder::Index)?;
@@ -270,17 +278,32 @@ impl Loading<'_> {
         Ok((packs, entries))
     }
 
-    /// Reads these index files, and adds them to what is there.
+    /// Reads these index files, and adds them to what is there. Where the disk with the cache is full or broken, once
+    /// more without it: nothing is kept then.
     fn read(
         &self,
         files: &[(Id, u64)],
-        base: Option<(Packs, sorted::InFile)>,
+        base: Option<&(Packs, sorted::InFile)>,
+        reading: Reading,
+    ) -> Result<(Packs, Sorted, Unreadable)> {
+        match self.read_once(files, base, reading) {
+            Err(e) if self.beside.is_some() && is_local(&e) => {
+                Self { cache: None, beside: None, ..*self }.read_once(files, base, reading)
+            }
+            other => other,
+        }
+    }
+
+    fn read_once(
+        &self,
+        files: &[(Id, u64)],
+        base: Option<&(Packs, sorted::InFile)>,
         reading: Reading,
     ) -> Result<(Packs, Sorted, Unreadable)> {
         let bytes: u64 = files.iter().map(|(_, size)| size).sum();
         let scratch = || self.scratch();
         let builder = Builder::new(&scratch, bytes / FILE_BYTES_PER_BLOB, self.in_memory_max);
-        let listings = Mutex::new(base.as_ref().map(|(packs, _)| Listings::after(packs)).unwrap_or_default());
+        let listings = Mutex::new(base.map(|(packs, _)| Listings::after(packs)).unwrap_or_default());
         let base = base.map(|(_, entries)| entries);
         let (next, damaged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         crate::parallel(crate::threads().min(READERS_MAX), files.len(), || {
@@ -302,9 +325,10 @@ impl Loading<'_> {
             Some(cache) => cache.create().or_else(|_| self.scratch()),
             None => self.scratch(),
         };
-        let entries = builder.finish(base.as_ref(), &number_of, &mut packs, &target)?;
+        let entries = builder.finish(base, &number_of, &mut packs, &target)?;
         if let Some(cache) = &self.cache {
-            cache::keep(cache, &packs, &entries)?;
+            // What cannot be kept is read again the next time.
+            let _ = cache::keep(cache, &packs, &entries);
         }
         let mut damaged = damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         damaged.sort_unstable_by_key(|(id, _)| *id);
@@ -313,7 +337,7 @@ impl Loading<'_> {
 
     /// A file without a name: beside the cache, else where large temporary files belong. `/tmp` is often memory.
     fn scratch(&self) -> Result<PageFile> {
-        if let Some(dir) = self.repository.cache()
+        if let Some(dir) = self.beside
             && cache::make_dir(dir).is_ok()
             && let Ok(pages) = PageFile::scratch(dir)
         {
@@ -325,6 +349,12 @@ impl Loading<'_> {
             _ => std::env::temp_dir(),
         })
     }
+}
+
+/// The failure of a file on this machine, not of the repository's storage.
+fn is_local(error: &Error) -> bool {
+    let of_storage = error.source.as_ref().is_some_and(|source| source.is::<storage::Error>());
+    matches!(error.kind, ErrorKind::Io | ErrorKind::NoSpace) && !of_storage
 }
 
 /// Visits the packs of an index file in order.

@@ -181,6 +181,18 @@ impl InFile {
         Ok(copies_in(entries, (page * ENTRIES_PER_PAGE) as u64, kind, id, visit))
     }
 
+    /// Can all of it be read?
+    pub(super) fn is_whole(&self) -> bool {
+        let mut reader = self.read();
+        while let Ok(more) = reader.fill() {
+            if !more {
+                return true;
+            }
+            reader.at = reader.entries.len();
+        }
+        false
+    }
+
     /// Reads all entries in order.
     pub(super) fn read(&self) -> Reader<'_> {
         Reader { file: self, page: 0, entries: Vec::new(), at: 0, buffers: Buffers::default() }

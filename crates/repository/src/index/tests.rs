@@ -75,7 +75,7 @@ impl World {
     /// Loads with so little memory that the index goes to a file.
     fn load(&self, repository: &Repository, in_memory_max: usize) -> Index {
         let cache = repository.cache().map(|dir| Cache::new(dir, repository));
-        let (packs, entries) = Loading { repository, cache, in_memory_max }.load().unwrap();
+        let (packs, entries) = Loading::new(repository, cache, in_memory_max).load().unwrap();
         Index::new(packs, entries, &|_| true)
     }
 
@@ -269,6 +269,50 @@ fn an_index_works_where_nothing_can_be_kept() {
     fs::write(world.dir.path().join("a file"), "").unwrap();
     let repository = world.repository.with_cache(&world.dir.path().join("a file/cache"));
     world.compare(&world.load(&repository, 100));
+}
+
+/// A small disk of its own for the cache; `None` where none can be mounted.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Option<Self> {
+        fs::create_dir_all(&at).unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"])
+            .arg(&at)
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            println!("skipped: no file system can be mounted");
+        }
+        mounted.then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn an_index_is_loaded_though_the_disk_of_its_cache_is_full() {
+    let mut world = World::new();
+    let Some(disk) = SmallDisk::mount(world.dir.path().join("small")) else { return };
+    world.add_file(20);
+    let repository = world.repository.with_cache(&disk.0);
+    world.compare(&world.load(&repository, 100));
+    let kept = || fs::read_dir(&disk.0).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let before = kept();
+    assert_eq!(before.len(), 1);
+    // The file of the parts, the new cache, or its last pages: something has no room.
+    for fill in [0, 150_000, 250_000, 330_000] {
+        fs::write(disk.0.join("other"), vec![0; fill]).unwrap_or_default();
+        world.add_file(100);
+        world.compare(&world.load(&repository, 100));
+        fs::remove_file(disk.0.join("other")).unwrap();
+        assert_eq!(kept().len(), 1, "one cache, and nothing is left behind");
+    }
 }
 
 #[test]
