@@ -6,8 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::blobs::{BlobStore, count};
 use crate::pack::BlobKind;
 use crate::pack_writer::Sealer;
-use crate::tree::{Node, tree_text};
+use crate::posix::show;
+use crate::repository::BLOB_BYTES_MAX;
+use crate::tree::{self, Node, tree_text};
 use crate::{Id, Result, lock_mutex};
+
+/// A longer listing could not be read back.
+const LISTING_BYTES_MAX: usize = BLOB_BYTES_MAX as usize;
 
 /// Where the id of the whole tree appears in the end.
 #[derive(Default)]
@@ -158,9 +163,43 @@ impl Directory {
             Slot::Text(text) => Some(text),
             Slot::Same(before) => Some(text_of(&nodes[before])),
         });
-        let text = tree_text(texts);
+        let (texts, too_long) = fitting(texts, LISTING_BYTES_MAX);
+        for entry in too_long {
+            let path = [&self.path()[..], b"/", &name_in(&entry)?].concat();
+            let reason = "its directory's listing would become too long to be read back, as there is too much content in one directory; split that directory";
+            end.blobs.control.warn(show(&path), reason);
+        }
+        let text = tree_text(texts.iter());
+        drop(texts);
         end.blobs.store(end.sealer, BlobKind::Tree, &text)
     }
+
+    /// As the snapshot has it.
+    fn path(&self) -> Vec<u8> {
+        let (mut names, mut directory) = (Vec::new(), self);
+        while let Above::Parent { parent, node, .. } = &directory.above {
+            names.push(lock_mutex(node).name.clone());
+            directory = parent;
+        }
+        names.iter().rev().flat_map(|name| [b"/", &name[..]]).flatten().copied().collect()
+    }
+}
+
+/// The entries that a listing of so many bytes has room for, and the others.
+fn fitting(texts: impl Iterator<Item = Box<str>>, bytes_max: usize) -> (Vec<Box<str>>, Vec<Box<str>>) {
+    let mut bytes = tree_text(std::iter::empty::<&str>()).len();
+    texts.partition(|text| {
+        let fits = bytes + text.len() <= bytes_max;
+        // And a comma.
+        bytes += if fits { text.len() + 1 } else { 0 };
+        fits
+    })
+}
+
+fn name_in(entry: &str) -> Result<Vec<u8>> {
+    let listing = tree_text(std::iter::once(entry));
+    let nodes = tree::parse(Id::of(&listing), &listing)?;
+    Ok(nodes.into_iter().next().map(|node| node.name).unwrap_or_default())
 }
 
 fn text_of(node: &Node) -> Box<str> {
@@ -173,4 +212,29 @@ fn text_of(node: &Node) -> Box<str> {
 pub(super) struct End<'a, 'b> {
     pub(super) blobs: &'a BlobStore<'b>,
     pub(super) sealer: &'a mut Sealer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::NodeKind;
+
+    #[test]
+    fn an_entry_for_which_a_listing_has_no_room_is_left_out_and_named() {
+        let entry = |name: &str, chunks: usize| {
+            let mut node = Node::new(name.as_bytes().to_vec(), NodeKind::File);
+            node.content = vec![Id([7; 32]); chunks];
+            text_of(&node)
+        };
+        let entries = [entry("a", 10), entry("b\n", 1000), entry("c", 10), entry("d", 10)];
+        let whole = tree_text(entries.iter()).len();
+        let (texts, too_long) = fitting(entries.iter().cloned(), whole);
+        assert_eq!((texts.len(), too_long.len()), (4, 0));
+        let (texts, too_long) = fitting(entries.iter().cloned(), whole - 1);
+        assert_eq!((texts.len(), too_long), (3, vec![entries[3].clone()]));
+        let (texts, too_long) = fitting(entries.iter().cloned(), 10_000);
+        assert!(tree_text(texts.iter()).len() <= 10_000);
+        let names: Vec<_> = texts.iter().chain(&too_long).map(|text| name_in(text).unwrap()).collect();
+        assert_eq!(names, [&b"a"[..], b"c", b"d", b"b\n"]);
+    }
 }
