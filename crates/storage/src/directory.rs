@@ -6,12 +6,13 @@
 //! dropped the pages and would report success (the file is discarded instead).
 //!
 //! Temporary names start with a dot and hold `.tmp-`; listings never show them, [`Storage::clean_leftovers`]
-//! removes old ones that a crash left behind.
+//! removes old ones that a crash left behind. A draft is locked while it is written, and so is not taken for one.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, IoSlice, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -124,6 +125,8 @@ impl Directory {
             }
             other => other?,
         };
+        // Whoever cleans up sees that it is in use, however old it is. Not every file system can lock.
+        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
         Ok((Temporary { path, armed: true }, file))
     }
 
@@ -141,20 +144,60 @@ impl Directory {
         self.sync_directory(dir)
     }
 
-    fn visit_dir(&self, dir: &Path, visit: &mut dyn FnMut(&Path, &str, bool) -> Result<()>) -> Result<()> {
-        let fail = |e| self.error("list", &self.key_of(dir), e);
-        let listing = match fs::read_dir(dir) {
-            Ok(listing) => listing,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && self.root.is_dir() => return Ok(()),
-            Err(e) => return Err(fail(e)),
+    /// Visits all files and other things below a prefix, with their names. Directories that are linked are walked as
+    /// well, as all other calls follow such links; each once.
+    fn visit_below(&self, prefix: &str, visit: &mut dyn FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+        let start = match prefix.trim_end_matches('/') {
+            "" => self.root.clone(),
+            key => self.path(key)?,
         };
-        for item in listing {
-            let item = item.map_err(fail)?;
-            let kind = item.file_type().map_err(fail)?;
-            let Ok(name) = item.file_name().into_string() else { continue };
-            visit(&item.path(), &name, kind.is_dir())?;
+        let (mut pending, mut linked) = (vec![start], HashSet::new());
+        while let Some(dir) = pending.pop() {
+            let fail = |e| self.error("list", &self.key_of(&dir), e);
+            let listing = match fs::read_dir(&dir) {
+                Ok(listing) => listing,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if self.root.is_dir() && !dir.is_symlink() {
+                        continue;
+                    }
+                    return Err(fail(e));
+                }
+                Err(e) => return Err(fail(e)),
+            };
+            for item in listing {
+                let item = item.map_err(fail)?;
+                let kind = item.file_type().map_err(fail)?;
+                let Ok(name) = item.file_name().into_string() else { continue };
+                let path = item.path();
+                if kind.is_dir()
+                    || (kind.is_symlink() && self.is_linked_directory(&path, &name, &mut linked)?)
+                {
+                    pending.push(path);
+                } else {
+                    visit(&path, &name)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Where a link leads nowhere, a disk may not be mounted: what should lie there must not look as if it was not.
+    fn is_linked_directory(&self, path: &Path, name: &str, linked: &mut HashSet<(u64, u64)>) -> Result<bool> {
+        match fs::metadata(path) {
+            Ok(m) if !m.is_dir() => Ok(false),
+            Ok(m) if linked.insert((m.dev(), m.ino())) => Ok(true),
+            Ok(_) => {
+                let reason = "links lead to the same directory several times, or in a circle";
+                Err(Error::new(ErrorKind::Invalid, "list", &self.key_of(path), &self.location(), reason))
+            }
+            Err(_) if name.starts_with('.') => Ok(false),
+            Err(e) => {
+                let mut error = self.error("list", &self.key_of(path), e);
+                error.reason =
+                    format!("it is a link that leads nowhere ({}); is its disk mounted?", error.reason);
+                Err(error)
+            }
+        }
     }
 
     fn key_of(&self, path: &Path) -> String {
@@ -277,31 +320,19 @@ impl Storage for Directory {
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
-        let start = match prefix.trim_end_matches('/') {
-            "" => self.root.clone(),
-            key => self.path(key)?,
-        };
-        let mut pending = vec![start];
-        while let Some(dir) = pending.pop() {
-            self.visit_dir(&dir, &mut |path, name, is_dir| {
-                if is_dir {
-                    pending.push(path.to_owned());
-                    return Ok(());
+        self.visit_below(prefix, &mut |path, name| {
+            if is_hidden(name) {
+                return Ok(());
+            }
+            match fs::symlink_metadata(path) {
+                Ok(m) if m.is_file() => {
+                    visit(Entry { key: self.key_of(path), size: m.len(), modified: m.modified().ok() })
                 }
-                if is_hidden(name) {
-                    return Ok(());
-                }
-                match fs::symlink_metadata(path) {
-                    Ok(m) if m.is_file() => {
-                        visit(Entry { key: self.key_of(path), size: m.len(), modified: m.modified().ok() })
-                    }
-                    Ok(_) => Ok(()),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                    Err(e) => Err(self.error("list", &self.key_of(path), e)),
-                }
-            })?;
-        }
-        Ok(())
+                Ok(_) => Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(e) => Err(self.error("list", &self.key_of(path), e)),
+            }
+        })
     }
 
     fn free_space(&self) -> Result<Option<u64>> {
@@ -310,26 +341,18 @@ impl Storage for Directory {
     }
 
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
-        let start = match prefix.trim_end_matches('/') {
-            "" => self.root.clone(),
-            key => self.path(key)?,
-        };
-        let (mut pending, mut removed) = (vec![start], 0);
-        while let Some(dir) = pending.pop() {
-            self.visit_dir(&dir, &mut |path, name, is_dir| {
-                if is_dir {
-                    pending.push(path.to_owned());
-                } else if is_temporary(name) && older_than(path, age_min) {
-                    match fs::remove_file(path) {
-                        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                            return Err(self.error("delete", &self.key_of(path), e));
-                        }
-                        _ => removed += 1,
+        let mut removed = 0;
+        self.visit_below(prefix, &mut |path, name| {
+            if is_temporary(name) && older_than(path, age_min) && !is_held(path) {
+                match fs::remove_file(path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.error("delete", &self.key_of(path), e));
                     }
+                    _ => removed += 1,
                 }
-                Ok(())
-            })?;
-        }
+            }
+            Ok(())
+        })?;
         Ok(removed)
     }
 }
@@ -406,6 +429,14 @@ fn older_than(path: &Path, age: Duration) -> bool {
     modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|passed| passed >= age))
 }
 
+/// Is somebody still writing it?
+fn is_held(path: &Path) -> bool {
+    OpenOptions::new().write(true).open(path).is_ok_and(|file| {
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        locked == Err(rustix::io::Errno::WOULDBLOCK)
+    })
+}
+
 fn version_of(body: &[u8]) -> Version {
     Version(hex::encode(Sha256::digest(body)))
 }
@@ -427,6 +458,8 @@ fn write_all_parts(file: &mut File, parts: &[&[u8]]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, Directory) {
@@ -475,6 +508,43 @@ mod tests {
         let names: Vec<_> =
             fs::read_dir(dir.path().join("data")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["aa"], "nothing is left behind");
+    }
+
+    #[test]
+    fn an_old_draft_that_is_still_written_is_no_leftover() {
+        let (_dir, store) = store();
+        let mut draft = store.draft("data/").unwrap().unwrap();
+        draft.append(b"begun, then nothing for a day, ").unwrap();
+        assert_eq!(store.clean_leftovers("", Duration::ZERO).unwrap(), 0);
+        draft.append(b"and the rest").unwrap();
+        draft.commit("data/1").unwrap();
+        assert!(store.get("data/1", 100).unwrap().ends_with(b"and the rest"));
+        // What a killed process left is not locked.
+        fs::write(store.root().join("data/.draft.tmp-00"), b"torn").unwrap();
+        assert_eq!(store.clean_leftovers("", Duration::ZERO).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_lies_behind_a_link_to_a_directory_is_listed_as_it_is_read() {
+        let (dir, store) = store();
+        let other = tempfile::tempdir().unwrap();
+        symlink(other.path(), dir.path().join("data")).unwrap();
+        store.create("data/aa/1", &[b"1"]).unwrap();
+        assert_eq!(store.get("data/aa/1", 10).unwrap(), b"1");
+        for prefix in ["", "data/", "data/aa/"] {
+            let keys: Vec<_> = store.list_all(prefix).unwrap().into_iter().map(|e| e.key).collect();
+            assert_eq!(keys, ["data/aa/1"], "{prefix}");
+        }
+        fs::write(other.path().join("aa/.2.tmp-00"), b"torn").unwrap();
+        assert_eq!(store.clean_leftovers("", Duration::ZERO).unwrap(), 1);
+        // A circle is an error, and so is a disk that is not there.
+        symlink("..", other.path().join("aa/up")).unwrap();
+        assert_eq!(store.list_all("").unwrap_err().kind, ErrorKind::Invalid);
+        drop(other);
+        for prefix in ["", "data/"] {
+            let error = store.list_all(prefix).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+        }
     }
 
     #[test]
