@@ -1,7 +1,8 @@
 //! A store that asks for a permit before each write.
 //!
 //! The permit stands for a lease: as soon as it is withdrawn (another worker took over, the job was cancelled,
-//! the server stops) every further write fails with `Forbidden`, wherever in the engine it comes from.
+//! the server stops) every further write fails with `Forbidden`, wherever in the engine it comes from. A place that
+//! tries again by itself is given the permit too ([`Storage::under`]), so that a write under way ends soon.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::{Draft, Entry, Error, ErrorKind, Result, Shared, Storage, Version};
 
-/// Tells whether writing is still allowed; asked before each write.
+/// Tells whether writing is still allowed; asked before each write, and must not block.
 pub trait Permit: Send + Sync {
     /// `Err` with the reason for people once nothing more may be written.
     fn may_write(&self) -> std::result::Result<(), String>;
@@ -26,6 +27,7 @@ pub struct Guarded {
 impl Guarded {
     /// Puts `inner` under `permit`.
     pub fn new(inner: Shared, permit: Arc<dyn Permit>) -> Self {
+        let inner = inner.under(&permit).unwrap_or(inner);
         Self { inner, permit }
     }
 

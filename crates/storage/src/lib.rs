@@ -139,6 +139,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Bytes still free, where the place knows it.
     fn free_space(&self) -> Result<Option<u64>>;
 
+    /// The same place, where a call that writes asks this permit again before each of its attempts. `None` where a call
+    /// is one attempt.
+    fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared> {
+        let _ = permit;
+        None
+    }
+
     /// How many calls at once are worth the while where that is more than one a core: a network is far away, and
     /// its calls spend their time waiting.
     fn parallelism(&self) -> Option<usize> {

@@ -1,9 +1,10 @@
 //! A part of a store, seen as a store of its own: the vault inside its store.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Draft, Entry, Result, Shared, Storage, Version};
+use crate::{Draft, Entry, Permit, Result, Shared, Storage, Version};
 
 /// The objects of `inner` below a prefix.
 #[derive(Clone, Debug)]
@@ -86,6 +87,11 @@ impl Storage for Prefixed {
 
     fn free_space(&self) -> Result<Option<u64>> {
         self.inner.free_space()
+    }
+
+    fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared> {
+        let inner = self.inner.under(permit)?;
+        Some(Arc::new(Self { inner, prefix: self.prefix.clone() }))
     }
 
     fn parallelism(&self) -> Option<usize> {

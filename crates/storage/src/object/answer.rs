@@ -37,6 +37,8 @@ pub(super) enum Meaning {
     Full,
     /// No right to do so, or no credentials.
     Denied,
+    /// Our own permit was withdrawn.
+    Forbidden,
     /// The object ends before the range.
     Short,
     /// The object is longer than the caller allows.

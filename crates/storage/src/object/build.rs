@@ -36,6 +36,11 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Whether a switch in the environment is on.
+fn is_yes(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on" | "y")
+}
+
 /// Retrying is ours alone.
 fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
@@ -111,7 +116,10 @@ fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
     };
     let mut allow_http = false;
     if let Some(endpoint) = options.endpoint.clone().or_else(from_environment) {
-        allow_http = check_endpoint(&endpoint, options.allow_http || env("AWS_ALLOW_HTTP").is_some())?;
+        allow_http = check_endpoint(
+            &endpoint,
+            options.allow_http || env("AWS_ALLOW_HTTP").is_some_and(|value| is_yes(&value)),
+        )?;
         let endpoint = match (options.path_style, endpoint.split_once("://")) {
             (Some(false), Some((scheme, host))) => format!("{scheme}://{}.{host}", place.bucket),
             _ => endpoint,
@@ -232,7 +240,13 @@ fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_endpoint;
+    use super::{check_endpoint, is_yes};
+
+    #[test]
+    fn a_switch_that_says_no_is_off() {
+        assert!(["1", "true", "TRUE", "yes", "on"].into_iter().all(is_yes));
+        assert!(!["0", "false", "False", "no", "off", ""].into_iter().any(is_yes));
+    }
 
     #[test]
     fn an_address_without_tls_is_used_on_this_machine_or_on_request_alone() {

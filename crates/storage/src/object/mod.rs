@@ -25,6 +25,7 @@ mod wire;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use object_store::{
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Entry, Error, ErrorKind, Result, Storage, Version, check_key};
+use crate::{Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version, check_key};
 use answer::{Meaning, Verb};
 #[cfg(feature = "test-support")]
 pub use bucket::Bucket;
@@ -55,7 +56,11 @@ impl<T: ObjectStore + PaginatedListStore> Backend for T {}
 
 /// A bucket, or the part of it below a prefix.
 #[derive(Clone)]
-pub struct ObjectStorage(Arc<Inner>);
+pub struct ObjectStorage {
+    inner: Arc<Inner>,
+    /// Asked before and during each attempt of a write.
+    permit: Option<Arc<dyn Permit>>,
+}
 
 struct Inner {
     backend: Arc<dyn Backend>,
@@ -65,6 +70,8 @@ struct Inner {
     prefix: String,
     limiter: Limiter,
     limits: Limits,
+    /// The service itself has answered: so credentials could be had.
+    had_credentials: AtomicBool,
 }
 
 impl ObjectStorage {
@@ -75,23 +82,25 @@ impl ObjectStorage {
 
     fn with_backend(backend: Arc<dyn Backend>, place: &ObjectPlace) -> Self {
         let prefix = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
-        Self(Arc::new(Inner {
+        let inner = Inner {
             backend,
             service: place.service,
             location: place.to_string(),
             prefix,
             limiter: Limiter::new(&place.options.limits),
             limits: place.options.limits.clone(),
-        }))
+            had_credentials: false.into(),
+        };
+        Self { inner: Arc::new(inner), permit: None }
     }
 
     fn error(&self, kind: ErrorKind, operation: &'static str, key: &str, reason: impl Into<String>) -> Error {
-        Error::new(kind, operation, key, &self.0.location, reason)
+        Error::new(kind, operation, key, &self.inner.location, reason)
     }
 
     fn path(&self, key: &str) -> Result<Path> {
-        check_key(key, &self.0.location)?;
-        Path::parse(format!("{}{key}", self.0.prefix))
+        check_key(key, &self.inner.location)?;
+        Path::parse(format!("{}{key}", self.inner.prefix))
             .map_err(|e| self.error(ErrorKind::Invalid, "use", key, e.to_string()))
     }
 
@@ -111,6 +120,7 @@ impl ObjectStorage {
             Meaning::Changed => ErrorKind::Precondition,
             Meaning::Full => ErrorKind::NoSpace,
             Meaning::Denied => ErrorKind::Denied,
+            Meaning::Forbidden => ErrorKind::Forbidden,
             Meaning::Short => ErrorKind::Short,
             Meaning::TooLarge => ErrorKind::TooLarge,
             Meaning::Invalid => ErrorKind::Invalid,
@@ -121,12 +131,12 @@ impl ObjectStorage {
 
     fn read(&self, key: &str, range: Option<Range<u64>>, size_max: u64) -> Result<(Vec<u8>, ObjectMeta)> {
         let path = self.path(key)?;
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.inner);
         let expected = range.as_ref().map_or(0, |range| range.end - range.start);
         let outcome = self.run("read", key, async move {
             inner.limiter.download(expected).await;
             let attempts = Attempts::new(&inner, Verb::Read, expected);
-            let read = attempts.run(|| read_once(&inner, &path, range.clone(), size_max)).await?;
+            let read = attempts.run(|| read_once(&inner, &attempts, &path, range.clone(), size_max)).await?;
             if range.is_none() {
                 // Its size was not known before.
                 inner.limiter.download(read.0.len() as u64).await;
@@ -148,10 +158,10 @@ impl ObjectStorage {
         let (verb, size) =
             (if mode == PutMode::Create { Verb::Create } else { Verb::Replace }, body.len() as u64);
         let payload = PutPayload::from(body);
-        let (inner, sent) = (Arc::clone(&self.0), payload.clone());
+        let (inner, sent, permit) = (Arc::clone(&self.inner), payload.clone(), self.permit.clone());
         let outcome = self.run(operation, key, async move {
             inner.limiter.upload(size).await;
-            let attempts = Attempts::new(&inner, verb, size);
+            let attempts = Attempts::new(&inner, verb, size).under(&permit);
             attempts
                 .run(|| async {
                     inner.backend.put_opts(&path, sent.clone(), mode.clone().into()).await?;
@@ -173,7 +183,7 @@ impl ObjectStorage {
 
     fn look(&self, key: &str) -> Result<Option<ObjectMeta>> {
         let path = self.path(key)?;
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.inner);
         let outcome = self.run("look at", key, async move {
             let attempts = Attempts::new(&inner, Verb::Read, 0);
             attempts.run(|| async { Ok(inner.backend.head(&path).await?) }).await
@@ -186,8 +196,8 @@ impl ObjectStorage {
     }
 
     fn page(&self, prefix: &str, token: Option<String>) -> Result<(Vec<ObjectMeta>, Option<String>)> {
-        let full = format!("{}{prefix}", self.0.prefix);
-        let inner = Arc::clone(&self.0);
+        let full = format!("{}{prefix}", self.inner.prefix);
+        let inner = Arc::clone(&self.inner);
         let outcome = self.run("list", prefix, async move {
             let attempts = Attempts::new(&inner, Verb::List, 0);
             attempts
@@ -204,20 +214,20 @@ impl ObjectStorage {
     }
 
     fn entry(&self, meta: &ObjectMeta) -> Option<Entry> {
-        let key = meta.location.as_ref().strip_prefix(&self.0.prefix)?;
+        let key = meta.location.as_ref().strip_prefix(&self.inner.prefix)?;
         Some(Entry { key: key.to_owned(), size: meta.size, modified: Some(meta.last_modified.into()) })
     }
 }
 
 impl fmt::Debug for ObjectStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ObjectStorage").field(&self.0.location).finish()
+        f.debug_tuple("ObjectStorage").field(&self.inner.location).finish()
     }
 }
 
 impl Storage for ObjectStorage {
     fn location(&self) -> String {
-        self.0.location.clone()
+        self.inner.location.clone()
     }
 
     fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>> {
@@ -256,9 +266,9 @@ impl Storage for ObjectStorage {
 
     fn delete(&self, key: &str) -> Result<()> {
         let path = self.path(key)?;
-        let inner = Arc::clone(&self.0);
+        let (inner, permit) = (Arc::clone(&self.inner), self.permit.clone());
         let outcome = self.run("delete", key, async move {
-            let attempts = Attempts::new(&inner, Verb::Delete, 0);
+            let attempts = Attempts::new(&inner, Verb::Delete, 0).under(&permit);
             attempts.run(|| async { Ok(inner.backend.delete(&path).await?) }).await
         })?;
         match outcome {
@@ -301,14 +311,19 @@ impl Storage for ObjectStorage {
         Ok(None)
     }
 
+    fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared> {
+        Some(Arc::new(Self { permit: Some(permit.clone()), ..self.clone() }))
+    }
+
     fn parallelism(&self) -> Option<usize> {
-        Some(self.0.limits.parallel)
+        Some(self.inner.limits.parallel)
     }
 }
 
 /// One request for an object, or a range of it, with its whole body.
 async fn read_once(
     inner: &Inner,
+    attempts: &Attempts<'_>,
     path: &Path,
     range: Option<Range<u64>>,
     size_max: u64,
@@ -327,6 +342,7 @@ async fn read_once(
         let reason = format!("it ends at byte {}, before byte {}", meta.size, range.end);
         return Err(retry::Failure::decided(Meaning::Short, reason));
     }
+    attempts.expect(size);
     Ok((collect(inner, result, size).await?, meta))
 }
 

@@ -2,19 +2,28 @@
 //!
 //! All attempts share one deadline and one count. The pause before the next attempt grows and is drawn by lot, so
 //! that many writers do not come back together; a service that names a pause gets it.
+//!
+//! A write under a permit asks it before each attempt and while one is under way: once it is withdrawn, the attempt is
+//! given up.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer::{Meaning, Verb, document, meaning};
 use super::{Inner, wire};
+use crate::Permit;
 
 /// A line slower than this counts as broken.
 pub(super) const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// While an attempt is under way it is looked so often whether it still may be.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A service may ask for a pause of so long at most.
 const ASKED_PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -57,14 +66,35 @@ pub(super) struct Refusal {
 pub(super) struct Attempts<'a> {
     inner: &'a Inner,
     verb: Verb,
-    time: Duration,
+    permit: Option<Arc<dyn Permit>>,
+    /// About how many bytes are moved; more time is given for more of them.
+    bytes: AtomicU64,
 }
 
 impl<'a> Attempts<'a> {
     /// A call that moves about `bytes`.
     pub(super) fn new(inner: &'a Inner, verb: Verb, bytes: u64) -> Self {
-        let time = inner.limits.deadline + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        Self { inner, verb, time }
+        Self { inner, verb, permit: None, bytes: bytes.into() }
+    }
+
+    /// The same for a write, which may be made only under this permit.
+    pub(super) fn under(self, permit: &Option<Arc<dyn Permit>>) -> Self {
+        Self { permit: permit.clone(), ..self }
+    }
+
+    /// Tells how long a body is whose length was not known before.
+    pub(super) fn expect(&self, bytes: u64) {
+        self.bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    fn time(&self) -> Duration {
+        let seconds = self.bytes.load(Ordering::Relaxed) / SLOWEST_BYTES_PER_SECOND;
+        self.inner.limits.deadline + Duration::from_secs(seconds)
+    }
+
+    fn check(&self, unsure: bool) -> Result<(), Refusal> {
+        let Some(permit) = &self.permit else { return Ok(()) };
+        permit.may_write().map_err(|reason| Refusal { meaning: Meaning::Forbidden, reason, unsure })
     }
 
     /// Tries until it works, cannot work, or time or attempts are used up.
@@ -74,31 +104,52 @@ impl<'a> Attempts<'a> {
     {
         let (mut unsure, mut number) = (false, 0);
         // Waiting for the first permit costs nothing of it: that is our own queue.
-        let mut end = None;
+        let mut begin = None;
         loop {
             number += 1;
-            let permit = self.inner.limiter.permit().await;
-            let end = *end.get_or_insert_with(|| Instant::now() + self.time);
-            let outcome = timeout_at(end, attempt()).await;
-            drop(permit);
+            let turn = self.inner.limiter.permit().await;
+            self.check(unsure)?;
+            let begin = *begin.get_or_insert_with(Instant::now);
+            let outcome = self.watch(begin, attempt()).await?;
+            drop(turn);
             let answer = wire::last_answer();
+            if answer.status.is_some() && !answer.for_credentials {
+                self.inner.had_credentials.store(true, Ordering::Relaxed);
+            }
             let (meaning, reason) = match outcome {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(failure)) => self.judge(failure, answer),
-                Err(_) => (Meaning::Again, "no answer in time".to_owned()),
+                Some(Ok(done)) => return Ok(done),
+                Some(Err(failure)) => self.judge(failure, answer),
+                None => (Meaning::Again, "no answer in time".to_owned()),
             };
             if meaning != Meaning::Again {
                 return Err(Refusal { meaning, reason, unsure });
             }
             // Refused before it was carried out: a conflict, or too many requests. All else may have landed.
-            unsure |= !matches!(answer.status, Some(400..500));
+            unsure |= !answer.for_credentials && !matches!(answer.status, Some(400..500));
             let pause = pause(number, answer.pause);
-            if number >= self.inner.limits.attempts || Instant::now() + pause >= end {
+            if number >= self.inner.limits.attempts || Instant::now() + pause >= begin + self.time() {
                 let tries = if number == 1 { "once".to_owned() } else { format!("{number} times") };
                 let reason = format!("{reason} (tried {tries}; is the service reachable and well?)");
                 return Err(Refusal { meaning: Meaning::Again, reason, unsure });
             }
             sleep(pause).await;
+        }
+    }
+
+    /// Waits for the end of an attempt, as long as there is time (else `None`) and it is permitted.
+    async fn watch<T>(&self, begin: Instant, attempt: impl Future<Output = T>) -> Result<Option<T>, Refusal> {
+        let mut attempt = pin!(attempt);
+        loop {
+            let now = Instant::now();
+            let end = begin + self.time();
+            if let Ok(outcome) = timeout_at(end.min(now + LOOK_EVERY), attempt.as_mut()).await {
+                return Ok(Some(outcome));
+            }
+            if Instant::now() >= begin + self.time() {
+                return Ok(None);
+            }
+            // What was sent may be carried out all the same.
+            self.check(true)?;
         }
     }
 
@@ -110,13 +161,16 @@ impl<'a> Attempts<'a> {
         let text = error.to_string();
         let (code, message) = document(&text);
         if answer.for_credentials {
-            return (
-                Meaning::Denied,
-                format!(
-                    "no credentials could be had ({}); give them by environment, profile or the machine's role",
-                    cause(&error)
-                ),
-            );
+            let what = format!("no credentials could be had ({})", cause(&error));
+            // Where nothing answers and nothing ever did, there are none.
+            let is_there = answer.status.is_some() || self.inner.had_credentials.load(Ordering::Relaxed);
+            return match answer.status {
+                None | Some(..300 | 408 | 429 | 500..) if is_there => (Meaning::Again, what),
+                _ => {
+                    let advice = "give them by environment, profile or the machine's role";
+                    (Meaning::Denied, format!("{what}; {advice}"))
+                }
+            };
         }
         let status = match (answer.status, &error) {
             (Some(status), _) if status >= 300 => Some(status),
@@ -130,6 +184,7 @@ impl<'a> Attempts<'a> {
             (_, object_store::Error::Precondition { .. }) => Some(412),
             (_, object_store::Error::PermissionDenied { .. }) => Some(403),
             (_, object_store::Error::Unauthenticated { .. }) => Some(401),
+            (Some(_), _) if self.verb == Verb::Delete => code_in_sentence(&text).or(answer.status),
             (status, _) => status,
         };
         let Some(status) = status else {
@@ -159,6 +214,12 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// What became of one object of a list: `… failed for key k: reason (code: 503)`.
+fn code_in_sentence(text: &str) -> Option<u16> {
+    let (_, rest) = text.rsplit_once("(code: ")?;
+    rest.split_once(')')?.0.parse().ok().filter(|code| *code >= 300)
+}
+
 /// The innermost reason, which names no URL.
 fn cause(error: &object_store::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
@@ -174,4 +235,130 @@ fn pause(number: u32, asked: Option<Duration>) -> Duration {
     let longest = PAUSE_MAX.min(FIRST_PAUSE * 2u32.saturating_pow(number.min(16)));
     let drawn = longest.mul_f64(rand::random_range(0.5..1.0));
     drawn.max(asked.unwrap_or_default().min(ASKED_PAUSE_MAX))
+}
+
+#[cfg(test)]
+#[cfg(feature = "test-support")]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::object::{Bucket, Limits, ObjectStorage, wait};
+
+    fn answered(status: Option<u16>, for_credentials: bool) -> wire::Answer {
+        wire::Answer { status, for_credentials, ..wire::Answer::default() }
+    }
+
+    fn failed(text: &'static str) -> Failure {
+        Failure::Library(object_store::Error::Generic { store: "test", source: text.into() })
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_had_for_a_moment_are_asked_for_again() {
+        let bucket = Bucket::default().open();
+        let judge = |status| {
+            let attempts = Attempts::new(&bucket.inner, Verb::Read, 0);
+            attempts.judge(failed("no luck"), answered(status, true)).0
+        };
+        // Where nothing ever answered there are none.
+        assert_eq!(judge(None), Meaning::Denied);
+        for had in [false, true] {
+            bucket.inner.had_credentials.store(had, Ordering::Relaxed);
+            for status in [200, 408, 429, 500, 503, 504] {
+                assert_eq!(judge(Some(status)), Meaning::Again, "{status}");
+            }
+            for status in [301, 400, 401, 403, 404] {
+                assert_eq!(judge(Some(status)), Meaning::Denied, "{status}");
+            }
+        }
+        assert_eq!(judge(None), Meaning::Again);
+    }
+
+    #[test]
+    fn one_failure_of_the_service_of_credentials_does_not_end_the_work() {
+        let bucket = Bucket::default().open();
+        let outcome = wait(async move {
+            let attempts = Attempts::new(&bucket.inner, Verb::Create, 0);
+            let mut number = 0;
+            attempts
+                .run(|| {
+                    number += 1;
+                    let number = number;
+                    async move {
+                        if number == 1 {
+                            wire::note(answered(Some(503), true));
+                            return Err(failed("busy"));
+                        }
+                        Ok(number)
+                    }
+                })
+                .await
+        });
+        assert_eq!(outcome.unwrap().unwrap(), 2);
+    }
+
+    #[test]
+    fn what_became_of_one_object_of_a_deleted_list_is_read_from_the_sentence() {
+        let bucket = Bucket::default().open();
+        let judge = |text| {
+            let attempts = Attempts::new(&bucket.inner, Verb::Delete, 0);
+            attempts.judge(failed(text), answered(Some(202), false)).0
+        };
+        assert_eq!(judge("Bulk delete request failed for key k: not allowed (code: 403)"), Meaning::Denied);
+        assert_eq!(judge("Bulk delete request failed for key k: busy (code: 503)"), Meaning::Again);
+        assert_eq!(judge("Got invalid bulk delete response: torn"), Meaning::Again);
+        assert_eq!(code_in_sentence("k (code: 403) (code: 503)"), Some(503));
+        assert_eq!(code_in_sentence("(code: x)"), None);
+    }
+
+    struct Until(AtomicBool);
+
+    impl Permit for Until {
+        fn may_write(&self) -> Result<(), String> {
+            if self.0.load(Ordering::SeqCst) { Ok(()) } else { Err("the lease is lost".to_owned()) }
+        }
+    }
+
+    /// Makes a call whose attempts end as told, under a permit that is withdrawn during the first.
+    fn withdrawn_during_an_attempt(hangs: bool) -> (Result<(), Refusal>, u64) {
+        let bucket: ObjectStorage = Bucket::default().open();
+        wait(async move {
+            let permit = Arc::new(Until(true.into()));
+            let shared: Arc<dyn Permit> = permit.clone();
+            let attempts = Attempts::new(&bucket.inner, Verb::Create, 0).under(&Some(shared));
+            let number = AtomicU64::new(0);
+            let outcome: Result<(), Refusal> = attempts
+                .run(|| async {
+                    number.fetch_add(1, Ordering::SeqCst);
+                    permit.0.store(false, Ordering::SeqCst);
+                    if hangs {
+                        std::future::pending::<()>().await;
+                    }
+                    Err(failed("no answer"))
+                })
+                .await;
+            (outcome, number.load(Ordering::SeqCst))
+        })
+        .unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    #[test]
+    fn a_write_is_not_tried_again_once_its_permit_is_withdrawn() {
+        for hangs in [false, true] {
+            let (outcome, attempts) = withdrawn_during_an_attempt(hangs);
+            let refusal = outcome.unwrap_err();
+            assert_eq!((refusal.meaning, attempts), (Meaning::Forbidden, 1), "{}", refusal.reason);
+            assert!(refusal.unsure);
+        }
+    }
+
+    #[test]
+    fn a_body_gets_time_by_its_length_once_that_is_known() {
+        let bucket = Bucket::default().open();
+        let deadline = Limits::default().deadline;
+        let attempts = Attempts::new(&bucket.inner, Verb::Read, 0);
+        assert_eq!(attempts.time(), deadline);
+        attempts.expect(600 << 20);
+        assert_eq!(attempts.time(), deadline + Duration::from_secs(9600));
+    }
 }
