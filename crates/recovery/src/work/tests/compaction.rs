@@ -262,7 +262,8 @@ fn a_compaction_may_die_at_any_storage_call() {
     for fault in [Fault::DieBefore, Fault::DieAfter, Fault::ErrorBefore, Fault::ErrorAfter, Fault::Full] {
         let calls = for_every_call(|n| die_in_a_compaction(n, fault));
         println!("{calls} storage calls in a backup that compacts ({fault:?})");
-        assert!(calls > 15);
+        // How many there are varies with the packs that happen to be made: 15 to 18 in a run without a fault.
+        assert!(calls >= 12, "only {calls} storage calls with {fault:?}");
     }
 }
 
