@@ -102,14 +102,18 @@ fn keys(storage: &Shared, prefix: &str) -> Vec<String> {
     storage.list_all(prefix).unwrap().into_iter().map(|entry| entry.key).collect()
 }
 
-/// Two backups of which the first is forgotten and shares a pack with the second.
+/// Two backups of which the first is forgotten and shares packs with the second: so many files that no thread gets
+/// only such as stay, or only such as go, into its pack.
 fn half_waste(place: &Place) -> Repository {
+    const FILES: u64 = 40;
     let repository = place.init();
-    for (name, seed) in [("kept", 1), ("gone", 2)] {
-        fs::write(place.path("source").join(name), noise(seed, 2 << 20)).unwrap();
+    let path = |kind: &str, n| place.path("source").join(format!("{n}-{kind}"));
+    for n in 0..FILES {
+        fs::write(path("kept", n), noise(2 * n, 64 << 10)).unwrap();
+        fs::write(path("gone", n), noise(2 * n + 1, 64 << 10)).unwrap();
     }
     let first = place.back_up(&repository).snapshot.unwrap();
-    fs::remove_file(place.path("source/gone")).unwrap();
+    (0..FILES).for_each(|n| fs::remove_file(path("gone", n)).unwrap());
     place.back_up(&repository);
     repository.delete_snapshot(first).unwrap();
     repository
