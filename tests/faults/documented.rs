@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
-use strongroom_tests::server::{ADMIN, Client, Options, PASSCODE, PASSWORD, Reply, Site, job_id};
+use strongroom_tests::client::{Client, Reply, job_id};
+use strongroom_tests::server::{ADMIN, Options, PASSCODE, PASSWORD, Site};
 
 use crate::content::{Content, SMALL, seed};
 use crate::gate::Gate;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use strongroom_tests::server::{Client, Launch, Options, PASSCODE, Server, Site, tail, wait_for};
+use strongroom_tests::client::Client;
+use strongroom_tests::server::{Launch, Options, PASSCODE, Server, Site, tail, wait_for};
 
 use crate::content::{Content, Tree, USUAL, seed};
 use crate::vault::{self, Traces};

@@ -8,7 +8,8 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use strongroom_tests::server::{Client, Launch, Options, PASSCODE, Server, Site, tail, wait_for};
+use strongroom_tests::client::Client;
+use strongroom_tests::server::{Launch, Options, PASSCODE, Server, Site, tail, wait_for};
 
 use crate::content::{Content, Size, seed};
 use crate::vault;

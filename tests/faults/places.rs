@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use strongroom_tests::server::{Options, Site, job_id, wait_for};
+use strongroom_tests::client::job_id;
+use strongroom_tests::server::{Options, Site, wait_for};
 
 use crate::content::{Content, SMALL, Size, seed};
 use crate::gate::Gate;

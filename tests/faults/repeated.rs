@@ -4,7 +4,8 @@ use std::fs;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use strongroom_tests::server::{Options, Site, job_id, run, wait_for};
+use strongroom_tests::client::job_id;
+use strongroom_tests::server::{Options, Site, run, wait_for};
 use strongroom_tests::tree::noise;
 
 use crate::content::{Content, SMALL, USUAL, seed};

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use strongroom_tests::server::{Launch, Options, Site, job_id};
+use strongroom_tests::client::job_id;
+use strongroom_tests::server::{Launch, Options, Site};
 
 use crate::content::{Content, SMALL};
 use crate::gate::Gate;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use strongroom_tests::server::{Client, Options, Server, Site, raw_tls, send_raw};
+use strongroom_tests::client::Client;
+use strongroom_tests::server::{Options, Server, Site, raw_tls, send_raw};
 
 use crate::content::{Content, SMALL, seed};
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use strongroom_tests::client::{Client, Reply};
 use strongroom_tests::proxy::{Fate, Fault, Proxy};
-use strongroom_tests::server::{self, Client, Options, PASSCODE as SERVER_PASSCODE, Site};
+use strongroom_tests::server::{Options, PASSCODE as SERVER_PASSCODE, Site};
 use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service};
 use strongroom_tests::tree::{Picture, noise};
 
@@ -146,7 +147,7 @@ fn settings(url: &str, bucket: &str, prefix: &str) -> String {
     .to_string()
 }
 
-fn register(client: &Client, name: &str, settings: &str, others: &[(&str, &str)]) -> server::Reply {
+fn register(client: &Client, name: &str, settings: &str, others: &[(&str, &str)]) -> Reply {
     let mut fields = vec![("storeName", name), ("settings", settings)];
     fields.extend(others);
     client.dr_post("stores/register", &fields)

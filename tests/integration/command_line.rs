@@ -177,25 +177,28 @@ fn a_wrong_passcode_ends_with_12_and_touches_nothing() {
     assert!(!target.exists());
 }
 
+/// restic, which reads what to back up from us and holds a shared lock until we stop.
+fn held_by_restic(place: &Place) -> Child {
+    let mut backup = place.restic_on(&restic(), &place.repository(), ["backup", "--stdin"]);
+    let held = backup.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    until("restic has its lock", || locks(place) == 1);
+    held
+}
+
+fn let_go(mut held: Child) {
+    held.stdin.take().unwrap().write_all(b"something").unwrap();
+    assert!(held.wait().unwrap().success(), "the backup of restic beside ours");
+}
+
 #[test]
 fn a_lock_of_restic_that_is_alive_ends_with_11() {
     let place = with_snapshot();
-    // restic reads what to back up from us, and holds a shared lock until we stop.
-    let mut held = place
-        .restic_on(&restic(), &place.repository(), ["backup", "--stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("restic has its lock", || locks(&place) == 1);
+    let held = held_by_restic(&place);
     place.repo(["check"]).expect(11).expect_text("locked");
     place.repo(["prune"]).expect(11);
     place.repo(["forget", "--keep-last", "1"]).expect(11);
     place.repo(["backup", place.path("source").to_str().unwrap()]).expect(0);
-    let mut input = held.stdin.take().unwrap();
-    input.write_all(b"something").unwrap();
-    drop(input);
-    assert!(held.wait().unwrap().success(), "the backup of restic beside ours");
+    let_go(held);
     place.repo(["check", "--read-data"]).expect(0);
 
     Forge::new(&place).lock(MINUTE, true);
@@ -219,13 +222,7 @@ fn a_lock_of_restic_is_waited_for_as_long_as_was_asked_for() {
     let place = with_snapshot();
     for verb in [&["check"][..], &["forget", "--keep-last", "1", "--prune"], &["prune"], &["repair", "index"]]
     {
-        let mut held = place
-            .restic_on(&restic(), &place.repository(), ["backup", "--stdin"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        until("restic has its lock", || locks(&place) == 1);
+        let held = held_by_restic(&place);
         let ran = place.repo(verb.iter().copied().chain(["--retry-lock", "1s"])).expect(11);
         assert_eq!(ran.err.matches("waiting up to 1 s").count(), 1, "{ran}");
         let mut command = place.repo_command(verb);
@@ -237,8 +234,7 @@ fn a_lock_of_restic_is_waited_for_as_long_as_was_asked_for() {
             line.starts_with("waiting up to 1 h 00 min, as the repository is locked"),
             "{verb:?}: {line}"
         );
-        held.stdin.take().unwrap().write_all(b"something").unwrap();
-        assert!(held.wait().unwrap().success(), "the backup of restic that {verb:?} waits for");
+        let_go(held);
         let more: Vec<String> = told.map_while(Result::ok).collect();
         assert!(waiting.wait().unwrap().success(), "{verb:?}: {more:?}");
         assert!(!more.iter().any(|line| line.contains("waiting")), "{verb:?}: {more:?}");

@@ -158,7 +158,6 @@ fn both_prune_in_turn_and_nothing_is_lost() {
     }
 }
 
-/// The next generation of a source: some files stay, some change, some go.
 /// What restic would repack if it were asked to compress what is not.
 fn left_to_compress(place: &Place, restic: &Restic) -> String {
     let ran = place.restic(restic, ["prune", "--dry-run", "--repack-uncompressed"]).expect(0);
@@ -196,6 +195,7 @@ fn restic_finds_nothing_left_to_compress_and_no_error_after_our_prune() {
     }
 }
 
+/// The next generation of a source: some files stay, some change, some go.
 fn change(source: &Path, number: u64) {
     fs::write(source.join("stays"), noise(7, 700_000)).unwrap();
     fs::write(source.join("changes in the middle"), {

@@ -32,7 +32,7 @@ fn main() {
     let size = Size { blobs, blobs_per_pack: 250, directories, blobs_per_file: blobs / 10 / directories };
     let root = Path::new(directory);
     let store = Directory::create_root(&root.join("repository"), DirectoryOptions::default()).unwrap();
-    let storage = PretendedPacks::new(Arc::new(store), size);
+    let storage = PretendedPacks::over(Arc::new(store), size);
     let passcode = Passcode::new("only pretended".to_owned());
     let owner = LockOwner { hostname: "example".to_owned(), username: String::new() };
     let control = Control::new();

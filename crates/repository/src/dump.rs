@@ -136,13 +136,12 @@ impl Archive<'_> {
         if node.kind == NodeKind::File && node.links > 1 && node.inode != 0 {
             let inode = (node.device_id, node.inode);
             match self.links.get(&inode) {
-                Some((first, content)) if *content == content_mark(node) => {
+                Some((first, content)) if *content == node.content_mark() => {
                     let header = tar::hard_link(name, first, node);
                     return self.write(&header);
                 }
-                // The same inode with other content: it changed between the two readings, or its number was given anew.
                 Some(_) => {}
-                None => drop(self.links.insert(inode, (name.to_vec(), content_mark(node)))),
+                None => drop(self.links.insert(inode, (name.to_vec(), node.content_mark()))),
             }
         }
         let size = self.size(node)?;
@@ -230,10 +229,4 @@ impl Write for Summed<'_> {
     fn flush(&mut self) -> std::io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Stands for the content of a file.
-fn content_mark(node: &Node) -> Id {
-    let ids: Vec<u8> = node.content.iter().flat_map(|id| id.0).collect();
-    Id::of(&ids)
 }

@@ -96,15 +96,7 @@ fn pack(data: &[u8]) {
 fn tree(data: &[u8]) {
     let id = Id::of(data);
     let Ok(nodes) = tree::parse(id, data) else { return };
-    let texts: Vec<String> = nodes
-        .iter()
-        .map(|node| {
-            let mut text = String::new();
-            node.write(&mut text);
-            text
-        })
-        .collect();
-    let written = tree::tree_text(texts.iter().map(String::as_str));
+    let written = tree::tree_text(nodes.iter().map(tree::Node::text));
     let mut expected = nodes;
     for node in expected.iter_mut().filter(|node| node.kind != tree::NodeKind::File) {
         node.content.clear(); // only files have content; what else claims some is written without

@@ -68,8 +68,7 @@ pub fn write(repository: &Repository, size: &Size) -> Result<Id> {
     with_uploaders(&writer, || {
         let mut sealer = Sealer::new(Compression::Auto, false)?;
         let mut store = |nodes: &[Node]| {
-            let texts: Vec<String> = nodes.iter().map(text).collect();
-            let listing = tree_text(texts.iter().map(String::as_str));
+            let listing = tree_text(nodes.iter().map(Node::text));
             let id = Id::of(&listing);
             sealer.store(&writer, BlobKind::Tree, &Plain::of_id(id, &listing)).map(|_| id)
         };
@@ -105,12 +104,6 @@ pub fn write(repository: &Repository, size: &Size) -> Result<Id> {
     })
 }
 
-fn text(node: &Node) -> String {
-    let mut text = String::new();
-    node.write(&mut text);
-    text
-}
-
 /// A store that lists the packs of such a repository though they are not there.
 #[derive(Debug)]
 pub struct PretendedPacks {
@@ -120,7 +113,7 @@ pub struct PretendedPacks {
 
 impl PretendedPacks {
     /// In front of the store with all else.
-    pub fn new(inner: Shared, size: Size) -> Shared {
+    pub fn over(inner: Shared, size: Size) -> Shared {
         Arc::new(Self { inner, size })
     }
 }

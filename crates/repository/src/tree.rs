@@ -170,6 +170,21 @@ impl Node {
             && self.group == other.group
     }
 
+    /// What two names of one inode must have in common. Without it the inode changed between the two readings, or its
+    /// number was given anew.
+    pub(crate) fn content_mark(&self) -> Id {
+        let mut text = format!("{} {} {:?}", self.kind, self.device, self.link_target).into_bytes();
+        self.content.iter().for_each(|id| text.extend_from_slice(&id.0));
+        Id::of(&text)
+    }
+
+    /// The entry's JSON.
+    pub(crate) fn text(&self) -> Box<str> {
+        let mut text = String::with_capacity(512);
+        self.write(&mut text);
+        text.into_boxed_str()
+    }
+
     /// Appends the entry's JSON.
     pub(crate) fn write(&self, out: &mut String) {
         out.push_str("{\"name\":");
@@ -434,15 +449,7 @@ mod tests {
     use super::*;
 
     fn text_of(nodes: &[Node]) -> Vec<u8> {
-        let texts: Vec<String> = nodes
-            .iter()
-            .map(|node| {
-                let mut out = String::new();
-                node.write(&mut out);
-                out
-            })
-            .collect();
-        tree_text(texts.iter().map(String::as_str))
+        tree_text(nodes.iter().map(Node::text))
     }
 
     #[test]

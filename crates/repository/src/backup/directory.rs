@@ -99,7 +99,7 @@ impl Directory {
         end: &mut End<'_, '_>,
     ) -> Result<()> {
         if let Some(node) = node {
-            self.set(slot, Slot::Text(text_of(node)));
+            self.set(slot, Slot::Text(node.text()));
         }
         self.release(end)
     }
@@ -136,7 +136,7 @@ impl Directory {
                     node.subtree = Some(id);
                     let entry = match before {
                         Some((number, before)) if *before == *node => Slot::Same(number),
-                        _ => Slot::Text(text_of(&node)),
+                        _ => Slot::Text(node.text()),
                     };
                     parent.set(*slot, entry);
                     parent.clone()
@@ -161,16 +161,15 @@ impl Directory {
         let texts = entries.into_iter().filter_map(|entry| match entry {
             Slot::Empty => None,
             Slot::Text(text) => Some(text),
-            Slot::Same(before) => Some(text_of(&nodes[before])),
+            Slot::Same(before) => Some(nodes[before].text()),
         });
-        let (texts, too_long) = fitting(texts, LISTING_BYTES_MAX);
-        for entry in too_long {
+        let mut left_out = Vec::new();
+        let text = tree_text(fitting(texts, LISTING_BYTES_MAX, &mut left_out));
+        for entry in left_out {
             let path = [&self.path()[..], b"/", &name_in(&entry)?].concat();
             let reason = "its directory's listing would become too long to be read back, as there is too much content in one directory; split that directory";
             end.blobs.control.warn(show(&path), reason);
         }
-        let text = tree_text(texts.iter());
-        drop(texts);
         end.blobs.store(end.sealer, BlobKind::Tree, &text)
     }
 
@@ -185,14 +184,20 @@ impl Directory {
     }
 }
 
-/// The entries that a listing of so many bytes has room for, and the others.
-fn fitting(texts: impl Iterator<Item = Box<str>>, bytes_max: usize) -> (Vec<Box<str>>, Vec<Box<str>>) {
+/// The entries that a listing of so many bytes has room for; the others are put aside.
+fn fitting(
+    texts: impl Iterator<Item = Box<str>>,
+    bytes_max: usize,
+    left_out: &mut Vec<Box<str>>,
+) -> impl Iterator<Item = Box<str>> {
     let mut bytes = tree_text(std::iter::empty::<&str>()).len();
-    texts.partition(|text| {
-        let fits = bytes + text.len() <= bytes_max;
-        // And a comma.
-        bytes += if fits { text.len() + 1 } else { 0 };
-        fits
+    texts.filter_map(move |text| {
+        if bytes + text.len() > bytes_max {
+            left_out.push(text);
+            return None;
+        }
+        bytes += text.len() + 1; // and a comma
+        Some(text)
     })
 }
 
@@ -200,12 +205,6 @@ fn name_in(entry: &str) -> Result<Vec<u8>> {
     let listing = tree_text(std::iter::once(entry));
     let nodes = tree::parse(Id::of(&listing), &listing)?;
     Ok(nodes.into_iter().next().map(|node| node.name).unwrap_or_default())
-}
-
-fn text_of(node: &Node) -> Box<str> {
-    let mut text = String::with_capacity(512);
-    node.write(&mut text);
-    text.into_boxed_str()
 }
 
 /// What a thread needs to finish listings.
@@ -224,17 +223,20 @@ mod tests {
         let entry = |name: &str, chunks: usize| {
             let mut node = Node::new(name.as_bytes().to_vec(), NodeKind::File);
             node.content = vec![Id([7; 32]); chunks];
-            text_of(&node)
+            node.text()
         };
         let entries = [entry("a", 10), entry("b\n", 1000), entry("c", 10), entry("d", 10)];
+        let split = |bytes_max| {
+            let mut left_out = Vec::new();
+            let fitting: Vec<_> = fitting(entries.iter().cloned(), bytes_max, &mut left_out).collect();
+            (fitting, left_out)
+        };
         let whole = tree_text(entries.iter()).len();
-        let (texts, too_long) = fitting(entries.iter().cloned(), whole);
-        assert_eq!((texts.len(), too_long.len()), (4, 0));
-        let (texts, too_long) = fitting(entries.iter().cloned(), whole - 1);
-        assert_eq!((texts.len(), too_long), (3, vec![entries[3].clone()]));
-        let (texts, too_long) = fitting(entries.iter().cloned(), 10_000);
+        assert_eq!(split(whole), (entries.to_vec(), vec![]));
+        assert_eq!(split(whole - 1), (entries[..3].to_vec(), vec![entries[3].clone()]));
+        let (texts, left_out) = split(10_000);
         assert!(tree_text(texts.iter()).len() <= 10_000);
-        let names: Vec<_> = texts.iter().chain(&too_long).map(|text| name_in(text).unwrap()).collect();
+        let names: Vec<_> = texts.iter().chain(&left_out).map(|text| name_in(text).unwrap()).collect();
         assert_eq!(names, [&b"a"[..], b"c", b"d", b"b\n"]);
     }
 }

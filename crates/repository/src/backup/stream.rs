@@ -155,9 +155,7 @@ fn directories(blobs: &BlobStore<'_>, parts: &[String], content: Vec<Id>, size: 
             node.subtree = below;
             count(&blobs.figures.dirs_new);
         }
-        let mut text = String::new();
-        node.write(&mut text);
-        let text = tree_text(std::iter::once(text.as_str()));
+        let text = tree_text(std::iter::once(node.text()));
         below = Some(blobs.store(&mut sealer, BlobKind::Tree, &text)?);
     }
     below.ok_or_else(|| Error::new(ErrorKind::Invalid, "a stream needs a name"))

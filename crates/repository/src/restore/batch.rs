@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::Context;
 use super::target::{make_file, open_present, os, reopen_file};
 use crate::chunk::is_zero;
+use crate::fetch::{range_of, stretches};
 use crate::hash;
 use crate::index::Place;
 use crate::pack::{BlobKind, pack_key};
@@ -24,18 +25,14 @@ const BLOBS_MAX: usize = 50_000;
 const FILES_MAX: usize = 10_000;
 /// Each directory of a batch holds a descriptor or two; this much of the limit may go to them.
 const DESCRIPTOR_SHARE: u64 = 8;
-/// Blobs so near to each other are fetched in one request.
-const GAP_BYTES_MAX: u64 = 64 << 10;
-/// One request is about so long at most.
-const FETCH_BYTES_MAX: u64 = 8 << 20;
 
 /// Where content of a file may lie already on this machine.
 enum Present {
     Nowhere,
     /// In a file of the same name in another directory.
     Beside(Arc<OwnedFd>),
-    /// In the very file that is restored, which had this mode.
-    Here(Mode),
+    /// In the very file that is restored.
+    Here,
 }
 
 /// Where a file is restored.
@@ -79,7 +76,6 @@ pub(super) struct Batch<'a> {
     context: &'a Context<'a>,
     files: Vec<Target>,
     wants: Vec<Want>,
-    reusable: Vec<u32>,
     directories: usize,
     directories_max: usize,
 }
@@ -88,14 +84,7 @@ impl<'a> Batch<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
         let directories_max = (limit / DESCRIPTOR_SHARE).clamp(64, 4096) as usize;
-        Self {
-            context,
-            files: Vec::new(),
-            wants: Vec::new(),
-            reusable: Vec::new(),
-            directories: 0,
-            directories_max,
-        }
+        Self { context, files: Vec::new(), wants: Vec::new(), directories: 0, directories_max }
     }
 
     pub(super) fn count_directory(&mut self) {
@@ -128,7 +117,7 @@ impl<'a> Batch<'a> {
             })
         });
         let present = match (&here, beside) {
-            (Some((_, mode)), _) => Present::Here(*mode),
+            (Some(_), _) => Present::Here,
             (None, Some(dir)) => Present::Beside(dir),
             (None, None) => Present::Nowhere,
         };
@@ -147,17 +136,17 @@ impl<'a> Batch<'a> {
             // Several threads will write it: it is made here, as one hole, if it is not there.
             let fail = |e: Errno| self.context.fail("write", path, e);
             let name = &target.node.name;
-            let made = here.map_or_else(|| make_file(target.dir.as_fd(), name, PRIVATE), |(fd, _)| Ok(fd));
-            let fd = made.map_err(fail)?;
-            if matches!(target.present, Present::Nowhere | Present::Beside(_)) {
-                rustix::fs::ftruncate(&fd, at).map_err(fail)?;
-            }
+            let fd = match here {
+                Some(fd) => fd,
+                None => {
+                    let fd = make_file(target.dir.as_fd(), name, PRIVATE).map_err(fail)?;
+                    rustix::fs::ftruncate(&fd, at).map_err(fail)?;
+                    fd
+                }
+            };
             if wants.is_empty() {
                 return self.settle(&target, Some(&fd));
             }
-        }
-        if !matches!(target.present, Present::Nowhere) {
-            self.reusable.push(self.files.len() as u32);
         }
         self.files.push(target);
         self.wants.append(&mut wants);
@@ -193,11 +182,12 @@ impl<'a> Batch<'a> {
     /// Restores all files of the batch.
     pub(super) fn run(mut self) -> Result<()> {
         let mut wants = std::mem::take(&mut self.wants);
-        if !self.reusable.is_empty() {
+        if self.files.iter().any(|file| !matches!(file.present, Present::Nowhere)) {
             wants = self.reuse(wants)?;
         }
         wants.sort_unstable_by_key(|want| (want.place.pack, want.place.offset));
-        let fetches = plan(&wants);
+        let places: Vec<Place> = wants.iter().map(|want| want.place).collect();
+        let fetches = stretches(&places);
         let next = AtomicUsize::new(0);
         let this = &self;
         parallel(fetchers(self.context.repository.storage()), fetches.len(), || {
@@ -205,7 +195,7 @@ impl<'a> Batch<'a> {
             let mut worker = Worker { batch: this, opener, stored, plain };
             while let Some(range) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 this.context.control.check()?;
-                worker.fetch(&wants[range.clone()])?;
+                worker.fetch(&wants[range.clone()], range_of(&places[range.clone()]))?;
             }
             Ok(())
         })
@@ -218,7 +208,7 @@ impl<'a> Batch<'a> {
         for group in wants.chunk_by(|a, b| a.file == b.file) {
             match self.files[group[0].file as usize].present {
                 Present::Nowhere => rest.extend_from_slice(group),
-                Present::Beside(_) | Present::Here(_) => groups.push(group),
+                Present::Beside(_) | Present::Here => groups.push(group),
             }
         }
         let next = AtomicUsize::new(0);
@@ -240,11 +230,11 @@ impl<'a> Batch<'a> {
         let output = reopen_file(file.dir.as_fd(), &file.node.name).map_err(|e| self.write_error(file, e))?;
         let opened = match &file.present {
             Present::Beside(dir) => posix::open_file(dir.as_fd(), &file.node.name).ok(),
-            Present::Here(_) | Present::Nowhere => None,
+            Present::Here | Present::Nowhere => None,
         };
         let source = match (&opened, &file.present) {
             (Some(source), _) => source,
-            (None, Present::Here(_)) => &output,
+            (None, Present::Here) => &output,
             (None, _) => return Ok(group.to_vec()),
         };
         let mut wrong = Vec::new();
@@ -277,49 +267,22 @@ impl<'a> Batch<'a> {
     }
 
     fn settle(&self, file: &Target, fd: Option<&OwnedFd>) -> Result<()> {
-        let name = os(&file.node.name);
         if file.failed.load(Ordering::Acquire) {
+            // Half of a file is worse than none; what was not touched stays.
             if file.touched.load(Ordering::Acquire) {
-                // Half of a file is worse than none.
-                let _ = rustix::fs::unlinkat(&file.dir, name, AtFlags::empty());
-            } else if let Present::Here(mode) = file.present {
-                // What was there stays as it was.
-                let _ = rustix::fs::chmodat(&file.dir, name, mode, AtFlags::empty());
+                let _ = rustix::fs::unlinkat(&file.dir, os(&file.node.name), AtFlags::empty());
             }
         } else if let Some(fd) = fd {
-            if matches!(file.present, Present::Here(_)) {
+            if matches!(file.present, Present::Here) {
                 // Only now: until here the old content might have had to stay.
                 rustix::fs::ftruncate(fd, file.length).map_err(|e| self.write_error(file, e))?;
             }
-            let problems = posix::apply_open(fd.as_fd(), &file.node, self.context.am_root);
+            let problems = posix::apply_open(fd.as_fd(), &file.node, self.context.am_root());
             self.context.warn_all(&file.path, problems);
         }
         self.context.control.progress.file_done();
         Ok(())
     }
-}
-
-fn end_of(place: &Place) -> u64 {
-    u64::from(place.offset) + u64::from(place.length)
-}
-
-/// Stretches of `wants` (sorted by place) that are fetched in one request each.
-fn plan(wants: &[Want]) -> Vec<std::ops::Range<usize>> {
-    let mut fetches = Vec::new();
-    let mut start = 0;
-    for i in 1..=wants.len() {
-        let joined = wants.get(i).is_some_and(|next| {
-            let (first, last) = (&wants[start].place, &wants[i - 1].place);
-            next.place.pack == first.pack
-                && u64::from(next.place.offset) <= end_of(last) + GAP_BYTES_MAX
-                && end_of(&next.place) - u64::from(first.offset) <= FETCH_BYTES_MAX
-        });
-        if !joined {
-            fetches.push(start..i);
-            start = i;
-        }
-    }
-    fetches
 }
 
 struct Worker<'a, 'b> {
@@ -332,10 +295,10 @@ struct Worker<'a, 'b> {
 }
 
 impl Worker<'_, '_> {
-    fn fetch(&mut self, wants: &[Want]) -> Result<()> {
+    /// Restores a stretch of a pack.
+    fn fetch(&mut self, wants: &[Want], range: std::ops::Range<u64>) -> Result<()> {
         let context = self.batch.context;
-        let (first, last) = (&wants[0].place, &wants[wants.len() - 1].place);
-        let range = u64::from(first.offset)..u64::from(last.offset) + u64::from(last.length);
+        let first = &wants[0].place;
         let key = pack_key(context.index.pack_id(first.pack));
         context.control.progress.set_current(&show(&self.batch.files[wants[0].file as usize].path));
         let fetched = context.repository.storage().get_range_into(&key, range, &mut self.stored).is_ok();
@@ -400,9 +363,15 @@ impl Worker<'_, '_> {
         let opened =
             if alone { make_file(dir, name, self.batch.first_mode(file)) } else { reopen_file(dir, name) };
         let fd = opened.map_err(|e| self.batch.write_error(file, e))?;
-        file.touched.store(true, Ordering::Release);
+        if !file.touched.load(Ordering::Acquire) {
+            // Nobody else may read what is about to be written.
+            if matches!(file.present, Present::Here) {
+                rustix::fs::fchmod(&fd, PRIVATE).map_err(|e| self.batch.write_error(file, e))?;
+            }
+            file.touched.store(true, Ordering::Release);
+        }
         let written = match file.present {
-            Present::Here(_) => write_over(&fd, plain, want.at),
+            Present::Here => write_over(&fd, plain, want.at),
             _ if alone => write_whole(&fd, plain),
             _ => write_part(&fd, plain, want.at),
         };

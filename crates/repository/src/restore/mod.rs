@@ -68,8 +68,9 @@ pub struct RestoreOutcome {
     pub bytes_reused: u64,
 }
 
-/// Restores. What could not be set (an owner, an attribute) is named in `control`'s warnings; a file whose content is
-/// damaged in the repository is named there too, removed, and makes the call fail as `Damaged` at the end.
+/// Restores. What could not be set (an owner, an attribute) is named in `control`'s warnings. A file whose content is
+/// damaged in the repository is named there too, left out, and makes the call fail as `Damaged` at the end; one of that
+/// name that is there already stays if nothing of it had been written over.
 pub fn restore(
     repository: &Repository,
     index: &Index,
@@ -94,14 +95,12 @@ pub fn restore(
     let reuse = request.reuse_from.as_ref().and_then(|path| {
         rustix::fs::open(path, target::DIRECTORY, rustix::fs::Mode::empty()).ok().map(Arc::new)
     });
-    let am_root = rustix::process::geteuid().is_root();
     let context = Context {
         repository,
         index,
         control,
         target: &request.target,
         choice: &request.choice,
-        am_root,
         user: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         damaged: AtomicU64::new(0),
         lost_links: Mutex::default(),
@@ -172,8 +171,7 @@ pub(crate) struct Context<'a> {
     control: &'a Control,
     target: &'a Path,
     choice: &'a Choice,
-    am_root: bool,
-    /// Who owns what this process makes.
+    /// Who owns what this process makes: user and group.
     user: (u32, u32),
     /// Files and directories that could not be restored.
     damaged: AtomicU64,
@@ -184,6 +182,10 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    fn am_root(&self) -> bool {
+        self.user.0 == 0
+    }
+
     /// A failed system call on an entry, which is named where it lies.
     fn fail(&self, what: &str, path: &[u8], e: Errno) -> Error {
         let mut whole = self.target.as_os_str().as_bytes().to_vec();
@@ -215,19 +217,10 @@ struct Walk<'a> {
     outcome: RestoreOutcome,
 }
 
-/// What two names of one inode must have in common.
-fn content_mark(node: &Node) -> Id {
-    let mut text = format!("{} {} {:?}", node.kind, node.device, node.link_target).into_bytes();
-    node.content.iter().for_each(|id| text.extend_from_slice(&id.0));
-    Id::of(&text)
-}
-
 /// A directory on the way to the current entry.
 struct Level {
     path_length: usize,
     fate: Fate,
-    /// None: not made yet, as nothing in it was chosen until now.
-    into: Option<Into>,
     nodes: std::vec::IntoIter<Node>,
 }
 
@@ -239,16 +232,15 @@ impl Walk<'_> {
             let mut batch = Batch::new(self.context);
             let mut running = None;
             let mut path = Vec::new();
-            let mut stack = vec![Level {
-                path_length: 0,
-                fate: self.context.choice.of_target(),
-                into: Some(into),
-                nodes: nodes.into_iter(),
-            }];
+            let fate = self.context.choice.of_target();
+            let mut stack = vec![Level { path_length: 0, fate, nodes: nodes.into_iter() }];
+            // The first directories of the stack: those further down are not made until something in them is chosen.
+            let mut made = vec![into];
             while let Some(level) = stack.last_mut() {
                 path.truncate(level.path_length);
                 let Some(node) = level.nodes.next() else {
                     stack.pop();
+                    made.truncate(stack.len());
                     continue;
                 };
                 self.context.control.check()?;
@@ -260,12 +252,12 @@ impl Walk<'_> {
                 }
                 if let Some(tree) = directory_of(&node, &path)? {
                     let nodes = self.listing(tree, &path)?.into_iter();
-                    stack.push(Level { path_length: path.len(), fate, into: None, nodes });
+                    stack.push(Level { path_length: path.len(), fate, nodes });
                     if fate == Fate::Restored {
-                        self.make_stack(&mut batch, &mut stack, &path)?;
+                        self.make_way_to(&path, &stack, &mut made, &mut batch)?;
                     }
                 } else {
-                    let into = self.make_stack(&mut batch, &mut stack, &path)?;
+                    let into = self.make_way_to(&path, &stack, &mut made, &mut batch)?;
                     self.leaf(&mut batch, into, node, &path)?;
                 }
                 if batch.is_full() {
@@ -280,34 +272,28 @@ impl Walk<'_> {
     }
 
     /// Makes the directories on the way to an entry that are not made yet; returns the last one.
-    fn make_stack(&mut self, batch: &mut Batch<'_>, stack: &mut [Level], path: &[u8]) -> Result<Into> {
-        if let Some(Level { into: Some(into), .. }) = stack.last() {
-            return Ok(into.clone());
+    fn make_way_to(
+        &mut self,
+        path: &[u8],
+        stack: &[Level],
+        made: &mut Vec<Into>,
+        batch: &mut Batch<'_>,
+    ) -> Result<Into> {
+        for pair in stack.windows(2).skip(made.len() - 1) {
+            let above = &made[made.len() - 1];
+            let (path, name) =
+                (&path[..pair[1].path_length], &path[pair[0].path_length + 1..pair[1].path_length]);
+            let (dir, is_new) =
+                make_dir(above.dir.as_fd(), name).map_err(|e| self.context.fail("make", path, e))?;
+            let reuse = above.reuse.as_ref().and_then(|fd| posix::open_dir(fd.as_fd(), name).ok());
+            self.outcome.dirs += 1;
+            batch.count_directory();
+            if is_new && pair[1].fate == Fate::Passed {
+                self.passed.insert(path.to_vec());
+            }
+            made.push(Into { dir: Arc::new(dir), is_new, reuse: reuse.map(Arc::new) });
         }
-        let mut above: Option<(Into, usize)> = None;
-        for level in stack {
-            let path = &path[..level.path_length];
-            let into = match (&level.into, above) {
-                (Some(into), _) => into.clone(),
-                (None, None) => return Err(Error::new(ErrorKind::Invalid, "the target was not made")),
-                (None, Some((above, length))) => {
-                    let name = &path[length + 1..];
-                    let (dir, is_new) =
-                        make_dir(above.dir.as_fd(), name).map_err(|e| self.context.fail("make", path, e))?;
-                    let reuse =
-                        above.reuse.and_then(|fd| posix::open_dir(fd.as_fd(), name).ok().map(Arc::new));
-                    self.outcome.dirs += 1;
-                    batch.count_directory();
-                    if is_new && level.fate == Fate::Passed {
-                        self.passed.insert(path.to_vec());
-                    }
-                    Into { dir: Arc::new(dir), is_new, reuse }
-                }
-            };
-            level.into = Some(into.clone());
-            above = Some((into, level.path_length));
-        }
-        above.map(|(into, _)| into).ok_or_else(|| Error::new(ErrorKind::Invalid, "the target was not made"))
+        Ok(made[made.len() - 1].clone())
     }
 
     /// A directory's entries. One whose listing is damaged is restored empty and named: it must not cost the rest.
@@ -326,7 +312,7 @@ impl Walk<'_> {
     fn leaf(&mut self, batch: &mut Batch<'_>, into: Into, node: Node, path: &[u8]) -> Result<()> {
         if node.links > 1 && node.inode != 0 {
             let inode = (node.device_id, node.inode);
-            let same = content_mark(&node);
+            let same = node.content_mark();
             let first = self.links.entry(inode).or_insert_with(|| (path.to_vec(), same));
             // The same inode with other content: it changed between the two readings, or its number was given anew.
             if first.1 == same && first.0 != path {
@@ -358,7 +344,7 @@ impl Walk<'_> {
     fn special(&self, dir: std::os::fd::BorrowedFd<'_>, node: &Node, path: &[u8]) -> Result<()> {
         make_way(dir, &node.name).map_err(|e| self.context.fail("replace", path, e))?;
         match posix::make_special(dir, node) {
-            Ok(()) => self.context.warn_all(path, posix::apply_at(dir, node, self.context.am_root)),
+            Ok(()) => self.context.warn_all(path, posix::apply_at(dir, node, self.context.am_root())),
             // Devices need rights that a user may lack: named, not fatal.
             Err(e @ (Errno::PERM | Errno::ACCESS)) => {
                 self.context.control.warn(show(path), format!("this {} cannot be made: {e}", node.kind));
@@ -431,7 +417,7 @@ impl Walk<'_> {
             } else if let Some(Open { fd, node: Some(node), fate, .. }) = stack.pop()
                 && (fate == Fate::Restored || self.passed.contains(&path))
             {
-                self.context.warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root));
+                self.context.warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root()));
             }
         }
         Ok(())

@@ -55,22 +55,21 @@ pub(super) fn make_file(dir: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<
     }
 }
 
-/// Opens a file that is there already and can be made right where it lies: a regular one that has no other name, as
-/// what bears that other name is not ours to change. Tells its mode, which is made private: nobody else may read what
-/// is about to be written. None if the file has to be replaced.
-pub(super) fn open_present(dir: BorrowedFd<'_>, name: &[u8]) -> Option<(OwnedFd, Mode)> {
+/// Opens a file that is there already and can be made right where it lies. None if it has to be replaced.
+pub(super) fn open_present(dir: BorrowedFd<'_>, name: &[u8]) -> Option<OwnedFd> {
     let fd = reopen_file(dir, name).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    let ours = stat.st_nlink == 1 && rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).is_ok();
-    ours.then(|| (fd, Mode::from_raw_mode(stat.st_mode)))
+    let (owner, me) = (rustix::fs::fstat(&fd).ok()?.st_uid, rustix::process::geteuid());
+    (me.is_root() || me.as_raw() == owner).then_some(fd)
 }
 
-/// Opens a file again, to read and write it.
+/// Opens a file again, to read and write it: a regular one that has no other name, as what bears that other name is
+/// not ours to change.
 pub(super) fn reopen_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = openat(dir, os(name), flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&fd)?;
-    if posix::kind(&stat) == crate::NodeKind::File { Ok(fd) } else { Err(Errno::INVAL) }
+    let is_ours = posix::kind(&stat) == crate::NodeKind::File && stat.st_nlink == 1;
+    if is_ours { Ok(fd) } else { Err(Errno::INVAL) }
 }
 
 /// Opens the directory of `path` (`/a/b/name`, below `root`) and tells the name in it.

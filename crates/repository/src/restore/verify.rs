@@ -86,10 +86,10 @@ fn compare(context: &Context<'_>, group: &[Check], wrong: &AtomicU64) -> Result<
         let mut buffer = Vec::new();
         while let Some(check) = group.get(next.fetch_add(1, Ordering::Relaxed)) {
             context.control.check()?;
-            match posix::differences(&check.dir, &check.node.name, &check.node, context.am_root) {
+            match posix::differences(&check.dir, &check.node.name, &check.node, context.am_root()) {
                 Ok(problems) => context.warn_all(&check.path, problems),
                 // Devices that may not be made are named already.
-                Err(_) if !context.am_root && check.node.device != 0 => continue,
+                Err(_) if !context.am_root() && check.node.device != 0 => continue,
                 Err(_) => {}
             }
             if let Err(problem) = same_content(context, check, &mut buffer) {

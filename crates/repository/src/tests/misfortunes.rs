@@ -370,15 +370,7 @@ fn names_of_one_inode_with_different_content_are_no_hard_links_in_an_archive() {
         Ok(())
     })
     .unwrap();
-    let texts: Vec<String> = nodes
-        .iter()
-        .map(|node| {
-            let mut text = String::new();
-            node.write(&mut text);
-            text
-        })
-        .collect();
-    let listing = tree::tree_text(texts.iter());
+    let listing = tree::tree_text(nodes.iter().map(Node::text));
     let control = Control::new();
     let writer = PackWriter::new(&repository, &control);
     let mut sealer = pack_writer::Sealer::new(Compression::Auto, true).unwrap();
