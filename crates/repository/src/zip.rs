@@ -298,7 +298,12 @@ print(json.dumps([len(entries), [told(e) for e in entries[:3] + entries[-1:]]]))
         let (header, entry) = directory.begin(b"large", &node, Content::Follows(large)).unwrap();
         file.write_all(&header).unwrap();
         file.seek(SeekFrom::Current(large as i64)).unwrap();
-        file.write_all(&directory.end(entry, Some((0, large)))).unwrap();
+        let sums = directory.end(entry, Some((0, large)));
+        // Python reads the directory alone. Whoever reads from the front needs the long form there too.
+        assert!(header.windows(4).any(|bytes| bytes == [1, 0, 16, 0]), "a field of zip64 with two sizes");
+        assert_eq!(header[18..26], [0xff; 8]);
+        assert_eq!(sums.len(), 24, "a mark, a checksum, two sizes of eight bytes");
+        file.write_all(&sums).unwrap();
         let mut rest = Vec::new();
         for number in 0..70_000 {
             let name = format!("{number}");

@@ -243,7 +243,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::object::{Bucket, Limits, ObjectStorage, wait};
+    use crate::Storage;
+    use crate::object::{Bucket, Limits, ObjectStorage, read_once, wait};
 
     fn answered(status: Option<u16>, for_credentials: bool) -> wire::Answer {
         wire::Answer { status, for_credentials, ..wire::Answer::default() }
@@ -354,11 +355,18 @@ mod tests {
 
     #[test]
     fn a_body_gets_time_by_its_length_once_that_is_known() {
+        const SECONDS: u64 = 10;
         let bucket = Bucket::default().open();
+        bucket.create("long", &[&vec![7; (SECONDS * SLOWEST_BYTES_PER_SECOND) as usize]]).unwrap();
+        let path = bucket.path("long").unwrap();
+        let times = wait(async move {
+            let attempts = Attempts::new(&bucket.inner, Verb::Read, 0);
+            let before = attempts.time();
+            let read = attempts.run(|| read_once(&bucket.inner, &attempts, &path, None, 1 << 20)).await;
+            (before, read.unwrap().0.len(), attempts.time())
+        });
         let deadline = Limits::default().deadline;
-        let attempts = Attempts::new(&bucket.inner, Verb::Read, 0);
-        assert_eq!(attempts.time(), deadline);
-        attempts.expect(600 << 20);
-        assert_eq!(attempts.time(), deadline + Duration::from_secs(9600));
+        let length = (SECONDS * SLOWEST_BYTES_PER_SECOND) as usize;
+        assert_eq!(times.unwrap(), (deadline, length, deadline + Duration::from_secs(SECONDS)));
     }
 }
