@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use storage::{Directory, DirectoryOptions, Draft, Entry, ErrorKind, Shared, Storage, Version};
+use storage::{Directory, DirectoryOptions, Draft, Entry, ErrorKind, Permit, Shared, Storage, Version};
 
 use crate::file::Folder;
 use crate::{Id, lock_mutex};
@@ -101,6 +101,11 @@ impl Storage for Cached {
         Ok(body)
     }
 
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> storage::Result<()> {
+        *body = self.get(key, size_max)?;
+        Ok(())
+    }
+
     fn get_versioned(&self, key: &str, size_max: u64) -> storage::Result<(Vec<u8>, Version)> {
         self.inner.get_versioned(key, size_max)
     }
@@ -170,6 +175,11 @@ impl Storage for Cached {
 
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
+    }
+
+    /// Whoever keeps copies works without a lease.
+    fn under(&self, _: &Arc<dyn Permit>) -> Option<Shared> {
+        None
     }
 
     fn parallelism(&self) -> Option<usize> {

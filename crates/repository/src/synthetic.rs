@@ -165,4 +165,6 @@ impl Storage for PretendedPacks {
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
     }
+
+    storage::plain_calls!();
 }

@@ -14,12 +14,13 @@ use std::io::{self, BufWriter, IoSlice, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use sha2::{Digest, Sha256};
 
-use crate::{Draft, Entry, Error, ErrorKind, Result, Storage, Version, check_key};
+use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version, check_key};
 
 /// What serialises [`Storage::replace`] between processes on one machine.
 const REPLACE_LOCK: &str = ".replace.lock";
@@ -257,6 +258,10 @@ impl Storage for Directory {
         })
     }
 
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.get_range(key, range)
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         let path = self.path(key)?;
         let fail = |e| self.error("create", key, e);
@@ -338,6 +343,14 @@ impl Storage for Directory {
     fn free_space(&self) -> Result<Option<u64>> {
         let stat = rustix::fs::statvfs(&self.root).map_err(|e| self.error("measure", "", e.into()))?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+
+    fn under(&self, _: &Arc<dyn Permit>) -> Option<Shared> {
+        None
+    }
+
+    fn parallelism(&self) -> Option<usize> {
+        None
     }
 
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Draft, Entry, Error, ErrorKind, Result, Shared, Storage, Version};
+use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version};
 
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +162,10 @@ impl Storage for Faulty {
         self.call("read", key, Call::Read, || self.inner.get(key, size_max))
     }
 
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
+        self.call("read", key, Call::Read, || self.inner.get_into(key, size_max, body))
+    }
+
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
         self.call("read", key, Call::Read, || self.inner.get_versioned(key, size_max))
     }
@@ -172,6 +176,10 @@ impl Storage for Faulty {
 
     fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
         self.call("read", key, Call::Read, || self.inner.get_range_into(key, range, body))
+    }
+
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.call("read", key, Call::Read, || self.inner.get_metadata_range(key, range))
     }
 
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
@@ -201,6 +209,12 @@ impl Storage for Faulty {
 
     fn free_space(&self) -> Result<Option<u64>> {
         self.call("measure", "", Call::Read, || self.inner.free_space())
+    }
+
+    /// The attempts below count as one call.
+    fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared> {
+        let inner = self.inner.under(permit)?;
+        Some(Arc::new(Self { inner, plan: self.plan.clone() }))
     }
 
     fn parallelism(&self) -> Option<usize> {

@@ -106,6 +106,11 @@ impl Storage for Guarded {
         self.inner.free_space()
     }
 
+    /// A place asks one permit between its attempts, and it has that of this one; a second is asked before each call.
+    fn under(&self, _: &Arc<dyn Permit>) -> Option<Shared> {
+        None
+    }
+
     fn parallelism(&self) -> Option<usize> {
         self.inner.parallelism()
     }

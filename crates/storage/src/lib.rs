@@ -78,6 +78,9 @@ pub trait Draft: Send {
 ///
 /// Every call may be repeated. A call that fails has either done its work whole or not at all: no reader ever
 /// sees half an object. Implementations are used from many threads at once.
+///
+/// No call has a default that an implementation may replace: one that wraps another would lose what that one does, and
+/// nothing would show it.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Where this is, for people: a path or an URL without secrets.
     fn location(&self) -> String;
@@ -86,10 +89,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn get(&self, key: &str, size_max: u64) -> Result<Vec<u8>>;
 
     /// Reads a whole object into `body`, in place of what it held: its memory is used again.
-    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
-        *body = self.get(key, size_max)?;
-        Ok(())
-    }
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()>;
 
     /// Reads a whole small object with its version, for a later [`Storage::replace`].
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)>;
@@ -98,16 +98,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>>;
 
     /// The same into `body`, in place of what it held: its memory is used again.
-    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
-        *body = self.get_range(key, range)?;
-        Ok(())
-    }
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()>;
 
     /// Like [`Storage::get_range`] of an object of which other parts will soon be wanted too, and which describes others:
     /// a cache may keep all of it.
-    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        self.get_range(key, range)
-    }
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>>;
 
     /// Writes an object that must not exist yet, durably: once this returns it survives loss of power.
     /// The body is the concatenation of `parts`. `Exists` if there is one already, which stays as it is.
@@ -118,10 +113,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Starts an object whose key below `prefix` is known only once all of it was written. `None` where a place takes
     /// objects whole: then collect it, and use [`Storage::create`].
-    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>> {
-        let _ = prefix;
-        Ok(None)
-    }
+    fn draft(&self, prefix: &str) -> Result<Option<Box<dyn Draft>>>;
 
     /// Replaces an object if its version is still `expected`, durably and in one step; else `Precondition`.
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()>;
@@ -141,25 +133,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// The same place, where a call that writes asks this permit again before each of its attempts. `None` where a call
     /// is one attempt.
-    fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared> {
-        let _ = permit;
-        None
-    }
+    fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared>;
 
     /// How many calls at once are worth the while where that is more than one a core: a network is far away, and
     /// its calls spend their time waiting.
-    fn parallelism(&self) -> Option<usize> {
-        None
-    }
+    fn parallelism(&self) -> Option<usize>;
 
     /// Removes what crashed writers left below `prefix` and no listing shows, if it is at least `age_min` old.
     /// Returns how many such things went.
-    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
-        let _ = (prefix, age_min);
-        Ok(0)
-    }
+    fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64>;
 
-    /// All entries below `prefix`, in order of their keys.
+    /// All entries below `prefix`, in order of their keys; the same for every storage.
     fn list_all(&self, prefix: &str) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         self.list(prefix, &mut |entry| {
@@ -169,4 +153,47 @@ pub trait Storage: Send + Sync + fmt::Debug {
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)
     }
+}
+
+/// The rest of an implementation of [`Storage`] by its other calls, for stores of tests: nothing is read into memory
+/// that is there, written piece by piece, tried again or left over.
+#[cfg(feature = "test-support")]
+#[macro_export]
+macro_rules! plain_calls {
+    () => {
+        fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> $crate::Result<()> {
+            *body = self.get(key, size_max)?;
+            Ok(())
+        }
+
+        fn get_range_into(
+            &self,
+            key: &str,
+            range: std::ops::Range<u64>,
+            body: &mut Vec<u8>,
+        ) -> $crate::Result<()> {
+            *body = self.get_range(key, range)?;
+            Ok(())
+        }
+
+        fn get_metadata_range(&self, key: &str, range: std::ops::Range<u64>) -> $crate::Result<Vec<u8>> {
+            self.get_range(key, range)
+        }
+
+        fn draft(&self, _: &str) -> $crate::Result<Option<Box<dyn $crate::Draft>>> {
+            Ok(None)
+        }
+
+        fn under(&self, _: &std::sync::Arc<dyn $crate::Permit>) -> Option<$crate::Shared> {
+            None
+        }
+
+        fn parallelism(&self) -> Option<usize> {
+            None
+        }
+
+        fn clean_leftovers(&self, _: &str, _: std::time::Duration) -> $crate::Result<u64> {
+            Ok(0)
+        }
+    };
 }

@@ -123,6 +123,8 @@ impl Storage for Memory {
     fn free_space(&self) -> Result<Option<u64>> {
         Ok(None)
     }
+
+    crate::plain_calls!();
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ impl Storage for Watched {
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
     }
+
+    storage::plain_calls!();
 }
 
 fn refused(key: &str) -> storage::Error {

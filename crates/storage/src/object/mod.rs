@@ -39,7 +39,7 @@ use object_store::{
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version, check_key};
+use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version, check_key};
 use answer::{Meaning, Verb};
 #[cfg(feature = "test-support")]
 pub use bucket::Bucket;
@@ -234,6 +234,11 @@ impl Storage for ObjectStorage {
         Ok(self.read(key, None, size_max)?.0)
     }
 
+    fn get_into(&self, key: &str, size_max: u64, body: &mut Vec<u8>) -> Result<()> {
+        *body = self.get(key, size_max)?;
+        Ok(())
+    }
+
     fn get_versioned(&self, key: &str, size_max: u64) -> Result<(Vec<u8>, Version)> {
         let (body, meta) = self.read(key, None, size_max)?;
         let version = Version(format!(
@@ -253,8 +258,22 @@ impl Storage for ObjectStorage {
         Ok(self.read(key, Some(range), u64::MAX)?.0)
     }
 
+    fn get_range_into(&self, key: &str, range: Range<u64>, body: &mut Vec<u8>) -> Result<()> {
+        *body = self.get_range(key, range)?;
+        Ok(())
+    }
+
+    fn get_metadata_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        self.get_range(key, range)
+    }
+
     fn create(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         self.put("create", key, parts.concat(), PutMode::Create)
+    }
+
+    /// A put has its whole body.
+    fn draft(&self, _: &str) -> Result<Option<Box<dyn Draft>>> {
+        Ok(None)
     }
 
     fn replace(&self, key: &str, body: &[u8], expected: &Version) -> Result<()> {
@@ -317,6 +336,11 @@ impl Storage for ObjectStorage {
 
     fn parallelism(&self) -> Option<usize> {
         Some(self.inner.limits.parallel)
+    }
+
+    /// A put that failed left nothing.
+    fn clean_leftovers(&self, _: &str, _: Duration) -> Result<u64> {
+        Ok(0)
     }
 }
 

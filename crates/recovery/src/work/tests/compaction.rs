@@ -347,6 +347,8 @@ impl storage::Storage for Small {
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
     }
+
+    storage::plain_calls!();
 }
 
 #[test]

@@ -116,6 +116,8 @@ impl Storage for Gated {
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
     }
+
+    storage::plain_calls!();
 }
 
 fn gated(world: &World, at: u64, hidden: &'static [&'static str]) -> (Store, Arc<Gate>) {
@@ -377,4 +379,6 @@ impl Storage for DiesAt {
     fn free_space(&self) -> storage::Result<Option<u64>> {
         self.inner.free_space()
     }
+
+    storage::plain_calls!();
 }
