@@ -1,6 +1,7 @@
 //! One fuzzer for all parsers: `STRONGROOM_FUZZ_TARGET` names the one to feed. The parsers' own crates say what each
 //! must do with arbitrary bytes (`fuzzing.rs`).
 #![no_main]
+#![allow(clippy::panic)] // nobody but a caller with a wrong name sees it
 
 use std::sync::LazyLock;
 
@@ -9,7 +10,9 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let mut targets = repository::fuzzing::TARGETS.iter().chain(recovery::fuzzing::TARGETS);
     match targets.find(|(name, _)| *name == wanted) {
         Some((_, target)) => *target,
-        None => panic!("STRONGROOM_FUZZ_TARGET='{wanted}' names no target; fuzz/corpus has a folder for each"),
+        None => {
+            panic!("STRONGROOM_FUZZ_TARGET='{wanted}' names no target; fuzz/corpus has a folder for each")
+        }
     }
 });
 
