@@ -30,6 +30,8 @@ mod interop;
 mod keys_and_copies;
 #[path = "integration/looking.rs"]
 mod looking;
+#[path = "integration/mount.rs"]
+mod mount;
 #[path = "integration/object.rs"]
 mod object;
 #[path = "integration/part.rs"]

@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 mod backup;
+mod browse;
 mod cached;
 mod check;
 mod chunk;
@@ -68,6 +69,7 @@ mod zip;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use backup::{BackupOutcome, BackupRequest, Marker, MoreExcludes, backup, backup_stream};
+pub use browse::{Browser, Listing, OpenFile};
 pub use check::{CheckReport, CheckRequest, Finding, ReadData, check, check_reading, check_snapshots};
 pub use compact::{StoredAnew, Survey, SurveyedPack, survey};
 pub use compress::Compression;

@@ -12,6 +12,7 @@ use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
 
 use crate::*;
 
+mod browsing;
 mod copies;
 mod faults;
 mod misfortunes;

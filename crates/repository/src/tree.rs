@@ -172,7 +172,7 @@ impl Node {
 
     /// What two names of one inode must have in common. Without it the inode changed between the two readings, or its
     /// number was given anew.
-    pub(crate) fn content_mark(&self) -> Id {
+    pub fn content_mark(&self) -> Id {
         let mut text = format!("{} {} {:?}", self.kind, self.device, self.link_target).into_bytes();
         self.content.iter().for_each(|id| text.extend_from_slice(&id.0));
         Id::of(&text)

@@ -14,6 +14,11 @@ mod forget;
 mod key;
 mod lists;
 mod look;
+#[cfg(feature = "mount")]
+mod mount;
+#[cfg(not(feature = "mount"))]
+#[path = "mount/absent.rs"]
+mod mount;
 mod place;
 mod prune;
 mod repair;
@@ -60,6 +65,9 @@ enum Verb {
     Diff(diff::Arguments),
     /// Restore a snapshot, or a part of it, into a directory
     Restore(restore::Arguments),
+    /// Show the snapshots as a read-only file system, until Ctrl-C or `umount`
+    #[cfg_attr(not(feature = "mount"), command(hide = true))]
+    Mount(mount::Arguments),
     /// Look for damage
     Check(check::Arguments),
     /// Remove snapshots: those named, or those that no rule keeps
@@ -104,6 +112,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Dump(arguments) => dump::run(place, arguments),
         Verb::Diff(arguments) => diff::run(place, arguments),
         Verb::Restore(arguments) => restore::run(place, arguments),
+        Verb::Mount(arguments) => mount::run(place, arguments),
         Verb::Check(arguments) => check::run(place, arguments),
         Verb::Forget(arguments) => forget::run(place, arguments),
         Verb::Prune(arguments) => prune::run(place, arguments),

@@ -115,6 +115,17 @@ impl Place {
         self.no_lock
     }
 
+    /// Whether the repository, or what is kept of it, lies in this directory, which is given as it really is called.
+    #[cfg(feature = "mount")]
+    pub fn lies_below(&self, dir: &std::path::Path) -> bool {
+        let repository = match self.location() {
+            Ok(Location::Directory(path)) => Some(path),
+            _ => None,
+        };
+        let paths = repository.into_iter().chain(self.cache());
+        paths.filter_map(|path| path.canonicalize().ok()).any(|path| path.starts_with(dir))
+    }
+
     fn cache(&self) -> Option<PathBuf> {
         if self.no_cache {
             return None;
