@@ -186,6 +186,10 @@ impl Storage for Cached {
         self.inner.parallelism()
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> storage::Result<u64> {
         self.inner.clean_leftovers(prefix, age_min)
     }

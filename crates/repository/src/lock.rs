@@ -1,7 +1,8 @@
 //! Locks: files that tell other restic clients that somebody works here.
 //!
 //! They are advisory. Inside the product a lease in the state database decides; the lock file is for foreign
-//! clients. Taking one: look for conflicts, write ours, wait a moment, look again. A thread refreshes it (new file
+//! clients. Taking one: look for conflicts, write ours, wait a moment where a listing may be late, look again. Of two
+//! that write and then look, one at least sees the other. A thread refreshes it (new file
 //! first, then the old one goes).
 //!
 //! Whoever is about to remove something, or to write a snapshot, asks [`Lock::check`] before: is our file still there?
@@ -244,7 +245,9 @@ impl Lock {
         let text = LockText::new(kind, owner);
         let refreshed = SinceBoot::now();
         let id = text.write(repository)?;
-        std::thread::sleep(SETTLE);
+        if !repository.storage().lists_at_once() {
+            std::thread::sleep(SETTLE);
+        }
         if let Err(conflict) = find_conflict(repository, kind, Some(id)) {
             repository.storage().delete(&Folder::Locks.key(id))?;
             return Err(conflict);
@@ -366,6 +369,7 @@ pub(crate) fn remove(repository: &Repository, doomed: impl Fn(Option<(bool, &str
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
 
     use storage::{Memory, Shared};
 
@@ -405,6 +409,36 @@ mod tests {
         assert_ne!(after, before);
         drop(lock);
         assert!(files(&storage).is_empty());
+    }
+
+    #[test]
+    fn of_many_that_race_for_an_exclusive_lock_one_at_most_has_it() {
+        let place = tempfile::tempdir().unwrap();
+        let storage: Shared = Arc::new(storage::Directory::open(place.path(), Default::default()).unwrap());
+        assert!(storage.lists_at_once(), "{storage:?}");
+        let passcode = Passcode::new("a good passcode".to_owned());
+        let repository = Repository::init(storage, &passcode, Cost::FAST).unwrap();
+        let (holders, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+        let end = Instant::now() + Duration::from_secs(60);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 100 {
+                        assert!(Instant::now() < end, "nobody gets on");
+                        match repository.lock(LockKind::Exclusive, &owner()) {
+                            Ok(_lock) => {
+                                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                                taken.fetch_add(1, Ordering::SeqCst);
+                                std::thread::yield_now();
+                                holders.fetch_sub(1, Ordering::SeqCst);
+                            }
+                            Err(e) => assert_eq!(e.kind, ErrorKind::Locked, "{e}"),
+                        }
+                        std::thread::sleep(Duration::from_micros(rand::random_range(0..2000)));
+                    }
+                });
+            }
+        });
     }
 
     #[test]

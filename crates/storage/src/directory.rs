@@ -41,11 +41,17 @@ impl Default for DirectoryOptions {
     }
 }
 
+/// What `statfs` says of file systems whose directories no other machine can change: ext2 to ext4, XFS, Btrfs, ZFS,
+/// F2FS, bcachefs, tmpfs, overlayfs.
+const LOCAL: [u32; 8] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1, 0xf2f5_2010, 0xca45_1a4e, 0x0102_1994, 0x794c_7630];
+
 /// Objects as files below one directory, which must exist.
 #[derive(Clone, Debug)]
 pub struct Directory {
     root: PathBuf,
     options: DirectoryOptions,
+    is_local: bool,
 }
 
 impl Directory {
@@ -57,7 +63,8 @@ impl Directory {
         if !metadata.is_dir() {
             return Err(Error::new(ErrorKind::Invalid, "open", "", &location, "not a directory"));
         }
-        Ok(Self { root: root.to_owned(), options })
+        let is_local = rustix::fs::statfs(root).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u32)));
+        Ok(Self { root: root.to_owned(), options, is_local })
     }
 
     /// Makes `root` (and what is missing above it) readable by the owner alone, and uses it.
@@ -351,6 +358,10 @@ impl Storage for Directory {
 
     fn parallelism(&self) -> Option<usize> {
         None
+    }
+
+    fn lists_at_once(&self) -> bool {
+        self.is_local
     }
 
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {

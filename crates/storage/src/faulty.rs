@@ -221,6 +221,10 @@ impl Storage for Faulty {
         self.inner.parallelism()
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.call("delete", prefix, Call::Delete, || self.inner.clean_leftovers(prefix, age_min))
     }

@@ -115,6 +115,10 @@ impl Storage for Guarded {
         self.inner.parallelism()
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.check("delete", prefix)?;
         self.inner.clean_leftovers(prefix, age_min)

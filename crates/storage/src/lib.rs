@@ -139,6 +139,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// its calls spend their time waiting.
     fn parallelism(&self) -> Option<usize>;
 
+    /// Whether every listing, by any machine, shows all that was written before it began. `false` where nobody knows.
+    fn lists_at_once(&self) -> bool;
+
     /// Removes what crashed writers left below `prefix` and no listing shows, if it is at least `age_min` old.
     /// Returns how many such things went.
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64>;
@@ -156,7 +159,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
 }
 
 /// The rest of an implementation of [`Storage`] by its other calls, for stores of tests: nothing is read into memory
-/// that is there, written piece by piece, tried again or left over.
+/// that is there, written piece by piece, tried again, listed late or left over.
 #[cfg(feature = "test-support")]
 #[macro_export]
 macro_rules! plain_calls {
@@ -190,6 +193,10 @@ macro_rules! plain_calls {
 
         fn parallelism(&self) -> Option<usize> {
             None
+        }
+
+        fn lists_at_once(&self) -> bool {
+            true
         }
 
         fn clean_leftovers(&self, _: &str, _: std::time::Duration) -> $crate::Result<u64> {

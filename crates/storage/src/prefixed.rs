@@ -98,6 +98,10 @@ impl Storage for Prefixed {
         self.inner.parallelism()
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         self.inner.clean_leftovers(&self.full(prefix), age_min)
     }

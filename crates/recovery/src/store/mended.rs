@@ -130,6 +130,10 @@ impl Storage for Mended {
         self.inner.parallelism()
     }
 
+    fn lists_at_once(&self) -> bool {
+        self.inner.lists_at_once()
+    }
+
     fn under(&self, permit: &Arc<dyn Permit>) -> Option<Shared> {
         let inner = self.inner.under(permit)?;
         Some(Arc::new(Self { inner, files: self.files.clone(), hidden: self.hidden.clone() }))

@@ -338,6 +338,10 @@ impl Storage for ObjectStorage {
         Some(self.inner.limits.parallel)
     }
 
+    fn lists_at_once(&self) -> bool {
+        false
+    }
+
     /// A put that failed left nothing.
     fn clean_leftovers(&self, _: &str, _: Duration) -> Result<u64> {
         Ok(0)
