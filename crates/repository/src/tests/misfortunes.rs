@@ -203,12 +203,17 @@ fn a_copy_that_is_out_of_reach_is_never_taken_for_damaged() {
     let place = Place::new();
     fs::write(place.path("source/a"), noise(3, 3000)).unwrap();
     let repository = place.init();
-    let first = place.back_up(&repository).snapshot.unwrap();
+    // The same trees again, whatever others do in the directory of all temporary files meanwhile.
+    let request =
+        BackupRequest { force: true, timeless_way: true, ..BackupRequest::new(vec![place.path("source")]) };
+    let back_up_anew = || {
+        let nothing = repository.load_index(&|_| false).unwrap();
+        backup(&repository, &nothing, &request, &Control::new()).unwrap().snapshot.unwrap()
+    };
+    let first = back_up_anew();
     let once = keys(&place.storage(), "data/");
-    // Once more, as if nothing was there.
-    let request = BackupRequest { force: true, ..BackupRequest::new(vec![place.path("source")]) };
-    let nothing = repository.load_index(&|_| false).unwrap();
-    backup(&repository, &nothing, &request, &Control::new()).unwrap();
+    drop(tempfile::tempdir().unwrap());
+    back_up_anew();
     let index = repository.load_index(&|_| true).unwrap();
     let tree = repository.snapshot(first).unwrap().tree;
     assert_eq!(index.places(BlobKind::Tree, &tree).unwrap().len(), 2);
