@@ -136,6 +136,27 @@ fn what_is_found_is_what_restic_finds() {
 }
 
 #[test]
+fn a_listing_is_found_where_restic_finds_it_also_at_the_root_of_a_snapshot() {
+    let place = with_two_snapshots();
+    let list = place.repo(["snapshots", "--json"]).expect(0).json();
+    for snapshot in list[0].as_array().unwrap() {
+        let (id, tree) = (snapshot["id"].as_str().unwrap(), snapshot["tree"].as_str().unwrap());
+        let ours = place.repo(["find", "--json", "--tree", tree]).expect(0).json();
+        let one = &ours[0][0];
+        assert_eq!((&one["path"], &one["object_type"]), (&json!("/"), &json!("tree")), "{ours:?}");
+        assert_eq!((&one["snapshot"], one.get("parent_tree")), (&json!(id), None), "{ours:?}");
+        assert_eq!(ours[0].as_array().unwrap().len(), 1, "{ours:?}");
+        place.repo(["find", "--long", "--tree", tree]).expect(0).expect_text(&id[..8]);
+        assert!(place.repo(["find", "--tree", tree]).out.lines().any(|line| line == "/"));
+        // restic 0.14 does not look at the root.
+        for restic in restics().into_iter().filter(|restic| restic.version >= (0, 19)) {
+            let theirs = place.restic(&restic, ["find", "--tree", tree]).expect(0);
+            assert!(theirs.out.lines().any(|line| line.trim() == "... path /"), "{theirs}");
+        }
+    }
+}
+
+#[test]
 fn a_dumped_file_is_the_file() {
     let place = with_two_snapshots();
     for name in ["changes", "moved", "comes/file"] {

@@ -16,8 +16,9 @@ pub enum Wanted {
     Blobs(HashSet<Id>),
 }
 
-/// Hears of an entry that was found: its path, the listing that it stands in, and the entry.
-pub type Found<'a> = dyn FnMut(&[u8], Id, &Node) -> Result<()> + 'a;
+/// Hears of an entry that was found: its path, the listing that it stands in, and the entry. The root of a snapshot,
+/// `/`, stands in no listing and is no more than a name, a kind and its own listing.
+pub type Found<'a> = dyn FnMut(&[u8], Option<Id>, &Node) -> Result<()> + 'a;
 
 /// A search through one snapshot after the other.
 pub struct Search<'a> {
@@ -61,6 +62,10 @@ impl<'a> Search<'a> {
             Wanted::Paths(patterns) => patterns.look_at_names_alone(),
             Wanted::Blobs(_) => true,
         };
+        if matches!(&self.wanted, Wanted::Blobs(ids) if ids.contains(&root)) {
+            let node = Node { subtree: Some(root), ..Node::new(Vec::new(), NodeKind::Dir) };
+            found(b"/", None, &node)?;
+        }
         let mut path = Vec::new();
         let mut levels = vec![self.enter(root, &path, false)?];
         while let Some(level) = levels.last_mut() {
@@ -86,7 +91,7 @@ impl<'a> Search<'a> {
                 level.found = true;
                 let recent = self.oldest.is_none_or(|oldest| node.mtime >= oldest);
                 if recent && self.newest.is_none_or(|newest| node.mtime <= newest) {
-                    found(&path, level.tree, &node)?;
+                    found(&path, Some(level.tree), &node)?;
                 }
             }
             if node.kind == NodeKind::Dir

@@ -92,19 +92,25 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
             let name = String::from_utf8_lossy(path);
             hits += 1;
             if place.json {
-                matches.push(if by_blob {
-                    json!({"path": name, "parent_tree": tree, "snapshot": id, "time": snapshot.time,
+                let mut one = if by_blob {
+                    json!({"path": name, "snapshot": id, "time": snapshot.time,
                         "object_type": if node.subtree.is_some() { "tree" } else { "blob" }})
                 } else {
                     full_json(&name, node)
-                });
+                };
+                if let (true, Some(tree)) = (by_blob, tree) {
+                    one["parent_tree"] = json!(tree);
+                }
+                matches.push(one);
                 return Ok(());
             }
             if matches.is_empty() {
                 matches.push(Value::Null);
                 terminal::out(title(*id, snapshot)).map_err(stopped)?;
             }
-            let line = if arguments.long { long_line(&name, node) } else { printable(&name) };
+            // The root of a snapshot has neither mode nor time.
+            let line =
+                if arguments.long && tree.is_some() { long_line(&name, node) } else { printable(&name) };
             terminal::out(line).map_err(stopped)
         })?;
         match (place.json, matches.is_empty()) {
