@@ -157,6 +157,27 @@ fn a_listing_is_found_where_restic_finds_it_also_at_the_root_of_a_snapshot() {
 }
 
 #[test]
+fn a_path_that_is_not_in_the_snapshot_is_an_error_and_no_empty_list() {
+    let place = with_two_snapshots();
+    let source = place.path("source");
+    let inside = format!("latest:{}", source.display());
+    for nowhere in ["latest:/nowhere", &format!("{inside}/moved/below a file"), &format!("{inside}/mov")] {
+        let ran = place.repo(["ls", nowhere]).expect(1).expect_text("the snapshot has no '/");
+        assert_eq!(ran.out, "", "{nowhere}");
+        assert_eq!(place.repo(["ls", "--json", nowhere]).expect(1).out, "", "{nowhere}");
+    }
+    let all = place.repo(["ls", &inside]).expect(0).out;
+    assert!(all.lines().count() > 1000, "{all}");
+    for same in [format!("{inside}/"), inside.replace(":/", ":"), inside.replacen('/', "//./", 1)] {
+        assert_eq!(place.repo(["ls", &same]).expect(0).out, all, "{same}");
+    }
+    let whole = place.repo(["ls", "latest"]).expect(0).out;
+    for root in ["latest:/", "latest:"] {
+        assert_eq!(place.repo(["ls", root]).expect(0).out, whole, "{root}");
+    }
+}
+
+#[test]
 fn a_dumped_file_is_the_file() {
     let place = with_two_snapshots();
     for name in ["changes", "moved", "comes/file"] {

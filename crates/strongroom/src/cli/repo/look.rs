@@ -72,12 +72,14 @@ pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
     let (snapshot, path) = split(&arguments.snapshot);
     let (id, snapshot) = repository.find_snapshot(snapshot)?;
     let index = repository.load_index(&|_| true)?;
+    let below = canonical(path.unwrap_or_default());
+    // A path that is not there is an error, and not an empty list.
+    repository::entry_at(&repository, &index, snapshot.tree, &below)?;
     if place.json {
         let mut head = snapshot_json(id, &snapshot);
         head["struct_type"] = json!("snapshot");
         terminal::out_json(&head)?;
     }
-    let below = path.map(|path| path.trim_end_matches('/').as_bytes().to_vec()).unwrap_or_default();
     repository::walk(&repository, &index, id, &mut |path, node| {
         control.check()?;
         let inside =
@@ -94,6 +96,12 @@ pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
         told.map_err(super::stopped)
     })?;
     Ok(Exit::Done)
+}
+
+/// A path as a walk tells it: `/srv/a` for `srv//a/`, nothing for the root.
+fn canonical(path: &str) -> Vec<u8> {
+    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    parts.flat_map(|part| ["/", part]).collect::<String>().into_bytes()
 }
 
 /// `SNAPSHOT:PATH` in its two parts.
@@ -209,6 +217,12 @@ mod tests {
         assert_eq!(split("latest"), ("latest", None));
         assert_eq!(split("4f1c:/srv/a:b"), ("4f1c", Some("/srv/a:b")));
         assert_eq!(split("latest:"), ("latest", None));
+    }
+
+    #[test]
+    fn paths_are_taken_as_a_walk_tells_them() {
+        assert_eq!(canonical("srv//./a/"), b"/srv/a");
+        assert_eq!(canonical("/"), b"");
     }
 
     #[test]
