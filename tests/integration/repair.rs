@@ -210,3 +210,43 @@ fn repairs_of_what_is_not_there_change_nothing() {
     fs::rename(place.path("elsewhere"), place.repository().join("data")).unwrap();
     is_whole(&place);
 }
+
+#[test]
+fn a_backup_stores_again_what_lies_in_a_pack_that_is_gone_or_damaged_and_says_so() {
+    for how in ["missing", "short", "flipped"] {
+        let place = with_two_snapshots();
+        let source = place.path("source");
+        for key in packs_of(&place, "tree") {
+            let path = place.repository().join(&key);
+            let bytes = fs::read(&path).unwrap();
+            match how {
+                "missing" => remove(&place, &key),
+                "short" => {
+                    fs::remove_file(&path).unwrap();
+                    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+                }
+                _ => (0..bytes.len()).step_by(500).for_each(|at| flip(&place, &key, at)),
+            }
+        }
+        fs::write(source.join("changes/again"), how).unwrap();
+        place.repo(["backup", source.to_str().unwrap()]).expect(3).expect_text(match how {
+            "flipped" => "is damaged, all of it is read anew",
+            "short" => "too short",
+            _ => "missing",
+        });
+        let target = place.path("restored");
+        place.repo(["restore", "latest", "--verify", "--target", target.to_str().unwrap()]).expect(0);
+        for (file, length) in [("stays/3", 20_003), ("changes/0", 20_000), ("large", 6 << 20)] {
+            let restored = target.join(source.strip_prefix("/").unwrap()).join(file);
+            assert_eq!(fs::read(&restored).unwrap(), fs::read(source.join(file)).unwrap(), "{how}: {file}");
+            assert_eq!(fs::metadata(&restored).unwrap().len(), length);
+        }
+        for restic in restics() {
+            place
+                .restic(&restic, ["restore", "latest", "--target", &format!("{}-restic", target.display())])
+                .expect(0);
+        }
+        // The next one has a whole parent; what is gone is still named.
+        place.repo(["backup", source.to_str().unwrap()]).expect(if how == "flipped" { 0 } else { 3 });
+    }
+}

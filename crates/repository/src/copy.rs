@@ -65,7 +65,7 @@ pub fn copy(
     if wanted.is_empty() {
         return Ok(());
     }
-    let (from, to) = (source.load_index(&|_| true)?, target.load_index(&|_| true)?);
+    let (from, to) = (source.load_index(&|_| true)?, target.load_index_to_add(control)?);
     let mut copier = Copier {
         source,
         from: &from,

@@ -10,6 +10,7 @@ use sha2::Sha256;
 use storage::{ErrorKind as StorageKind, Shared};
 use zeroize::Zeroizing;
 
+use crate::Control;
 use crate::cached::Cached;
 use crate::compress::Zstd;
 use crate::config::{CONFIG, Config};
@@ -295,6 +296,21 @@ impl Repository {
     /// Reads all index files. Packs that `usable` refuses can be read from, but a new backup does not refer to them.
     pub fn load_index(&self, usable: &dyn Fn(Id) -> bool) -> Result<Index> {
         Index::load(self, usable)
+    }
+
+    /// Reads all index files for whoever is about to add to the repository: what lies in a pack that is gone, or was cut
+    /// short, counts as unknown and is stored again. Such packs are named as warnings.
+    pub fn load_index_to_add(&self, control: &Control) -> Result<Index> {
+        let mut index = Index::load(self, &|_| true)?;
+        let sizes = self.list_packs()?; // after the index: what that names was there before
+        for pack in index.refuse_packs(|id, size| sizes.get(id).is_some_and(|there| *there >= size)) {
+            let how = if sizes.contains_key(&pack) { "too short" } else { "missing" };
+            let reason = format!(
+                "this pack is {how}: what is still there to be read is stored again; `check` tells what else is damaged"
+            );
+            control.warn(pack_key(pack), reason);
+        }
+        Ok(index)
     }
 
     /// Reads the index files that can be read, for restoring from a damaged repository; names the others.

@@ -1,14 +1,15 @@
 //! Which blobs are known, and what becomes of those that are not.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::BackupRequest;
 use crate::index::PackMarks;
 use crate::pack::BlobKind;
 use crate::pack_writer::{PackWriter, Plain, Sealer};
-use crate::{Control, Id, Index, Repository, Result, Summary, lock_mutex};
+use crate::repository::Opener;
+use crate::{Control, ErrorKind, Id, Index, Repository, Result, Summary, lock_mutex};
 
 /// New blobs are remembered in so many sets, so that threads seldom meet at one.
 const SHARDS: usize = 64;
@@ -47,6 +48,8 @@ pub(super) struct BlobStore<'a> {
     pub(super) ignore_ctime: bool,
     request: &'a BackupRequest,
     marks: PackMarks,
+    /// Packs that turned out to be damaged: what lies in them is stored again.
+    doubted: RwLock<HashSet<u32>>,
     new: Vec<Mutex<HashSet<(BlobKind, Id)>>>,
 }
 
@@ -70,6 +73,7 @@ impl<'a> BlobStore<'a> {
             ignore_ctime: request.ignore_ctime || request.ignore_inode,
             request,
             marks: PackMarks::new(index),
+            doubted: RwLock::default(),
             new: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
@@ -81,9 +85,36 @@ impl<'a> BlobStore<'a> {
 
     /// Is this blob stored already? Then its pack counts as used.
     pub(super) fn is_known(&self, kind: BlobKind, id: &Id) -> Result<bool> {
-        let place = self.index.usable_place(kind, id)?;
-        place.iter().for_each(|place| self.marks.mark(place));
-        Ok(place.is_some())
+        let Some(place) = self.index.usable_place(kind, id)? else { return Ok(false) };
+        // Only listings are read back, so only they can be found damaged: nothing is asked of the many other blobs.
+        if kind == BlobKind::Tree && self.doubted().contains(&place.pack) {
+            return Ok(false);
+        }
+        self.marks.mark(&place);
+        Ok(true)
+    }
+
+    /// No listing that lies in this one's pack counts as stored any more.
+    pub(super) fn doubt(&self, tree: &Id) -> Result<()> {
+        if let Some(place) = self.index.usable_place(BlobKind::Tree, tree)? {
+            self.doubted.write().unwrap_or_else(PoisonError::into_inner).insert(place.pack);
+        }
+        Ok(())
+    }
+
+    /// Once a listing was found damaged, what lies below it was not read: then every listing is, before it counts.
+    fn is_lost(&self, kind: BlobKind, id: &Id) -> Result<bool> {
+        if kind != BlobKind::Tree || self.doubted().is_empty() {
+            return Ok(false);
+        }
+        match self.repository.read_blob(self.index, kind, *id, &mut Opener::new()?) {
+            Err(e) if e.kind == ErrorKind::Damaged => self.doubt(id).map(|()| true),
+            other => other.map(|_| false),
+        }
+    }
+
+    fn doubted(&self) -> RwLockReadGuard<'_, HashSet<u32>> {
+        self.doubted.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a blob unless it is known, or new in this very run; returns its id.
@@ -94,7 +125,7 @@ impl<'a> BlobStore<'a> {
     /// The same for one that is hashed already.
     pub(super) fn store_plain(&self, sealer: &mut Sealer, kind: BlobKind, plain: &Plain<'_>) -> Result<Id> {
         let id = plain.id;
-        if self.is_known(kind, &id)?
+        if (self.is_known(kind, &id)? && !self.is_lost(kind, &id)?)
             || !lock_mutex(&self.new[usize::from(id.0[31]) % SHARDS]).insert((kind, id))
         {
             return Ok(id);

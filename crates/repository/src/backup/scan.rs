@@ -161,7 +161,7 @@ impl Scan<'_, '_> {
 
     fn sources(&mut self, sources: &Sources, parent: Option<Id>, root: &Root) -> Result<()> {
         let mut sealer = self.blobs.sealer()?;
-        let directory = Directory::root(root, self.listing_before(parent));
+        let directory = Directory::root(root, self.listing_before(parent, b"")?);
         directory.expect(sources.roots.len());
         let mut path = Vec::new();
         for (slot, (name, (place_of, place))) in sources.roots.iter().enumerate() {
@@ -220,7 +220,7 @@ impl Scan<'_, '_> {
         if self.blobs.timeless_way {
             (node.mtime, node.atime, node.ctime) = Default::default();
         }
-        let before = self.listing_before(entry.node_before().and_then(|node| node.subtree));
+        let before = self.listing_before(entry.node_before().and_then(|node| node.subtree), path)?;
         let directory = Directory::child(entry.into, entry.slot, node, entry.before, before);
         directory.expect(below.len());
         for (slot, (name, place)) in below.iter().enumerate() {
@@ -264,7 +264,7 @@ impl Scan<'_, '_> {
         };
         let mut node = posix::node(entry.name, &entry.stat, self.names);
         node.xattrs = Attributed::Open(fd.as_fd()).read(path, self.blobs.control);
-        let before = self.listing_before(entry.node_before().and_then(|node| node.subtree));
+        let before = self.listing_before(entry.node_before().and_then(|node| node.subtree), path)?;
         let directory = Directory::child(entry.into, entry.slot, node, entry.before, before);
         let length = path.len();
         self.excludes.narrow(fd.as_fd(), &entry.stat, path, &mut names);
@@ -413,12 +413,21 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// The listing of a directory in the parent snapshot. One that cannot be read only costs time.
-    fn listing_before(&mut self, tree: Option<Id>) -> Before {
-        let read = |tree| self.blobs.repository.read_tree(self.blobs.index, tree, &mut self.opener).ok();
-        match tree.and_then(read) {
-            Some(nodes) => Before { tree, nodes },
-            None => Before::default(),
+    /// The listing of a directory in the parent snapshot. One that cannot be read costs time, as all below it is read
+    /// anew; and nothing may refer to it.
+    fn listing_before(&mut self, tree: Option<Id>, path: &[u8]) -> Result<Before> {
+        let Some(id) = tree else { return Ok(Before::default()) };
+        match self.blobs.repository.read_tree(self.blobs.index, id, &mut self.opener) {
+            Ok(nodes) => Ok(Before { tree, nodes }),
+            Err(e) if e.kind == ErrorKind::Damaged => {
+                self.blobs.doubt(&id)?;
+                let path = if path.is_empty() { b"/" } else { path };
+                let problem =
+                    format!("its listing in the parent snapshot is damaged, all of it is read anew: {e}");
+                self.blobs.control.warn(show(path), problem);
+                Ok(Before::default())
+            }
+            Err(_) => Ok(Before::default()),
         }
     }
 }

@@ -97,6 +97,18 @@ impl Index {
         Self { packs, usable, entries }
     }
 
+    /// Refuses packs as [`Index::load`] does, by what `is_whole` says of each and its size; returns those.
+    pub(crate) fn refuse_packs(&mut self, is_whole: impl Fn(&Id, u64) -> bool) -> Vec<Id> {
+        let mut refused = Vec::new();
+        for ((id, size), usable) in self.packs.ids.iter().zip(&self.packs.sizes).zip(&mut self.usable) {
+            if *usable && !is_whole(id, *size) {
+                *usable = false;
+                refused.push(*id);
+            }
+        }
+        refused
+    }
+
     /// Every copy of a blob.
     pub(crate) fn places(&self, kind: BlobKind, id: &Id) -> Result<Vec<Place>> {
         let mut places = Vec::new();

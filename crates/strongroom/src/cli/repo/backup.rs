@@ -208,7 +208,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     if !is_stream {
         request.paths = existing(&paths, &control)?;
     }
-    let index = repository.load_index(&|_| true)?;
+    let index = repository.load_index_to_add(&control)?;
     let follower = Follower::start(&control, Work::Backup, place.json);
     let outcome = if is_stream {
         let mut input: Box<dyn Read> = if arguments.stdin {
