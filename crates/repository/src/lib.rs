@@ -37,6 +37,8 @@ mod hash;
 mod id;
 mod index;
 mod json;
+#[cfg(feature = "test-support")]
+pub mod kernels;
 mod key;
 mod keys;
 mod listing;

@@ -32,9 +32,14 @@ impl Size {
         self.blobs.div_ceil(self.blobs_per_pack)
     }
 
+    /// The id of a blob; from `blobs` on those of blobs that are not there.
+    pub fn blob_id(&self, number: u64) -> Id {
+        Id::of(&number.to_le_bytes())
+    }
+
     fn blob(&self, number: u64) -> PackedBlob {
         let offset = (number % self.blobs_per_pack) as u32 * 1000;
-        let id = Id::of(&number.to_le_bytes());
+        let id = self.blob_id(number);
         PackedBlob { kind: BlobKind::Data, id, offset, length: 1000, uncompressed: Some(2000) }
     }
 

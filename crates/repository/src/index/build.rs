@@ -14,7 +14,7 @@ use super::sorted::{InFile, InMemory, Sorted, Writer};
 use crate::{Result, lock_mutex};
 
 /// So many entries are kept in memory: 24 MiB.
-pub(super) const IN_MEMORY_MAX: usize = 1 << 19;
+pub(crate) const IN_MEMORY_MAX: usize = 1 << 19;
 /// Entries of a part, about.
 const PART_ENTRIES: u64 = 1 << 16;
 const PARTS_MAX: u64 = 4096;
