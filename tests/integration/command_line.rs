@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_tests::tree::{Picture, am_root, noise};
 
-use crate::command::{PASSCODE, Place, Ran, is_installed, restic, run, strongroom};
+use crate::command::{PASSCODE, Place, Ran, is_installed, restic, restics, run, strongroom};
 use crate::forge::Forge;
 use crate::world::{World, keys};
 
@@ -303,6 +303,39 @@ fn halted_backup(place: &Place) -> Halted {
     until("the backup stores a pack", || packs() > before);
     kill(&child, Signal::STOP);
     Halted(Some(child))
+}
+
+#[test]
+fn unlock_removes_a_fresh_lock_that_a_dead_process_left_here() {
+    let place = with_snapshot();
+    let ours = halted_backup(&place);
+    assert_eq!(locks(&place), 1);
+    let told = place.repo(["unlock"]).expect(0);
+    assert!(told.err.contains("1 lock stays"), "of a process that lives: {told}");
+    let refused = place.repo(["prune"]).expect(11);
+    assert!(refused.err.contains("run 'unlock' on the same machine"), "{refused}");
+    ours.end_by(Signal::KILL);
+    place.repo(["prune"]).expect(11);
+    assert_eq!(locks(&place), 1, "only who is asked to judges by process ids");
+    place.repo(["unlock"]).expect(0).expect_text("removed 1 lock");
+    place.repo(["prune"]).expect(0);
+
+    for restic in restics() {
+        let mut backup = place.restic_on(&restic, &place.repository(), ["backup", "--stdin"]);
+        let mut held = backup.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        until("restic has its lock", || locks(&place) == 1);
+        place.repo(["unlock"]).expect(0);
+        assert_eq!(locks(&place), 1, "of a process that lives");
+        kill(&held, Signal::KILL);
+        held.wait().unwrap();
+        place.repo(["unlock"]).expect(0).expect_text("removed 1 lock");
+        assert_eq!(locks(&place), 0);
+    }
+    // A process of this number may live elsewhere.
+    Forge::new(&place).lock(MINUTE, true);
+    place.repo(["unlock"]).expect(0);
+    assert_eq!(locks(&place), 1);
+    place.repo(["unlock", "--remove-all"]).expect(0);
 }
 
 #[test]

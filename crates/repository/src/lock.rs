@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,12 @@ impl LockText {
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
         }
+    }
+
+    /// Whether the process that wrote this is dead, if it ran where we run. A process that cannot be asked for lives.
+    fn is_of_the_dead(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
     }
 
     fn is_stale(&self) -> bool {
@@ -321,7 +328,7 @@ fn find_conflict(repository: &Repository, kind: LockKind, own: Option<Id>) -> Re
             Err(_) if repository.storage().head(&key)?.is_none() => continue,
             Err(e) => {
                 let message = format!(
-                    "the repository has a lock that cannot be read ({e}); 'unlock' removes stale locks"
+                    "the repository has a lock that cannot be read ({e}); 'unlock --remove-all' removes it, with all others"
                 );
                 return Err(Error { kind: ErrorKind::Locked, message, source: Some(Box::new(e)) });
             }
@@ -342,7 +349,7 @@ fn locked(lock: &LockText) -> Error {
     Error::new(
         ErrorKind::Locked,
         format!(
-            "the repository is locked {sort}{by} on {} (process {pid}) since {time}; wait until that work ends, or run 'unlock' if that process is dead",
+            "the repository is locked {sort}{by} on {} (process {pid}) since {time}; wait until that work ends, or, if that process is dead, run 'unlock' on the same machine, or 'unlock --remove-all'",
             hostname.escape_debug()
         ),
     )
@@ -353,12 +360,28 @@ fn read(repository: &Repository, id: Id) -> Result<LockText> {
     serde_json::from_slice(&text).map_err(|e| Error::damaged(Folder::Locks.key(id), e))
 }
 
-/// Removes the locks that `doomed` picks (unreadable ones are offered as `None`); returns how many.
-pub(crate) fn remove(repository: &Repository, doomed: impl Fn(Option<(bool, &str)>) -> bool) -> Result<u64> {
+/// Removes stale locks, and those that dead processes left whose host names say that they ran where we run.
+pub(crate) fn remove_stale(repository: &Repository, is_here: &dyn Fn(&str) -> bool) -> Result<u64> {
+    remove(repository, |lock| {
+        lock.is_some_and(|lock| lock.is_stale() || (is_here(&lock.hostname) && lock.is_of_the_dead()))
+    })
+}
+
+/// Removes the locks of this host name.
+pub(crate) fn remove_of(repository: &Repository, hostname: &str) -> Result<u64> {
+    remove(repository, |lock| lock.is_some_and(|lock| lock.hostname == hostname))
+}
+
+/// Removes all locks, also those that cannot be read.
+pub(crate) fn remove_all(repository: &Repository) -> Result<u64> {
+    remove(repository, |_| true)
+}
+
+fn remove(repository: &Repository, doomed: impl Fn(Option<&LockText>) -> bool) -> Result<u64> {
     let mut removed = 0;
     for (id, _) in file::list(repository.storage(), Folder::Locks)? {
         let lock = read(repository, id).ok();
-        if doomed(lock.as_ref().map(|lock| (lock.is_stale(), lock.hostname.as_str()))) {
+        if doomed(lock.as_ref()) {
             repository.storage().delete(&Folder::Locks.key(id))?;
             removed += 1;
         }
@@ -385,6 +408,33 @@ mod tests {
 
     fn owner() -> LockOwner {
         LockOwner { hostname: "h".to_owned(), username: "u".to_owned() }
+    }
+
+    /// The number of a process that has ended.
+    fn dead() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    }
+
+    #[test]
+    fn unlock_removes_what_dead_processes_left_here_and_leaves_the_living_and_those_elsewhere() {
+        let (storage, repository) = repository();
+        let left = |hostname: &str, pid: u32| {
+            let owner = LockOwner { hostname: hostname.to_owned(), username: String::new() };
+            LockText { pid, ..LockText::new(LockKind::Shared, &owner) }.write(&repository).unwrap()
+        };
+        let alive = std::process::id();
+        let stay = [left("here", alive), left("elsewhere", dead()), left("here", 0), left("here", u32::MAX)];
+        left("here", dead());
+        assert_eq!(repository.unlock(&|_| false).unwrap(), 0, "nobody knows where they ran");
+        assert_eq!(repository.unlock(&|host| host == "here").unwrap(), 1);
+        let mut expected = stay.map(|id| Folder::Locks.key(id));
+        expected.sort();
+        let mut files = files(&storage);
+        files.sort();
+        assert_eq!(files, expected);
+        assert_eq!(repository.remove_all_locks().unwrap(), 4);
     }
 
     fn sleep_for_an_hour(lock: &Lock) {

@@ -219,14 +219,20 @@ impl Repository {
         self.0.lock.as_ref().map_or(Ok(()), |held| held.check())
     }
 
-    /// Removes stale locks, or all of them; returns how many.
-    pub fn unlock(&self, all: bool) -> Result<u64> {
-        lock::remove(self, |lock| all || lock.is_some_and(|(stale, _)| stale))
+    /// Removes stale locks; returns how many. Of a lock whose host name `is_here` takes for one of this machine it is
+    /// asked whether its process lives: that it does not is enough.
+    pub fn unlock(&self, is_here: &dyn Fn(&str) -> bool) -> Result<u64> {
+        lock::remove_stale(self, is_here)
+    }
+
+    /// Removes all locks, whoever holds them; returns how many.
+    pub fn remove_all_locks(&self) -> Result<u64> {
+        lock::remove_all(self)
     }
 
     /// Removes the locks that a dead process of this host name left. Only for whoever knows that it is dead.
     pub fn break_locks_of(&self, hostname: &str) -> Result<u64> {
-        lock::remove(self, |lock| lock.is_some_and(|(_, holder)| holder == hostname))
+        lock::remove_of(self, hostname)
     }
 
     /// All snapshots, oldest first; those that cannot be read are named in the second list.

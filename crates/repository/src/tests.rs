@@ -375,7 +375,7 @@ fn a_death_at_any_storage_call_loses_nothing_and_shows_nothing_half_made() {
                     let _ = prune(&broken, &owner, &request, &Control::new());
                 }
             }
-            repository.unlock(true).unwrap();
+            repository.remove_all_locks().unwrap();
             let report = check(&repository, CheckRequest { read_data: true }, &Control::new()).unwrap();
             assert_eq!(report.findings, [], "{fault:?} at call {n}");
             let (snapshots, damaged) = repository.snapshots().unwrap();

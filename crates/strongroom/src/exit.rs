@@ -185,9 +185,9 @@ fn hint_for_repository(kind: repository::ErrorKind) -> Option<&'static str> {
     use repository::ErrorKind as Kind;
     match kind {
         Kind::NoRepository => Some("check the location; `strongroom repo init` makes a new repository"),
-        Kind::Locked => {
-            Some("wait for the other work to end; `strongroom repo unlock` removes locks whose owner is gone")
-        }
+        Kind::Locked => Some(
+            "wait for the other work to end; `strongroom repo unlock` removes locks of dead processes of this machine, and those of more than half an hour ago",
+        ),
         Kind::WrongPasscode => {
             Some("a repository opens with the passcode that it was made with; without it nobody can read it")
         }

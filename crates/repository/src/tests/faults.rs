@@ -478,7 +478,7 @@ fn trial(ground: &Ground, verb: &Verb, backend: Backend, fault: Fault, n: u64) -
     }
     for place in [&storage, &other] {
         if let Ok(repository) = open(place) {
-            repository.unlock(true).unwrap();
+            repository.remove_all_locks().unwrap();
         }
     }
     (verb.act)(ground, &storage, &other).unwrap_or_else(|e| panic!("{told}: run again: {e}"));

@@ -392,7 +392,7 @@ impl History {
             }
         }
         if self.below(2) == 0 {
-            repository.unlock(false).unwrap();
+            repository.unlock(&|_| false).unwrap();
         }
     }
 

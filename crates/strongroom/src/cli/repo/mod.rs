@@ -28,6 +28,7 @@ mod stats;
 mod stream;
 mod tag;
 mod times;
+mod whereabouts;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -89,7 +90,7 @@ enum Verb {
     RebuildIndex(repair::IndexArguments),
     /// Count what is in snapshots, or what is stored for them
     Stats(stats::Arguments),
-    /// Remove locks that nobody has refreshed for half an hour
+    /// Remove locks of dead processes of this machine, and those that nobody has refreshed for half an hour
     Unlock(UnlockArguments),
 }
 
@@ -142,7 +143,12 @@ fn init(place: &Place) -> Result<Exit> {
 
 fn unlock(place: &Place, arguments: &UnlockArguments) -> Result<Exit> {
     let (repository, _control) = place.open()?;
-    let removed = repository.unlock(arguments.remove_all)?;
+    let removed = if arguments.remove_all {
+        repository.remove_all_locks()?
+    } else {
+        let here = whereabouts::Here::find();
+        repository.unlock(&|hostname| here.wrote(hostname))?
+    };
     let left = repository.storage().list_all("locks/")?.len() as u64;
     if place.json {
         terminal::out_json(&serde_json::json!({
@@ -153,7 +159,9 @@ fn unlock(place: &Place, arguments: &UnlockArguments) -> Result<Exit> {
     terminal::out(format!("removed {}", words::counted(removed, "lock", "locks")))?;
     if left > 0 {
         let locks = words::counted(left, "lock stays", "locks stay");
-        terminal::note(format!("{locks}: less than half an hour old; --remove-all removes them too"));
+        terminal::note(format!(
+            "{locks}: less than half an hour old, and not known to be of a dead process of this machine; --remove-all removes them too"
+        ));
     }
     Ok(Exit::Done)
 }

@@ -9,6 +9,7 @@ use repository::{Control, Cost, Lock, LockKind, LockOwner, LockWait, Passcode, R
 use storage::{Directory, DirectoryOptions, ErrorKind, Limits, Location, Shared};
 
 use super::times;
+use super::whereabouts::Here;
 use crate::exit::{Exit, Failure};
 use crate::passcode::PasscodeSource;
 use crate::{interrupt, terminal, words};
@@ -182,11 +183,9 @@ fn open(location: &Location, what: &str) -> Result<Shared> {
     })
 }
 
-/// The name that our locks bear. The host's name alone is not enough: containers repeat it, and other programs
-/// judge by it and a process id whether a lock's owner still lives.
+/// The name that our locks bear.
 pub fn lock_owner() -> LockOwner {
-    let unique: [u8; 16] = rand::random();
-    LockOwner { hostname: format!("{}/{}", words::host_name(), hex::encode(unique)), username: user_name() }
+    LockOwner { hostname: Here::find().unique_name(), username: user_name() }
 }
 
 /// Who runs this command.
