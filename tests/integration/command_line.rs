@@ -395,6 +395,65 @@ fn all_json(ran: Ran) -> Vec<serde_json::Value> {
     lines
 }
 
+/// The last line of standard error of a run that failed, as a script reads it.
+#[track_caller]
+fn exit_error(ran: &Ran) -> serde_json::Value {
+    let line = ran.err.lines().last().unwrap_or_default();
+    let told: serde_json::Value =
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}\n{ran}"));
+    assert_eq!((&told["message_type"], &told["code"]), (&"exit_error".into(), &ran.code.into()), "{ran}");
+    assert!(!told["message"].as_str().unwrap().is_empty(), "{ran}");
+    assert!(!ran.err.contains("error: ") && !ran.err.contains("hint: "), "in words, too: {ran}");
+    told
+}
+
+#[test]
+fn with_json_a_failure_ends_with_one_line_in_restics_form() {
+    let place = with_snapshot();
+    let target = place.path("target");
+    let nowhere = format!("latest:{}", place.path("nowhere").display());
+    for (code, verb) in [
+        (2, &["no-such-verb"][..]),
+        (2, &["backup", "--no-such-option"]),
+        (2, &["backup"]),
+        (2, &["find", "["]),
+        (1, &["ls", &nowhere]),
+        (1, &["dump", "latest", "/nowhere"]),
+        (1, &["restore", &nowhere, "--target", target.to_str().unwrap()]),
+        (1, &["backup", "/no/such/path"]),
+        (3, &["backup", "/etc/hostname", "/no/such/path"]),
+        (1, &["init"]),
+        (1, &["snapshots", "0000000000"]),
+    ] {
+        let ran = place.repo(verb.iter().copied().chain(["--json"])).expect(code);
+        exit_error(&ran);
+    }
+    let told = exit_error(&place.repo(["--json", "ls", &nowhere]));
+    assert!(told["message"].as_str().unwrap().contains("/nowhere"), "{told}");
+    let wrong = run(place.repo_command(["--json", "snapshots"]).env("STRONGROOM_PASSCODE", "the wrong one"));
+    exit_error(&wrong.expect(12));
+    exit_error(&run(&mut strongroom(["repo", "--json", "-r", "/nonexistent", "snapshots"])).expect(10));
+    Forge::new(&place).lock(MINUTE, true);
+    let told = exit_error(&place.repo(["--json", "check"]).expect(11));
+    assert!(told["message"].as_str().unwrap().contains("unlock"), "{told}");
+    place.repo(["unlock", "--remove-all"]).expect(0);
+    for restic in restics().into_iter().filter(|restic| restic.version >= (0, 19)) {
+        let theirs = exit_error(&place.restic(&restic, ["--json", "snapshots", "--no-such-option"]));
+        let ours = exit_error(&place.repo(["--json", "snapshots", "--no-such-option"]).expect(2));
+        let names = |told: &serde_json::Value| told.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&ours), names(&theirs));
+    }
+    for pack in keys(&place.repository(), "data/") {
+        fs::remove_file(place.repository().join(pack)).unwrap();
+    }
+    exit_error(&place.repo(["--json", "check"]).expect(13));
+
+    // What was asked for is no failure, and after `--` everything is a path.
+    assert!(place.repo(["--json", "snapshots", "--help"]).expect(0).err.is_empty());
+    let ran = place.repo(["backup", "--no-such-option", "--", "--json"]).expect(2);
+    assert!(ran.err.starts_with("error: "), "{ran}");
+}
+
 #[test]
 fn json_is_json_whatever_the_verb() {
     let place = Place::new();

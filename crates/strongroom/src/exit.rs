@@ -67,9 +67,63 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Writes the error, if there is one, to standard error and gives the process its exit code.
-pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
-    let exit = match outcome {
+impl Exit {
+    /// What is said where the command ends without an error of its own: what is wrong was named before.
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "it failed",
+            Self::Usage => "wrong usage",
+            Self::Incomplete => "done, but not with everything: what could not be read or set is named above",
+            Self::NoRepository => "there is no such repository or store",
+            Self::Locked => "somebody else holds the lock",
+            Self::WrongPasscode => "the passcode does not open it",
+            Self::Damaged => "damaged data was found; it is named above",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What became of the command.
+pub struct Outcome {
+    /// How it ended, or why it failed.
+    pub result: anyhow::Result<Exit>,
+    /// Whoever started it reads JSON.
+    pub in_json: bool,
+}
+
+/// Tells what went wrong, if anything did, on standard error and gives the process its exit code.
+pub fn report(outcome: Outcome) -> ExitCode {
+    let exit = if outcome.in_json { report_in_json(outcome.result) } else { report_in_words(outcome.result) };
+    ExitCode::from(exit as u8)
+}
+
+/// One line in restic's form, with the advice at the end of the message as restic has it.
+fn report_in_json(result: anyhow::Result<Exit>) -> Exit {
+    let (exit, message) = match result {
+        Ok(exit) => (exit, exit.sentence().to_owned()),
+        Err(error) if is_broken_pipe(&error) => (Exit::Done, String::new()),
+        Err(error) => match classify(&error) {
+            Exit::Interrupted => (Exit::Interrupted, Exit::Interrupted.sentence().to_owned()),
+            exit => (
+                exit,
+                std::iter::once(message_of(&error)).chain(hints_of(&error)).collect::<Vec<_>>().join("\n"),
+            ),
+        },
+    };
+    if exit != Exit::Done {
+        terminal::note(exit_error(exit, &message));
+    }
+    exit
+}
+
+/// The last line of a command that failed, for who reads JSON.
+pub fn exit_error(exit: Exit, message: &str) -> serde_json::Value {
+    serde_json::json!({"message_type": "exit_error", "code": exit as u8, "message": message})
+}
+
+fn report_in_words(result: anyhow::Result<Exit>) -> Exit {
+    match result {
         Ok(exit) => exit,
         // Whoever read our output has gone (`strongroom … | head`): nothing is left to be said.
         Err(error) if is_broken_pipe(&error) => Exit::Done,
@@ -85,8 +139,7 @@ pub fn report(outcome: anyhow::Result<Exit>) -> ExitCode {
             }
             classify(&error)
         }
-    };
-    ExitCode::from(exit as u8)
+    }
 }
 
 /// The exit code that an error stands for: the outermost cause that has a kind decides.

@@ -12,7 +12,8 @@ mod version;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit, Outcome};
+use crate::terminal;
 
 /// Disaster recovery for a deployment: backups that prove themselves, and restores that never leave a mixture.
 #[derive(Parser, Debug)]
@@ -46,8 +47,28 @@ enum Command {
 }
 
 /// Reads the command line and does what it says.
-pub fn run() -> Result<Exit> {
-    match Arguments::parse().command {
+pub fn run() -> Outcome {
+    let command = Arguments::try_parse().unwrap_or_else(|refused| refuse(&refused)).command;
+    let in_json = matches!(&command, Command::Repo(arguments) if arguments.in_json());
+    Outcome { result: run_command(command), in_json }
+}
+
+/// Ends with what clap has to say: the help that was asked for, or what is wrong with the command line.
+fn refuse(refused: &clap::Error) -> ! {
+    let words: Vec<_> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
+    let reads_json =
+        words.first().is_some_and(|word| word == "repo") && words.iter().any(|word| word == "--json");
+    if !(reads_json && refused.use_stderr()) {
+        refused.exit();
+    }
+    let message = refused.render().to_string();
+    let message = message.strip_prefix("error: ").unwrap_or(&message).trim_end();
+    terminal::note(exit::exit_error(Exit::Usage, message));
+    std::process::exit(Exit::Usage as i32)
+}
+
+fn run_command(command: Command) -> Result<Exit> {
+    match command {
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),

@@ -101,6 +101,13 @@ struct UnlockArguments {
     remove_all: bool,
 }
 
+impl Arguments {
+    /// Whether `--json` was given.
+    pub fn in_json(&self) -> bool {
+        self.place.json
+    }
+}
+
 /// Runs one verb.
 pub fn run(arguments: Arguments) -> Result<Exit> {
     let place = &arguments.place;
