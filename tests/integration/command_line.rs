@@ -395,6 +395,37 @@ fn all_json(ran: Ran) -> Vec<serde_json::Value> {
     lines
 }
 
+#[test]
+fn a_snapshot_says_who_made_it_and_the_summary_when_as_restic_does() {
+    let place = with_snapshot();
+    let source = place.path("source");
+    for restic in restics() {
+        let mut backup = place.repo_command(["backup", "--json", source.to_str().unwrap()]);
+        let ours = run(backup.env_remove("USER").env_remove("LOGNAME")).expect(0).json().pop().unwrap();
+        let mut backup = place.restic_on(&restic, &place.repository(), ["backup", "--json"]);
+        let theirs = run(backup.arg(&source).env_remove("USER").env_remove("LOGNAME")).expect(0);
+        let snapshot = |which: &str| {
+            let list = place.restic(&restic, ["snapshots", "--json", which]).expect(0).json();
+            list[0][0].clone()
+        };
+        let [ours, made] = [snapshot(ours["snapshot_id"].as_str().unwrap()), ours];
+        assert!(!ours["username"].as_str().unwrap_or_default().is_empty(), "{ours}");
+        assert_eq!(ours["username"], snapshot("latest")["username"]);
+        assert_eq!(ours["time"], made["backup_start"], "{made}");
+        let time = |name: &str| repository::Time::parse(made[name].as_str().unwrap()).unwrap();
+        assert!(time("backup_start") <= time("backup_end"), "{made}");
+        if restic.version >= (0, 19) {
+            let fields = |told: &serde_json::Value| {
+                let names = told.as_object().unwrap().keys();
+                names.cloned().collect::<std::collections::BTreeSet<_>>()
+            };
+            let missing: Vec<_> =
+                fields(&theirs.json().pop().unwrap()).difference(&fields(&made)).cloned().collect();
+            assert_eq!(missing, Vec::<String>::new(), "{made}");
+        }
+    }
+}
+
 /// The last line of standard error of a run that failed, as a script reads it.
 #[track_caller]
 fn exit_error(ran: &Ran) -> serde_json::Value {

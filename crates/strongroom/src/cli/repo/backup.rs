@@ -292,6 +292,7 @@ fn summary(outcome: &BackupOutcome, seconds: f64) -> Value {
         "data_added": s.data_added, "data_added_packed": s.data_added_packed,
         "total_files_processed": s.total_files_processed, "total_bytes_processed": s.total_bytes_processed,
         "total_duration": seconds,
+        "backup_start": s.backup_start, "backup_end": s.backup_end,
     });
     match outcome.snapshot {
         Some(id) => summary["snapshot_id"] = json!(id.to_string()),
