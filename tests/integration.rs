@@ -6,6 +6,8 @@
 
 #[path = "integration/backup_options.rs"]
 mod backup_options;
+#[path = "integration/bad_lines.rs"]
+mod bad_lines;
 #[path = "integration/beside.rs"]
 mod beside;
 #[path = "integration/buckets.rs"]

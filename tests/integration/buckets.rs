@@ -15,7 +15,7 @@ use strongroom_tests::tree::{Picture, noise};
 
 use crate::command::{PASSCODE, Place, Ran, restic, run, strongroom};
 
-fn with_keys(command: &mut Command) -> &mut Command {
+pub fn with_keys(command: &mut Command) -> &mut Command {
     for name in ["AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"] {
         command.env_remove(name);
     }
@@ -26,7 +26,7 @@ fn with_keys(command: &mut Command) -> &mut Command {
 }
 
 /// `strongroom repo …` on a bucket, with keys in the environment.
-fn repo(url: &str, arguments: &[&str]) -> Ran {
+pub fn repo(url: &str, arguments: &[&str]) -> Ran {
     let mut all = vec!["repo", "--repository", url, "--no-cache"];
     all.extend(arguments);
     run(with_keys(&mut strongroom(all)))
@@ -36,7 +36,7 @@ fn restic_on(place: &Place, url: &str, arguments: &[&str]) -> Ran {
     run(with_keys(&mut place.restic_on(&restic(), Path::new(url), arguments)))
 }
 
-fn small_tree(at: &Path) {
+pub fn small_tree(at: &Path) {
     for i in 0..40 {
         let dir = at.join(format!("d{}", i % 5));
         fs::create_dir_all(&dir).unwrap();

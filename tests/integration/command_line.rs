@@ -131,6 +131,66 @@ fn without_rights(command: &Command) -> Command {
     bound
 }
 
+/// Runs a verb as somebody whom file modes bind.
+fn bound(place: &Place, verb: &[&str]) -> Ran {
+    let command = place.repo_command(verb);
+    run(&mut if am_root() { without_rights(&command) } else { command })
+}
+
+#[test]
+fn a_repository_without_the_rights_to_it_ends_with_1_says_so_and_stays_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    if am_root() && !is_installed("setpriv") {
+        return println!(
+            "NOT TESTED: a repository without rights, since root may do all and there is no setpriv"
+        );
+    }
+    let place = with_snapshot();
+    let (source, target) = (place.path("source"), place.path("target"));
+    let (source, target) = (source.to_str().unwrap(), target.to_str().unwrap());
+    let reads: [&[&str]; 4] =
+        [&["snapshots"], &["check"], &["ls", "latest"], &["restore", "latest", "-t", target]];
+    let writes: [&[&str]; 4] =
+        [&["backup", source], &["forget", "--keep-last", "1"], &["prune"], &["key", "passwd"]];
+    let forbid = |what: &str, mode: u32| {
+        let path = place.repository().join(what);
+        let old = path.metadata().unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        move || fs::set_permissions(&path, old.clone()).unwrap()
+    };
+    // Nothing can be read: neither "no repository" nor "wrong passcode" nor "damaged".
+    for what in ["", "keys", "config", "index", "snapshots"] {
+        let allow = forbid(what, 0o000);
+        for verb in reads.iter().chain(&writes).filter(|verb| what != "index" || verb[0] != "snapshots") {
+            if what == "index" && matches!(verb[0], "forget" | "key")
+                || what == "snapshots" && verb[0] == "key"
+            {
+                continue;
+            }
+            let ran = bound(&place, verb);
+            let told = ran.err.to_lowercase();
+            assert!(ran.code == 1 && told.contains("permission denied"), "'{what}': {ran}");
+        }
+        allow();
+    }
+    // It can be read and not written: a lock cannot be had, and need not be.
+    let allow = forbid("locks", 0o555);
+    for verb in reads.iter().chain(&writes) {
+        bound(&place, verb).expect(1).expect_text("permission denied");
+    }
+    for verb in reads {
+        let verb: Vec<&str> = ["--no-lock"].iter().chain(verb).copied().collect();
+        bound(&place, &verb).expect(0);
+    }
+    allow();
+    let allow = forbid("snapshots", 0o555);
+    bound(&place, &["backup", source]).expect(1).expect_text("permission denied");
+    allow();
+    place.repo(["check", "--read-data"]).expect(0);
+    let listed = place.repo(["snapshots", "--json"]).expect(0).json();
+    assert_eq!(listed[0].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn a_place_without_repository_or_store_ends_with_10() {
     let place = Place::new();

@@ -92,6 +92,11 @@ impl Forge<'_> {
 
     /// Stores a pack of these blobs as its header is to tell them, and lists it in an index file. Returns its key.
     pub fn pack(&self, blobs: &[ForgedBlob]) -> String {
+        self.pack_with_header(blobs, |_| {})
+    }
+
+    /// The same with a header that was changed before it was sealed; the index file is right.
+    pub fn pack_with_header(&self, blobs: &[ForgedBlob], change: impl Fn(&mut Vec<u8>)) -> String {
         let (mut body, mut header, mut listed) = (Vec::new(), Vec::new(), Vec::new());
         for blob in blobs {
             let sealed = self.seal(&blob.stored);
@@ -108,6 +113,7 @@ impl Forge<'_> {
             listed.push(entry);
             body.extend_from_slice(&sealed);
         }
+        change(&mut header);
         let header = self.seal(&header);
         body.extend_from_slice(&header);
         body.extend_from_slice(&(header.len() as u32).to_le_bytes());

@@ -181,6 +181,42 @@ fn an_index_that_lies_about_a_pack_is_named_and_repaired_from_the_packs_own_head
 }
 
 #[test]
+fn a_pack_whose_header_lies_is_named_and_what_the_index_knows_of_it_is_restored() {
+    type Lie = fn(&mut Vec<u8>);
+    let lies: [(&str, Lie); 8] = [
+        ("another kind", |header| header[0] ^= 1),
+        ("an unknown kind", |header| header[0] = 9),
+        ("a byte less", |header| header[1] -= 1),
+        ("four gigabytes", |header| header[1..5].fill(0xff)),
+        ("another id", |header| header[5] ^= 1),
+        ("no blob", Vec::clear),
+        ("a blob more", |header| header.extend_from_within(..)),
+        ("half a blob", |header| header.truncate(20)),
+    ];
+    for (lie, change) in lies {
+        let content = Id::of(b"content");
+        let root = tree(&[node("file", "file", &json!({"content": [content], "size": 7}))]);
+        let mut pack = String::new();
+        let place = with_root(root.id, |forge| {
+            let data = ForgedBlob { kind: "data", id: content, stored: b"content".to_vec(), claims: None };
+            pack = forge.pack_with_header(&[data], change);
+            forge.pack(&[root]);
+        });
+        println!("{lie}");
+        place.repo(["check", "--read-data"]).expect(13).expect_text(&pack);
+        let target = place.path("target");
+        place.repo(["restore", "latest", "--verify", "--target", target.to_str().unwrap()]).expect(0);
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"content", "{lie}");
+        assert_eq!(place.repo(["dump", "latest", "/file"]).expect(0).out, "content", "{lie}");
+        // Who believes the header alone would drop a blob that is there.
+        place.repo(["prune"]);
+        fs::remove_dir_all(&target).unwrap();
+        place.repo(["restore", "latest", "--verify", "--target", target.to_str().unwrap()]).expect(0);
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"content", "{lie}, after prune");
+    }
+}
+
+#[test]
 fn a_prefix_that_two_snapshots_share_ends_with_2_and_takes_neither() {
     let place = Place::with_repository();
     let forge = Forge::new(&place);
