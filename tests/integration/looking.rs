@@ -178,6 +178,25 @@ fn a_path_that_is_not_in_the_snapshot_is_an_error_and_no_empty_list() {
 }
 
 #[test]
+fn what_is_listed_in_json_has_all_that_restic_tells() {
+    let place = with_two_snapshots();
+    let tell = ["ls", "--json", "latest"];
+    let ours = place.repo(tell).expect(0).json();
+    for restic in restics() {
+        let theirs = place.restic(&restic, tell).expect(0).json();
+        assert_eq!(ours.len(), theirs.len());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            let is_text = !theirs.to_string().contains(char::REPLACEMENT_CHARACTER);
+            // Ours are as `ls` shows them, with neither sticky bit nor set-uid.
+            let fields = theirs.as_object().unwrap().iter().filter(|(field, _)| *field != "permissions");
+            for (field, value) in fields.filter(|_| is_text) {
+                assert_eq!(ours.get(field), Some(value), "{field}: {ours}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_dumped_file_is_the_file() {
     let place = with_two_snapshots();
     for name in ["changes", "moved", "comes/file"] {

@@ -140,13 +140,11 @@ fn full_json(path: &str, node: &Node) -> Value {
     let mut value = node_json(path, node);
     if let Some(object) = value.as_object_mut() {
         object.shift_remove("struct_type");
+        object.shift_remove("message_type");
         object.shift_remove("name");
         for (field, value) in [
-            ("atime", json!(node.atime.text())),
-            ("ctime", json!(node.ctime.text())),
             ("user", json!(&*node.user)),
             ("group", json!(&*node.group)),
-            ("inode", json!(node.inode)),
             ("device_id", json!(node.device_id)),
             ("links", json!(node.links)),
         ] {

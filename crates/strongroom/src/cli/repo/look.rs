@@ -77,6 +77,7 @@ pub fn ls(place: &Place, arguments: &LsArguments) -> Result<Exit> {
     repository::entry_at(&repository, &index, snapshot.tree, &below)?;
     if place.json {
         let mut head = snapshot_json(id, &snapshot);
+        head["message_type"] = json!("snapshot");
         head["struct_type"] = json!("snapshot");
         terminal::out_json(&head)?;
     }
@@ -131,8 +132,11 @@ pub fn node_json(path: &str, node: &Node) -> Value {
     let mut value = json!({
         "name": path.rsplit('/').next().unwrap_or_default(), "type": node.kind.word(), "path": path,
         "uid": node.uid, "gid": node.gid, "mode": node.mode, "permissions": permissions(node.kind, node.permissions()), "mtime": node.mtime.text(),
-        "struct_type": "node",
+        "atime": node.atime.text(), "ctime": node.ctime.text(), "message_type": "node", "struct_type": "node",
     });
+    if node.inode != 0 {
+        value["inode"] = json!(node.inode);
+    }
     if node.kind == NodeKind::File {
         value["size"] = json!(node.size);
     }
