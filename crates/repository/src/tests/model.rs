@@ -1,8 +1,9 @@
-//! Random histories of two repositories that two clients share: files change; backup, forget, prune, tag, copy and
-//! repair of the index, some at the same time, some under a lock and with an index that were taken long before; any of
-//! them may fail or die at any storage call, and the locks of the dead stay until somebody removes them.
+//! Random histories of two repositories that two clients share: files change; backup, forget, prune, tag, copy, keys that
+//! come and go, and repairs of what is whole, some at the same time, some under a lock and with an index that were taken
+//! long before; any of them may fail or die at any storage call, and the locks of the dead stay until somebody removes
+//! them.
 //!
-//! The model is simple: which snapshots each repository has, and what is in each. After each step the repository lists
+//! The model is simple: which snapshots each repository has, what is in each, and which passcodes open it. After each step the repository lists
 //! these and no others, but for what a failed step may have brought to its end, and a check of all its data finds
 //! nothing; every few steps and at the end every snapshot is read to its last blob and compared.
 //!
@@ -23,10 +24,12 @@ use crate::file::{self, Folder};
 
 mod site;
 
-const STEPS: usize = 24;
+const STEPS: usize = 28;
 const HISTORIES: u64 = 12;
 /// Histories mostly wait for locks.
 const SIDE_BY_SIDE: u64 = 32;
+/// Keys beside the first; each costs every opening time.
+const KEYS_MAX: usize = 3;
 /// Everything is read after so many steps.
 const READ_EVERY: usize = 8;
 
@@ -80,7 +83,11 @@ impl History {
                 0 => Backend::Directory,
                 attempts => Backend::Bucket { attempts },
             };
-            Site { stand: Stand::new(backend, &made, dir.path(), name), snapshots: BTreeMap::new() }
+            Site {
+                stand: Stand::new(backend, &made, dir.path(), name),
+                snapshots: BTreeMap::new(),
+                keys: BTreeMap::new(),
+            }
         });
         for client in ["source-0", "source-1"] {
             fs::create_dir_all(dir.path().join(client).join("sub")).unwrap();
@@ -354,6 +361,70 @@ impl History {
         self.settle(site, &[], &[]);
     }
 
+    /// Repairs packs that nothing is wrong with: all of them stay readable.
+    fn repair_packs(&mut self, site: usize) {
+        let packs = self.sites[site].open().list_packs().unwrap();
+        let mut packs: Vec<Id> = packs.into_keys().collect();
+        packs.sort_unstable();
+        packs.retain(|_| self.below(4) == 0);
+        let work = |r: &Repository, owner: &LockOwner| repair_packs(r, owner, &packs, &Control::new());
+        let done = self.run(site, LockKind::Exclusive, work);
+        assert!(done.is_none_or(|report| report.blobs_lost.is_empty()), "{}", self.told);
+        self.settle(site, &[], &[]);
+    }
+
+    /// Repairs snapshots that nothing is wrong with: they stay as they are.
+    fn repair_snapshots(&mut self, site: usize) {
+        let request = RepairSnapshotsRequest {
+            snapshots: self.some_snapshots(site),
+            forget: self.below(2) == 0,
+            dry_run: self.below(4) == 0,
+        };
+        let work = |r: &Repository, owner: &LockOwner| repair_snapshots(r, owner, &request, &Control::new());
+        if let Some(done) = self.run(site, LockKind::Exclusive, work) {
+            let whole: Vec<_> = request.snapshots.iter().map(|id| RepairedSnapshot::Whole(*id)).collect();
+            assert_eq!(done, whole, "{}", self.told);
+        }
+        self.settle(site, &[], &[]);
+    }
+
+    /// One more passcode opens the repository.
+    fn add_key(&mut self, site: usize) {
+        if self.sites[site].keys.values().filter(|opens| **opens).count() >= KEYS_MAX {
+            return;
+        }
+        let (owner, plan) = self.process();
+        let text = format!("passcode of {}", owner.hostname);
+        let outcome = open(&self.sites[site].stand.open_failing(&plan)).and_then(|repository| {
+            add_key(&repository, &Passcode::new(text.clone()), Cost::FAST, &KeyLabel::default())
+        });
+        let done = self.judge(outcome, false, &plan, &owner);
+        let opens = self.sites[site].opens(&text);
+        assert!(done.is_none() || opens, "{}: the new passcode opens nothing", self.told);
+        self.sites[site].keys.insert(text, opens);
+        self.sites[site].try_keys(&self.told);
+    }
+
+    /// One passcode opens it no longer, and all others do.
+    fn remove_key(&mut self, site: usize) {
+        let opening = self.sites[site].keys.iter().filter(|(_, opens)| **opens).map(|(text, _)| text.clone());
+        let opening: Vec<String> = opening.collect();
+        if opening.is_empty() {
+            return;
+        }
+        let text = opening[self.below(opening.len())].clone();
+        let passcode = Passcode::new(text.clone());
+        let doomed = Repository::open(self.sites[site].stand.open(), &passcode).unwrap().key_file();
+        let (owner, plan) = self.process();
+        let outcome = open(&self.sites[site].stand.open_failing(&plan))
+            .and_then(|repository| remove_key(&repository, &doomed.to_string()));
+        let done = self.judge(outcome, false, &plan, &owner);
+        let opens = self.sites[site].opens(&text);
+        assert!(done.is_none() || !opens, "{}: the removed passcode still opens", self.told);
+        self.sites[site].keys.insert(text, opens);
+        self.sites[site].try_keys(&self.told);
+    }
+
     /// A backup while the other client backs up, or prunes. Either may be locked out by the other.
     fn at_once(&mut self, site: usize) {
         let ((mine, first), (other, second)) = (self.request(0), self.request(1));
@@ -398,7 +469,7 @@ impl History {
 
     fn step(&mut self, number: usize) {
         let (client, site) = (self.below(2), usize::from(self.below(4) == 0));
-        let action = self.below(26);
+        let action = self.below(32);
         self.told.truncate(self.told.find(',').unwrap_or(self.told.len()));
         self.told += &format!(", step {number}, action {action} by {client} at {site}");
         match action {
@@ -419,6 +490,10 @@ impl History {
             20 => self.repair_index(site, true),
             21 => self.at_once(site),
             22 => self.let_locks_grow_old(site),
+            26 => self.repair_packs(site),
+            27 | 28 => self.repair_snapshots(site),
+            29 | 30 => self.add_key(site),
+            31 => self.remove_key(site),
             _ => self.bury(),
         }
     }
@@ -430,6 +505,7 @@ impl History {
         for (number, site) in self.sites.iter_mut().enumerate() {
             site.compare(&[], &[], &self.told);
             site.read_all(&self.told);
+            site.try_keys(&self.told);
             let Some((id, kept)) = site.snapshots.first_key_value() else { continue };
             let repository = site.open();
             let root = repository.snapshot(*id).unwrap().paths[0].clone().into_bytes();

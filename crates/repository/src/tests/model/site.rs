@@ -19,6 +19,8 @@ pub(super) struct Kept {
 pub(super) struct Site {
     pub(super) stand: Stand,
     pub(super) snapshots: BTreeMap<Id, Kept>,
+    /// Passcodes beside the first, and whether they open it.
+    pub(super) keys: BTreeMap<String, bool>,
 }
 
 /// What a step changed.
@@ -82,6 +84,24 @@ fn in_snapshot(repository: &Repository, index: &Index, id: Id) -> Picture {
 impl Site {
     pub(super) fn open(&self) -> Repository {
         open(&self.stand.open()).unwrap()
+    }
+
+    /// Does a passcode open it? Nothing but a wrong passcode may be the cause if not.
+    pub(super) fn opens(&self, passcode: &str) -> bool {
+        match Repository::open(self.stand.open(), &Passcode::new(passcode.to_owned())) {
+            Ok(_) => true,
+            Err(e) => {
+                assert_eq!(e.kind, ErrorKind::WrongPasscode, "{e}");
+                false
+            }
+        }
+    }
+
+    /// The passcodes that are known open it, and the removed ones do not.
+    pub(super) fn try_keys(&self, told: &str) {
+        for (passcode, opens) in &self.keys {
+            assert_eq!(self.opens(passcode), *opens, "{told}: {passcode}");
+        }
     }
 
     /// Is there a lock beside which such a one cannot be?
