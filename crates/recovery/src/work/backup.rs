@@ -277,20 +277,23 @@ impl<'a> Attempt<'a> {
 
     fn entry(&self, parts: Parts, groups: Vec<String>, control: &Control) -> Result<CatalogueEntry> {
         let (task, components) = (self.task, parts.components);
-        let files = self.store.small_files(&layout::vault_key(&self.record.vault, ""))?;
+        let (files, copies) = self.store.both_small_files(&self.record.vault)?;
         let config = files.config_digest().ok_or_else(|| {
             failure::damaged(
                 &layout::vault_key(&self.record.vault, "config"),
                 "it vanished during the backup",
             )
         })?;
+        // Another server may have begun the vault at the same time, and died before it copied its key.
+        let mut vault_keys = files.intact_keys();
+        vault_keys.retain(|key| copies.intact_keys().contains(key));
         let mut entry = CatalogueEntry {
             format_version: FORMAT_VERSION,
             name: task.name.clone(),
             store_id: self.store.identity().id.clone(),
             vault: self.record.vault.clone(),
             vault_config: config,
-            vault_keys: files.intact_keys(),
+            vault_keys,
             job_id: task.job_id.clone(),
             run: self.record.run.clone(),
             site_name: task.site_name.clone(),

@@ -320,6 +320,52 @@ fn what_a_dead_backup_left_beside_another_does_not_go_with_that_one() {
     assert!(next.into_inner() > 30);
 }
 
+/// The first backup of a vault, beside one of another server that dies before it has copied its key.
+fn begins_beside(dying_at: u64, at: u64) {
+    let world = World::new();
+    let (store, gate) = gated(&world, at, &[]);
+    let inner = world.store.storage().clone();
+    let dead = Arc::new(DiesAt { inner, prefix: "copies/vaults/", dead: false.into() });
+    let dying_gate = Gate::new(dying_at);
+    let dying = Arc::new(Gated { inner: dead, gate: dying_gate.clone(), hidden: &[] });
+    let dying = world.store.with_storage(dying);
+    let task = BackupTask { server_id: "other/2".to_owned(), ..world.task("second") };
+    let what = format!("calls {dying_at} and {at}");
+    interleave(
+        &what,
+        (
+            &|| {
+                let _ = back_up(&dying, &task);
+                Ok(())
+            },
+            &dying_gate,
+        ),
+        (&|| back_up(&store, &world.task("first")).map(drop), &gate),
+    );
+    assert_eq!(world.verify("first").findings, [], "{what}");
+    let keyless = crate::work::verify_backup(&world.store, "first", None, true, &Control::new());
+    assert_eq!(keyless.unwrap().findings, [], "{what}, without passcode");
+}
+
+#[test]
+fn a_first_backup_is_whole_though_another_server_dies_while_it_begins_the_vault_too() {
+    // Until the vault is there and copied; what comes after is the same in every vault.
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    if number >= 24 * 40 {
+                        return;
+                    }
+                    begins_beside(1 + number / 40, 1 + number % 40);
+                }
+            });
+        }
+    });
+}
+
 /// Dead as soon as something is created below a prefix.
 #[derive(Debug)]
 struct DiesAt {
