@@ -30,6 +30,8 @@ mod hostile;
 mod interop;
 #[path = "integration/keys_and_copies.rs"]
 mod keys_and_copies;
+#[path = "integration/locks.rs"]
+mod locks;
 #[path = "integration/looking.rs"]
 mod looking;
 #[path = "integration/mount.rs"]

@@ -90,6 +90,7 @@ pub use lock::{Lock, LockKind, LockOwner, LockWait};
 pub use pack::BlobKind;
 pub use pattern::{Pattern, Patterns};
 pub use policy::{Count, KeepPolicy, Span, Verdict, apply_policy};
+pub use posix::user_name;
 pub use prune::{PruneReport, PruneRequest, prune};
 pub use repair::{
     RepairIndexReport, RepairIndexRequest, RepairPacksReport, RepairSnapshotsRequest, RepairedSnapshot,

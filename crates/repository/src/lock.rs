@@ -1,9 +1,8 @@
 //! Locks: files that tell other restic clients that somebody works here.
 //!
 //! They are advisory. Inside the product a lease in the state database decides; the lock file is for foreign
-//! clients. Taking one: look for conflicts, write ours, wait a moment where a listing may be late, look again. Of two
-//! that write and then look, one at least sees the other. A thread refreshes it (new file
-//! first, then the old one goes).
+//! clients. Taking one: look for conflicts, write ours, wait a moment where a listing may be late, look again: of two
+//! that write and then look, one at least sees the other. A thread refreshes it (new file first, then the old one goes).
 //!
 //! Whoever is about to remove something, or to write a snapshot, asks [`Lock::check`] before: is our file still there?
 //! One that was not refreshed for [`LOST_AFTER`], as the machine slept say, is refreshed on the spot. If another client

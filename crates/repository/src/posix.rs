@@ -44,6 +44,11 @@ impl Names {
     }
 }
 
+/// The name of a user of this machine, by the number.
+pub fn user_name(number: u32) -> Option<String> {
+    table("/etc/passwd").get(&number).map(|name| name.to_string())
+}
+
 /// `name:password:number:…` lines. A system without them has numbers alone.
 fn table(path: &str) -> HashMap<u32, Arc<str>> {
     let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! The parts of a zip archive that can be written without ever going back: for each entry a header, its content as it
 //! is, and behind the content its checksum; at the end the directory of all entries, which is held in memory until then.
 //!
-//! Written here as names are bytes, and the libraries take text. Numbers that the first form of the format has no room for stand in the fields of zip64.
+//! Written here as names are bytes, and the libraries take text. Numbers that the first form of the format has no room
+//! for stand in the fields of zip64.
 
 use crate::time::{Time, civil};
 use crate::tree::{Node, NodeKind};

@@ -285,8 +285,8 @@ impl<'a> Attempt<'a> {
             )
         })?;
         // Another server may have begun the vault at the same time, and died before it copied its key.
-        let mut vault_keys = files.intact_keys();
-        vault_keys.retain(|key| copies.intact_keys().contains(key));
+        let (mut vault_keys, copied) = (files.intact_keys(), copies.intact_keys());
+        vault_keys.retain(|key| copied.contains(key));
         let mut entry = CatalogueEntry {
             format_version: FORMAT_VERSION,
             name: task.name.clone(),

@@ -125,7 +125,7 @@ impl<'a> BlobStore<'a> {
     /// The same for one that is hashed already.
     pub(super) fn store_plain(&self, sealer: &mut Sealer, kind: BlobKind, plain: &Plain<'_>) -> Result<Id> {
         let id = plain.id;
-        if (self.is_known(kind, &id)? && !self.is_lost(kind, &id)?)
+        if (!self.is_lost(kind, &id)? && self.is_known(kind, &id)?)
             || !lock_mutex(&self.new[usize::from(id.0[31]) % SHARDS]).insert((kind, id))
         {
             return Ok(id);

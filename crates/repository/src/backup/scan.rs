@@ -427,6 +427,7 @@ impl Scan<'_, '_> {
                 self.blobs.control.warn(show(path), problem);
                 Ok(Before::default())
             }
+            // It may be whole; that it could not be asked for costs only time.
             Err(_) => Ok(Before::default()),
         }
     }

@@ -190,19 +190,9 @@ pub fn lock_owner() -> LockOwner {
 
 /// Who runs this command: as restic has it, by the table of users, and if it does not know by the environment.
 pub fn user_name() -> String {
-    let listed = std::fs::read_to_string("/etc/passwd").ok();
-    let listed = listed.and_then(|users| named(&users, rustix::process::getuid().as_raw()));
-    listed
+    repository::user_name(rustix::process::getuid().as_raw())
         .or_else(|| ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()))
         .unwrap_or_default()
-}
-
-/// The name of a user in `/etc/passwd`.
-fn named(users: &str, uid: u32) -> Option<String> {
-    let user = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    user.into_iter()
-        .find(|user| user.get(2) == Some(&uid.to_string().as_str()))
-        .map(|user| user[0].to_owned())
 }
 
 #[cfg(test)]
@@ -222,14 +212,6 @@ mod tests {
     fn a_place_that_is_not_there_ends_with_its_own_exit_code() {
         let refused = open_storage("/nonexistent/repository", "repository").unwrap_err();
         assert_eq!(classify(&refused), Exit::NoRepository);
-    }
-
-    #[test]
-    fn a_user_has_the_name_that_the_table_of_users_gives() {
-        let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nanna:x:1000:100::/home/anna:/bin/sh\n";
-        assert_eq!(named(users, 0).as_deref(), Some("root"));
-        assert_eq!(named(users, 1000).as_deref(), Some("anna"));
-        assert_eq!(named(users, 100), None);
     }
 
     #[test]
