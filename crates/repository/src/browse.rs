@@ -274,12 +274,14 @@ mod tests {
     fn what_was_asked_for_last_is_kept_within_the_bound() {
         let recent: Recent<usize> = Recent::new(10);
         let made = Mutex::new(Vec::new());
-        let get = |id: u8, cost: usize| {
+        let get = |id: u16, cost: usize| {
             let make = || {
                 made.lock().unwrap().push(id);
                 Ok((cost, cost))
             };
-            assert_eq!(*recent.get(Id([id; 32]), make).unwrap(), cost);
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&id.to_be_bytes());
+            assert_eq!(*recent.get(Id(key), make).unwrap(), cost);
         };
         [1, 2, 3, 1, 4, 1, 2].into_iter().for_each(|id| get(id, 3));
         assert_eq!(*made.lock().unwrap(), [1, 2, 3, 4, 2], "2 was the oldest when 4 came");
@@ -289,8 +291,8 @@ mod tests {
         get(1, 3);
         get(6, 11);
         assert_eq!(made.lock().unwrap()[6..], [1, 6]);
-        (0..=255).for_each(|id| get(id, 0));
-        assert!(lock_mutex(&recent.kept).len() <= KEPT_MAX);
+        (0..=KEPT_MAX as u16).for_each(|id| get(id, 0));
+        assert_eq!(lock_mutex(&recent.kept).len(), KEPT_MAX);
     }
 
     #[test]
