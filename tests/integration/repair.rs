@@ -219,16 +219,16 @@ fn a_backup_stores_again_what_lies_in_a_pack_that_is_gone_or_damaged_and_says_so
         // That content is damaged is not seen by a backup, which reads listings alone.
         let packs =
             if how == "flipped" { packs_of(&place, "tree") } else { keys(&place.repository(), "data/") };
-        for key in packs {
-            let path = place.repository().join(&key);
+        for key in &packs {
+            let path = place.repository().join(key);
             let bytes = fs::read(&path).unwrap();
             match how {
-                "missing" => remove(&place, &key),
+                "missing" => remove(&place, key),
                 "short" => {
                     fs::remove_file(&path).unwrap();
                     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
                 }
-                _ => (0..bytes.len()).step_by(500).for_each(|at| flip(&place, &key, at)),
+                _ => (0..bytes.len()).step_by(500).for_each(|at| flip(&place, key, at)),
             }
         }
         fs::write(source.join("changes/again"), how).unwrap();
@@ -247,10 +247,15 @@ fn a_backup_stores_again_what_lies_in_a_pack_that_is_gone_or_damaged_and_says_so
         // The next one has a whole parent; what is gone is named until the index tells the truth.
         let code = if how == "flipped" { 0 } else { 3 };
         place.repo(["backup", source.to_str().unwrap()]).expect(code);
-        if how == "missing" {
-            place.repo(["repair", "index"]);
+        if how != "flipped" {
+            packs
+                .iter()
+                .filter(|key| place.repository().join(key).exists())
+                .for_each(|key| remove(&place, key));
+            place.repo(["repair", "index"]).expect(0);
             place.repo(["backup", source.to_str().unwrap()]).expect(0);
         }
+        // Until then restic may ask for the copy that is gone, and for no other.
         for restic in restics() {
             place
                 .restic(&restic, ["restore", "latest", "--target", &format!("{}-restic", target.display())])
