@@ -12,6 +12,8 @@ mod bad_lines;
 mod beside;
 #[path = "integration/buckets.rs"]
 mod buckets;
+#[path = "integration/client.rs"]
+mod client;
 #[path = "integration/command.rs"]
 mod command;
 #[path = "integration/command_line.rs"]

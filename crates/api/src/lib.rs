@@ -34,4 +34,5 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use path::encode as encode_segment;
 pub use server::{Bound, Error, ServerSettings, bind};

@@ -27,7 +27,7 @@ fn decode(segment: &str) -> Option<String> {
 }
 
 /// One name as a path segment.
-pub(crate) fn encode(name: &str) -> String {
+pub fn encode(name: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use crate::terminal;
+use crate::{client, terminal};
 
 /// The exit codes that scripts may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ fn report_in_json(result: anyhow::Result<Exit>) -> Exit {
         Ok(exit) => (exit, exit.sentence().to_owned()),
         Err(error) if is_broken_pipe(&error) => (Exit::Done, String::new()),
         Err(error) => match classify(&error) {
-            Exit::Interrupted => (Exit::Interrupted, Exit::Interrupted.sentence().to_owned()),
+            Exit::Interrupted => (Exit::Interrupted, interruption(&error)),
             exit => (
                 exit,
                 std::iter::once(message_of(&error)).chain(hints_of(&error)).collect::<Vec<_>>().join("\n"),
@@ -128,7 +128,7 @@ fn report_in_words(result: anyhow::Result<Exit>) -> Exit {
         // Whoever read our output has gone (`strongroom … | head`): nothing is left to be said.
         Err(error) if is_broken_pipe(&error) => Exit::Done,
         Err(error) if classify(&error) == Exit::Interrupted => {
-            terminal::note("interrupted");
+            terminal::note(interruption(&error));
             Exit::Interrupted
         }
         Err(error) => {
@@ -147,6 +147,9 @@ pub fn classify(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.exit;
+        }
+        if let Some(e) = cause.downcast_ref::<client::Error>() {
+            return e.exit();
         }
         if let Some(e) = cause.downcast_ref::<recovery::Error>() {
             return of_recovery(e.kind);
@@ -203,6 +206,14 @@ fn of_recovery(kind: recovery::ErrorKind) -> Exit {
     }
 }
 
+/// What is said after Ctrl-C: what the command has to say of it, or the plain word.
+fn interruption(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Failure>() {
+        Some(failure) => failure.to_string(),
+        None => Exit::Interrupted.sentence().to_owned(),
+    }
+}
+
 /// All causes in one line. A cause whose text is already there (many errors tell their cause themselves) is left out.
 fn message_of(error: &anyhow::Error) -> String {
     let mut message = String::new();
@@ -223,6 +234,9 @@ fn hints_of(error: &anyhow::Error) -> Vec<String> {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.hints.clone();
+        }
+        if let Some(e) = cause.downcast_ref::<client::Error>() {
+            return e.hints();
         }
         if let Some(e) = cause.downcast_ref::<recovery::Error>() {
             return e.details.clone();

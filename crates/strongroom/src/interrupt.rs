@@ -11,6 +11,11 @@ use crate::terminal;
 
 /// From now on Ctrl-C cancels `control`; the engine then stops at its next safe point and the command ends with 130.
 pub fn cancels(control: &Arc<Control>) -> Result<()> {
+    cancels_saying(control, "stopping at the next safe point; once more to quit at once")
+}
+
+/// The same, for a command that says something else.
+pub fn cancels_saying(control: &Arc<Control>, words: &'static str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // In place before this returns: a signal that nobody listens for ends the process and leaves its locks behind.
     let mut stop = {
@@ -23,7 +28,7 @@ pub fn cancels(control: &Arc<Control>) -> Result<()> {
         .spawn(move || {
             runtime.block_on(async {
                 stop.requested().await;
-                terminal::note("stopping at the next safe point; once more to quit at once");
+                terminal::note(words);
                 control.cancel();
                 exit_at_next_signal().await;
             });

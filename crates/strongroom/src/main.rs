@@ -3,12 +3,14 @@
 //! This crate is glue: it reads what was typed and configured, calls the crates below and shows what came of it.
 //!
 //! * `cli` one file a command; `config` strongroom.toml, as typed and as meant
+//! * `client` speaks to a running server, for the commands that are clients of one
 //! * `server`, `tls`, `logging` the running server
-//! * `passcode`, `interrupt`, `progress`, `terminal`, `words` what the commands have in common towards a person
+//! * `passcode`, `interrupt`, `progress`, `terminal`, `table`, `words` what the commands have in common towards a person
 //! * `exit` every exit code, and what an error looks like at the end
 #![deny(missing_docs)]
 
 mod cli;
+mod client;
 mod config;
 mod exit;
 mod interrupt;
@@ -16,6 +18,7 @@ mod logging;
 mod passcode;
 mod progress;
 mod server;
+mod table;
 mod terminal;
 mod tls;
 mod words;

@@ -32,6 +32,11 @@ impl PasscodeSource {
         existing(self.passcode_file.as_deref(), VARIABLE, "Passcode: ")
     }
 
+    /// The passcode, if one was given; nobody is asked for it.
+    pub fn if_given(&self) -> Result<Option<Passcode>> {
+        given(self.passcode_file.as_deref(), VARIABLE)?.map(passcode).transpose()
+    }
+
     /// The passcode of something new: at least eight characters, and typed twice if it is typed.
     pub fn for_something_new(&self) -> Result<Passcode> {
         new(self.passcode_file.as_deref(), VARIABLE)
@@ -62,6 +67,21 @@ pub fn new(file: Option<&Path>, variable: &str) -> Result<Passcode> {
         return Err(Failure::usage(format!("the passcode has fewer than {LENGTH_MIN} characters")).into());
     }
     passcode(text)
+}
+
+/// A password, from this file or else a prompt.
+pub fn password(file: Option<&Path>, username: &str) -> Result<SecretString> {
+    if let Some(file) = file {
+        return read_secret_file(file);
+    }
+    let typed = rpassword::prompt_password(format!("Password of {username}: ")).map_err(|e| {
+        Failure::usage(format!("no password was given, and there is no terminal to ask for it ({e})"))
+            .hint("use --password-file FILE")
+    })?;
+    if typed.is_empty() {
+        return Err(Failure::usage("the password is empty").into());
+    }
+    Ok(SecretString::from(typed))
 }
 
 fn given(file: Option<&Path>, variable: &str) -> Result<Option<String>> {

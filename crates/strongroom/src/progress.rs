@@ -1,6 +1,7 @@
 //! Progress of the engine's work, told while it runs: a bar on standard error when that is a terminal, a JSON line
 //! each second on standard output with `--json`, else nothing.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use crate::terminal;
 use crate::words;
 
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
+const DRAW_INTERVAL: Duration = Duration::from_millis(50);
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is being done; decides on restic's words in JSON.
@@ -162,6 +164,88 @@ fn seconds_left(seen: &Seen, elapsed: Duration) -> Option<u64> {
     let left = seen.bytes_total.checked_sub(seen.bytes).filter(|left| *left > 0 && seen.bytes > 0)?;
     (elapsed > Duration::from_secs(2))
         .then(|| (left as f64 / seen.bytes as f64 * elapsed.as_secs_f64()) as u64)
+}
+
+/// A bar on standard error for work that tells how far it is, until it is dropped; nothing where that is no terminal.
+pub struct Bar {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    /// When it was drawn last: it may be told of millions of files.
+    drawn: Cell<Option<Instant>>,
+}
+
+impl Bar {
+    /// Begins something that takes a while.
+    pub fn start(what: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            bar.set_style(spinner_style());
+            bar.set_message(printable(what));
+            bar.enable_steady_tick(BAR_INTERVAL);
+            bar
+        });
+        Self { bar, started: Instant::now(), drawn: Cell::new(None) }
+    }
+
+    /// So far so good: bytes done and, unless that is 0, to be done.
+    pub fn at(&self, bytes: (u64, u64), files: u64, current: &str) {
+        let Some(bar) = &self.bar else { return };
+        if self.drawn.get().is_some_and(|drawn| drawn.elapsed() < DRAW_INTERVAL) {
+            return;
+        }
+        self.drawn.set(Some(Instant::now()));
+        let (done, total) = (bytes.0, bytes.1.max(bytes.0));
+        let elapsed = self.started.elapsed();
+        let files = words::counted(files, "file", "files");
+        let mut message = if bytes.1 == 0 {
+            bar.set_style(spinner_style());
+            format!("{}, {files}", words::bytes(done))
+        } else {
+            bar.set_style(style());
+            bar.set_length(total);
+            bar.set_position(done);
+            format!("{} of {}, {files}", words::bytes(done), words::bytes(total))
+        };
+        if elapsed > Duration::from_millis(400) && done > 0 {
+            message += &format!(", {}", words::rate(done, elapsed));
+            let left = Duration::from_secs_f64(elapsed.as_secs_f64() * (total - done) as f64 / done as f64);
+            if left >= Duration::from_secs(1) {
+                message += &format!(", {} left", words::duration(Duration::from_secs(left.as_secs())));
+            }
+        }
+        if !current.is_empty() {
+            message += &format!("  {}", printable(current));
+        }
+        bar.set_message(message);
+    }
+
+    /// A stage that has no bytes to count.
+    pub fn stage(&self, name: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_style(spinner_style());
+            bar.set_message(printable(name));
+        }
+    }
+
+    /// A line that stays, above the bar.
+    pub fn say(&self, line: &str) {
+        if let Some(bar) = &self.bar {
+            bar.println(line);
+        }
+    }
+
+    /// Time since it began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// A file name may hold anything, also what moves the cursor.

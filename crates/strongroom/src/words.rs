@@ -62,6 +62,16 @@ pub fn rate(count: u64, time: Duration) -> String {
     format!("{}/s", bytes((count as f64 / seconds) as u64))
 }
 
+/// `2026-03-01 10:15:30` in this machine's time zone, of milliseconds since 1970; nothing for 0.
+pub fn moment(milliseconds: i64) -> String {
+    match jiff::Timestamp::from_millisecond(milliseconds) {
+        Ok(time) if milliseconds != 0 => {
+            jiff::tz::TimeZone::system().to_datetime(time).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        }
+        _ => String::new(),
+    }
+}
+
 /// Texts, comma-separated.
 pub fn joined(texts: &[String]) -> String {
     texts.join(", ")
@@ -106,6 +116,13 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(9_960)), "10 s");
         assert_eq!(duration(Duration::from_secs(125)), "2 min 05 s");
         assert_eq!(duration(Duration::from_secs(11_220)), "3 h 07 min");
+    }
+
+    #[test]
+    fn a_time_that_is_not_known_is_not_shown_as_1970() {
+        assert_eq!(moment(0), "");
+        assert_eq!(moment(i64::MAX), "");
+        assert_eq!(moment(1_634_736_144_653).len(), "2021-10-20 13:22:24".len());
     }
 
     #[test]

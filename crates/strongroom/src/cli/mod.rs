@@ -2,7 +2,9 @@
 
 mod completions;
 mod init;
+mod man;
 mod quickstart;
+mod remote;
 mod repo;
 mod rescue;
 mod serve;
@@ -36,12 +38,26 @@ enum Command {
     Serve(serve::Arguments),
     /// Manage who may log in
     User(user::Arguments),
+    /// Log in to a running server and keep the token
+    Login(remote::login::Arguments),
+    /// Forget the token that `login` kept
+    Logout(remote::logout::Arguments),
+    /// Show a running server, and what became of its last backup or restore
+    Status(remote::status::Arguments),
+    /// Work with the stores of a running server
+    Store(remote::store::Arguments),
+    /// Work with the backups of a running server
+    Backup(Box<remote::backup::Arguments>),
+    /// Work with the jobs of a running server
+    Job(remote::job::Arguments),
     /// List, verify and restore backups with nothing but a store and a passcode
     Rescue(rescue::Arguments),
     /// Work with a plain restic repository
     Repo(Box<repo::Arguments>),
     /// Print a script that completes commands in a shell
     Completions(completions::Arguments),
+    /// Write manual pages
+    Man(man::Arguments),
     /// Print the version, the repository format and the platform
     Version(version::Arguments),
 }
@@ -49,15 +65,34 @@ enum Command {
 /// Reads the command line and does what it says.
 pub fn run() -> Outcome {
     let command = Arguments::try_parse().unwrap_or_else(|refused| refuse(&refused)).command;
-    let in_json = matches!(&command, Command::Repo(arguments) if arguments.in_json());
+    let in_json = command.in_json();
     Outcome { result: run_command(command), in_json }
+}
+
+/// The commands that tell their failures in JSON too.
+const IN_JSON: [&str; 7] = ["repo", "login", "logout", "status", "store", "backup", "job"];
+
+impl Command {
+    /// Whether whoever started it reads JSON, also where it fails.
+    fn in_json(&self) -> bool {
+        match self {
+            Self::Repo(arguments) => arguments.in_json(),
+            Self::Login(arguments) => arguments.place.json,
+            Self::Logout(arguments) => arguments.place.json,
+            Self::Status(arguments) => arguments.place.json,
+            Self::Store(arguments) => arguments.place.json,
+            Self::Backup(arguments) => arguments.place.json,
+            Self::Job(arguments) => arguments.place.json,
+            _ => false,
+        }
+    }
 }
 
 /// Ends with what clap has to say: the help that was asked for, or what is wrong with the command line.
 fn refuse(refused: &clap::Error) -> ! {
     let words: Vec<_> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
-    let reads_json =
-        words.first().is_some_and(|word| word == "repo") && words.iter().any(|word| word == "--json");
+    let reads_json = words.first().is_some_and(|word| IN_JSON.iter().any(|command| word == command))
+        && words.iter().any(|word| word == "--json");
     if !(reads_json && refused.use_stderr()) {
         refused.exit();
     }
@@ -75,6 +110,13 @@ fn run_command(command: Command) -> Result<Exit> {
         Command::User(arguments) => user::run(arguments),
         Command::Rescue(arguments) => rescue::run(arguments),
         Command::Repo(arguments) => repo::run(*arguments),
+        Command::Login(arguments) => remote::login::run(arguments),
+        Command::Logout(arguments) => remote::logout::run(arguments),
+        Command::Status(arguments) => remote::status::run(arguments),
+        Command::Store(arguments) => remote::store::run(arguments),
+        Command::Backup(arguments) => remote::backup::run(*arguments),
+        Command::Job(arguments) => remote::job::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),
         Command::Version(arguments) => version::run(arguments),
     }

@@ -3,12 +3,11 @@
 //! ```text
 //! setup     configuration, password, passcode and sample content in DIR, or what is there of them
 //! manifest  what every file is now: hash, mode, time, links
-//! server    in this process; from here on everything goes over HTTPS, by `client`
+//! server    in this process; from here on everything goes over HTTPS, by `crate::client`
 //! story     log in → register the store → back up → `damage` → restore → compare with the manifest
 //! show      what the person at the terminal sees of it
 //! ```
 
-mod client;
 mod damage;
 mod manifest;
 mod sample;

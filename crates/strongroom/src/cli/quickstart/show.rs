@@ -1,41 +1,27 @@
 //! What the person at the terminal sees: sections with ticked lines, a bar while something runs. On a pipe the same
 //! lines, plain, and no bar.
 
-use std::cell::{Cell, RefCell};
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::progress::printable;
+use crate::progress::{Bar, printable};
 use crate::terminal::{self, Paint};
-use crate::{progress, words};
 
 /// Where the second column starts.
 const COLUMN: usize = 36;
-const DRAW_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The screen.
 pub struct Show {
     paint: Paint,
-    bar: RefCell<Option<ProgressBar>>,
-}
-
-/// A bar that runs until it is dropped.
-pub struct Running<'a> {
-    show: &'a Show,
-    started: Instant,
-    /// When the bar was drawn last: it may be told of millions of files.
-    drawn: Cell<Option<Instant>>,
 }
 
 impl Show {
     /// A screen with nothing on it.
     pub fn new() -> Self {
-        Self { paint: terminal::paint_for_stdout(), bar: RefCell::new(None) }
+        Self { paint: terminal::paint_for_stdout() }
     }
 
     /// Colours, for lines that are put together elsewhere.
@@ -100,70 +86,7 @@ impl Show {
     }
 
     /// Begins something that takes a while.
-    pub fn running(&self, what: &str) -> Running<'_> {
-        if io::stderr().is_terminal() {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            bar.set_style(progress::spinner_style());
-            bar.set_message(what.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            *self.bar.borrow_mut() = Some(bar);
-        }
-        Running { show: self, started: Instant::now(), drawn: Cell::new(None) }
-    }
-}
-
-impl Running<'_> {
-    /// So far so good: bytes done and, unless that is 0, to be done.
-    pub fn at(&self, bytes: (u64, u64), files: u64, current: &str) {
-        let bar = self.show.bar.borrow();
-        let Some(bar) = bar.as_ref() else { return };
-        if self.drawn.get().is_some_and(|drawn| drawn.elapsed() < DRAW_INTERVAL) {
-            return;
-        }
-        self.drawn.set(Some(Instant::now()));
-        let (done, total) = (bytes.0, bytes.1.max(bytes.0));
-        let elapsed = self.started.elapsed();
-        let files = words::counted(files, "file", "files");
-        let mut message = if bytes.1 == 0 {
-            bar.set_style(progress::spinner_style());
-            format!("{}, {files}", words::bytes(done))
-        } else {
-            bar.set_style(progress::style());
-            bar.set_length(total);
-            bar.set_position(done);
-            format!("{} of {}, {files}", words::bytes(done), words::bytes(total))
-        };
-        if elapsed > Duration::from_millis(400) && done > 0 {
-            message += &format!(", {}", words::rate(done, elapsed));
-            let left = Duration::from_secs_f64(elapsed.as_secs_f64() * (total - done) as f64 / done as f64);
-            if left >= Duration::from_secs(1) {
-                message += &format!(", {} left", words::duration(Duration::from_secs(left.as_secs())));
-            }
-        }
-        if !current.is_empty() {
-            message += &format!("  {}", printable(current));
-        }
-        bar.set_message(message);
-    }
-
-    /// A stage that has no bytes to count.
-    pub fn stage(&self, name: &str) {
-        if let Some(bar) = self.show.bar.borrow().as_ref() {
-            bar.set_style(progress::spinner_style());
-            bar.set_message(printable(name));
-        }
-    }
-
-    /// Time since it began.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if let Some(bar) = self.show.bar.borrow_mut().take() {
-            bar.finish_and_clear();
-        }
+    pub fn running(&self, what: &str) -> Bar {
+        Bar::start(what)
     }
 }

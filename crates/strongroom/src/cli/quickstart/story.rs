@@ -9,24 +9,28 @@ use recovery::store::{CatalogueEntry, Store};
 use repository::Control;
 use serde_json::{Value, json};
 
-use super::client::{Client, Progress, text};
 use super::manifest::{Difference, Manifest};
 use super::setup::{Prepared, USERNAME};
-use super::show::{Running, Show};
+use super::show::Show;
 use super::summary::{self, Figures};
 use super::{damage, go_on};
 use crate::cli::repo::open_storage;
 use crate::cli::rescue::{Rescue, restore_into};
+use crate::client::{self, Client, Ended, Progressing, Server, Trust};
 use crate::exit::{self, Exit, Failure};
 use crate::{progress, words};
 
 const STORE: &str = "quickstart";
+/// Longer than anybody watches.
+const TOKEN_MINUTES: u32 = 720;
 /// So many differences are shown one by one.
 const SHOWN: usize = 10;
 
 /// Tells it from the log-in to the summary.
 pub fn tell(prepared: &Prepared, url: &str, show: &Show, control: &Arc<Control>) -> Result<Exit> {
-    let client = Client::log_in(url, &prepared.certificate, USERNAME, &prepared.password.0)?;
+    let trust = Trust::Certificates(prepared.certificate.clone());
+    let mut client = Client::new(Server::parse(url)?, &trust)?;
+    client.log_in(USERNAME, &prepared.password.0, TOKEN_MINUTES)?;
     show.done("logged in over HTTPS", "with that certificate and no other")?;
     settle(&client, prepared, show, control)?;
     let before = fingerprint(&prepared.content, "every file fingerprinted", 0, show, control)?;
@@ -82,7 +86,8 @@ fn settle(client: &Client, prepared: &Prepared, show: &Show, control: &Arc<Contr
     let status = client.get("admin/system/disasterrecovery/status")?;
     let status = &status["status"];
     if matches!(status["state"].as_str(), Some("submitted" | "in_progress")) {
-        let what = format!("the {} of an earlier run goes on", text(status, "operation")?.to_lowercase());
+        let what =
+            format!("the {} of an earlier run goes on", client.text(status, "operation")?.to_lowercase());
         show.attention(&what)?;
         if let Err(error) = follow(client, status, (&what, 0), show, control) {
             go_on(control)?;
@@ -154,7 +159,7 @@ fn register_store(client: &Client, prepared: &Prepared, show: &Show) -> Result<(
 }
 
 fn store_path() -> String {
-    format!("admin/system/disasterrecovery/stores/{STORE}")
+    client::store(STORE)
 }
 
 /// What came of the backup.
@@ -200,7 +205,7 @@ fn back_up(
         );
     }
     let validated = client.post(
-        &format!("{}/backups/{name}/validate", store_path()),
+        &format!("{}/validate", client::backup(STORE, name)),
         &[("passcode", prepared.passcode.expose())],
     )?;
     if validated["isReady"] != json!(true) {
@@ -251,9 +256,9 @@ fn restore_in_place(
     control: &Arc<Control>,
 ) -> Result<Duration> {
     let started = Instant::now();
-    let path = format!("{}/backups/{name}/restore", store_path());
+    let path = format!("{}/restore", client::backup(STORE, name));
     let accepted = client.post(&path, &[("passcode", prepared.passcode.expose())])?;
-    show.done("passcode accepted", &format!("job {}", text(&accepted, "jobid")?))?;
+    show.done("passcode accepted", &format!("job {}", client.text(&accepted, "jobid")?))?;
     let result = follow(client, &accepted, ("restoring", 0), show, control)?;
     let time = started.elapsed();
     show.done("restored in place", &restored_text(&result, time))?;
@@ -316,8 +321,11 @@ fn follow(
     show: &Show,
     control: &Arc<Control>,
 ) -> Result<Value> {
-    let running: Running<'_> = show.running(what);
-    client.follow(accepted, &mut |progress: &Progress| {
+    let running = show.running(what);
+    let id = client.text(accepted, "jobid")?;
+    // The server is in this process: one that is silent is no longer there.
+    let mut job = client::follow(client, id, Duration::ZERO, &mut |told| {
+        let Progressing::At(progress) = told else { return go_on(control) };
         let (done, total) = progress.bytes;
         let total = if total == 0 { expected } else { total };
         if done > 0 && done < total {
@@ -326,7 +334,11 @@ fn follow(
             running.stage(if progress.stage.is_empty() { what } else { &progress.stage });
         }
         go_on(control)
-    })
+    })?;
+    match client::ended(&job) {
+        Some(Ended::Failed(failure) | Ended::Bad(failure)) => Err(failure.into()),
+        Some(Ended::Done | Ended::WithWarnings) | None => Ok(job["result"].take()),
+    }
 }
 
 /// Files of a live directory go on changing: what differs now from the restored copy because the original has

@@ -7,10 +7,10 @@ use clap::Subcommand;
 use repository::{Cost, KeyLabel, LockKind, Passcode};
 use serde_json::{Value, json};
 
-use super::look::Table;
 use super::place::{Place, user_name};
 use crate::exit::Exit;
 use crate::progress::printable;
+use crate::table::Table;
 use crate::{passcode, terminal, words};
 
 /// What is done with keys.

@@ -9,6 +9,7 @@ use super::place::Place;
 use super::short;
 use crate::exit::Exit;
 use crate::progress::printable;
+use crate::table::Table;
 use crate::{terminal, words};
 
 /// Which snapshots are listed.
@@ -181,35 +182,6 @@ fn permissions(kind: NodeKind, mode: u32) -> String {
 /// `2026-03-01 10:15:30` of an RFC 3339 time, as it was written.
 pub fn time_of(time: &str) -> String {
     printable(time.get(..19).unwrap_or(time)).replace('T', " ")
-}
-
-/// Columns as wide as what is in them.
-pub struct Table {
-    rows: Vec<[String; 5]>,
-}
-
-impl Table {
-    /// With these words above the columns.
-    pub fn new(head: [&str; 5]) -> Self {
-        Self { rows: vec![head.map(str::to_owned)] }
-    }
-
-    /// Adds a row.
-    pub fn row(&mut self, row: [String; 5]) {
-        self.rows.push(row);
-    }
-
-    /// All rows, without the last line's end.
-    pub fn text(&self) -> String {
-        let width = |at: usize| self.rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 5] = std::array::from_fn(width);
-        let line = |row: &[String; 5]| {
-            let cells: Vec<_> =
-                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            cells.join("  ").trim_end().to_owned()
-        };
-        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod sizes;
 mod stats;
 mod stream;
 mod tag;
-mod times;
+pub mod times;
 mod whereabouts;
 
 use anyhow::Result;

@@ -1,0 +1,411 @@
+//! `strongroom backup`: make, look at, prove, restore and delete backups.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::following::{self, Waiting};
+use super::{Place, list, number, shown, time, validated};
+use crate::cli::repo::times;
+use crate::client::{self, Client, DISASTER_RECOVERY};
+use crate::exit::{Exit, Failure};
+use crate::passcode::PasscodeSource;
+use crate::progress::printable;
+use crate::table::{self, Table};
+use crate::{terminal, words};
+
+/// Arguments of `strongroom backup`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub place: Place,
+    /// The store [default: the default store, or the only one]
+    #[arg(long, value_name = "STORE", global = true)]
+    store: Option<String>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// List the backups of a store, the newest first
+    List,
+    /// Show one backup, its components, and what is not in it
+    Show(Name),
+    /// Make a backup of all components
+    Create(Create),
+    /// Replace the present content by that of a backup
+    Restore(Restore),
+    /// Ask whether a backup is sound; with its passcode also whether that opens it
+    Validate(Validate),
+    /// Change how long a backup is kept, or its description
+    Update(Update),
+    /// Delete a backup. Its data can be rescued until the grace time is over
+    Delete(Name),
+}
+
+#[derive(clap::Args, Debug)]
+struct Name {
+    /// The backup's name
+    #[arg(value_name = "BACKUP")]
+    name: String,
+}
+
+/// How long a backup is kept; nothing said: for ever, or as it was.
+#[derive(clap::Args, Debug)]
+struct Keeping {
+    /// Keep it for so many days
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_days: Option<u32>,
+    /// Keep it until the end of this day, or until a time like 2026-03-01 10:15:30
+    #[arg(long, value_name = "DATE", conflicts_with = "keep_days")]
+    keep_until: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+struct Create {
+    #[command(flatten)]
+    backup: Name,
+    /// What it is about, for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    #[command(flatten)]
+    keeping: Keeping,
+    #[command(flatten)]
+    passcode: PasscodeSource,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(clap::Args, Debug)]
+struct Restore {
+    #[command(flatten)]
+    backup: Name,
+    /// Only this component, by name or kind; may be repeated
+    #[arg(long = "component", value_name = "COMPONENT")]
+    components: Vec<String>,
+    /// Check everything, the passcode too, and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    validate_only: bool,
+    /// Do not ask whether the present content may be replaced
+    #[arg(long, short = 'y')]
+    yes: bool,
+    #[command(flatten)]
+    passcode: PasscodeSource,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(clap::Args, Debug)]
+struct Validate {
+    #[command(flatten)]
+    backup: Name,
+    /// Read and check every byte, as a job; needs the passcode
+    #[arg(long)]
+    read_data: bool,
+    #[command(flatten)]
+    passcode: PasscodeSource,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+    .args(["keep_days", "keep_until", "keep_forever", "description"]))]
+struct Update {
+    #[command(flatten)]
+    backup: Name,
+    #[command(flatten)]
+    keeping: Keeping,
+    /// Keep it until it is deleted by hand
+    #[arg(long, conflicts_with_all = ["keep_days", "keep_until"])]
+    keep_forever: bool,
+    /// What it is about, for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+/// Runs one verb.
+pub fn run(arguments: Arguments) -> Result<Exit> {
+    let place = &arguments.place;
+    let client = place.connect()?;
+    let store = store_meant(&client, arguments.store.as_deref())?;
+    match &arguments.verb {
+        Verb::List => list_all(place, &client, &store),
+        Verb::Show(Name { name }) => {
+            let backup = client.get(&client::backup(&store, name))?;
+            place.tell(&backup, || in_words(&backup))
+        }
+        Verb::Create(wanted) => create(place, &client, &store, wanted),
+        Verb::Restore(wanted) => restore(place, &client, &store, wanted),
+        Verb::Validate(wanted) => validate(place, &client, &store, wanted),
+        Verb::Update(wanted) => update(place, &client, &store, wanted),
+        Verb::Delete(Name { name }) => {
+            let answer = client.post(&format!("{}/delete", client::backup(&store, name)), &[])?;
+            place.tell(&answer, || format!("deleted backup '{}'", printable(name)))
+        }
+    }
+}
+
+/// The store that was named, else the default one, else the only one.
+fn store_meant(client: &Client, named: Option<&str>) -> Result<String> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    let answer = client.get(&format!("{DISASTER_RECOVERY}/stores"))?;
+    let stores = list(&answer["backupStores"]);
+    let default = stores.iter().find(|store| store["default"] == Value::Bool(true));
+    let meant = match (default, stores) {
+        (Some(store), _) => store,
+        (None, [only]) => only,
+        (None, []) => {
+            return Err(Failure::new(Exit::NoRepository, "the server has no store")
+                .hint("register one: strongroom store register NAME --location DIRECTORY --default")
+                .into());
+        }
+        (None, several) => {
+            let failure = Failure::usage("no store is the default one: say which with --store");
+            return Err(several.iter().fold(failure, |f, store| f.hint(shown(&store["name"]))).into());
+        }
+    };
+    Ok(client.text(meant, "name")?.to_owned())
+}
+
+fn list_all(place: &Place, client: &Client, store: &str) -> Result<Exit> {
+    let answer = client.get(&format!("{}/backups", client::store(store)))?;
+    place.tell(&answer["backups"], || {
+        let mut table = Table::new(["Backup", "Made", "Status", "Files", "Read", "Added", "Kept until"]);
+        for backup in list(&answer["backups"]) {
+            table.row([
+                shown(&backup["backupName"]),
+                time(&backup["startTime"]),
+                shown(&backup["status"]),
+                words::count(number(&backup["filesTotal"])),
+                words::bytes(number(&backup["bytesRead"])),
+                words::bytes(number(&backup["bytesAdded"])),
+                kept_until(backup),
+            ]);
+        }
+        table.text()
+    })
+}
+
+fn kept_until(backup: &Value) -> String {
+    match backup["retentionDate"].as_i64() {
+        Some(1..) => time(&backup["retentionDate"]),
+        _ => "for ever".to_owned(),
+    }
+}
+
+fn in_words(backup: &Value) -> String {
+    let mut lines = vec![
+        ("Backup", shown(&backup["backupName"])),
+        ("Store", shown(&backup["backupStore"])),
+        ("Description", shown(&backup["description"])),
+        ("Status", shown(&backup["status"])),
+        ("Began", time(&backup["startTime"])),
+        ("Ended", time(&backup["completeTime"])),
+        ("Kept until", kept_until(backup)),
+        ("Files", words::count(number(&backup["filesTotal"]))),
+        ("Read", words::bytes(number(&backup["bytesRead"]))),
+        ("Added", words::bytes(number(&backup["bytesAdded"]))),
+        ("Vault", shown(&backup["vaultId"])),
+        ("Job", shown(&backup["jobid"])),
+    ];
+    lines.extend(list(&backup["warnings"]).iter().map(|warning| ("Not in it", shown(warning))));
+    lines.retain(|(_, value)| !value.is_empty());
+    let mut table = Table::new(["Component", "Kind", "Place", "Status"]);
+    for (kind, component) in components(backup) {
+        table.row([
+            component_name(component),
+            kind.to_owned(),
+            component_place(component),
+            shown(&component["status"]),
+        ]);
+    }
+    format!("{}\n\n{}", table::pairs(&lines), table.text())
+}
+
+/// Each component under the word for its kind, as `--component` takes it.
+fn components(backup: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let lists =
+        [("fileStore", "volumes"), ("relationalStore", "relationalStore"), ("objectStore", "objectStore")];
+    let listed =
+        lists.into_iter().flat_map(|(kind, key)| list(&backup[key]).iter().map(move |one| (kind, one)));
+    let system = Some(&backup["infrastructures"]).filter(|one| one.get("status").is_some());
+    listed.chain(system.map(|one| ("systemConfiguration", one)))
+}
+
+fn component_name(component: &Value) -> String {
+    shown(component.get("name").or_else(|| component.get("clusterID")).unwrap_or(&Value::Null))
+}
+
+fn component_place(component: &Value) -> String {
+    shown(component.get("path").unwrap_or_else(|| &component["buckets"][0]))
+}
+
+/// The parameter that says how long; `now` is asked for a date alone.
+fn retention(keeping: &Keeping) -> Result<Option<(&'static str, String)>> {
+    match (keeping.keep_days, &keeping.keep_until) {
+        (Some(days), _) => Ok(Some(("retentionDays", days.to_string()))),
+        (None, Some(text)) => Ok(Some(("retentionDate", end_of(text)?.to_string()))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The end of a day, or a time as it is, in milliseconds since 1970.
+fn end_of(text: &str) -> Result<i64> {
+    if let Ok(day) = text.trim().parse::<Date>()
+        && text.trim().len() <= "2026-03-01".len()
+    {
+        let next = day.tomorrow().context("the date lies too far ahead")?;
+        let end = TimeZone::system().to_timestamp(next.to_datetime(Default::default()));
+        return Ok(end.context("the date lies too far ahead")?.as_millisecond());
+    }
+    Ok(times::parse(text)?.seconds.saturating_mul(1000))
+}
+
+fn create(place: &Place, client: &Client, store: &str, wanted: &Create) -> Result<Exit> {
+    let name = wanted.backup.name.as_str();
+    let retention = retention(&wanted.keeping)?;
+    let passcode = wanted.passcode.for_something_new()?;
+    let mut fields = vec![("name", name), ("passcode", passcode.expose())];
+    fields.extend(wanted.description.as_deref().map(|text| ("description", text)));
+    fields.extend(retention.as_ref().map(|(key, value)| (*key, value.as_str())));
+    following::begin(place, client, wanted.waiting, &format!("backup '{name}'"), || {
+        client.post(&format!("{}/backups/create", client::store(store)), &fields)
+    })
+}
+
+fn restore(place: &Place, client: &Client, store: &str, wanted: &Restore) -> Result<Exit> {
+    let name = wanted.backup.name.as_str();
+    if let Some(word) = wanted.components.iter().find(|word| word.contains(',') || word.trim().is_empty()) {
+        return Err(Failure::usage(format!("'{}' is the name of no component", word.escape_debug())).into());
+    }
+    let path = client::backup(store, name);
+    if !wanted.validate_only && !wanted.yes {
+        let backup = client.get(&path)?;
+        confirm(place, &backup, &wanted.components)?;
+    }
+    let passcode = wanted.passcode.existing()?;
+    let components = wanted.components.join(",");
+    let mut fields = vec![("passcode", passcode.expose())];
+    if !components.is_empty() {
+        fields.push(("components", &components));
+    }
+    if wanted.validate_only {
+        fields.push(("validateOnly", "true"));
+        let answer = client.post(&format!("{path}/restore"), &fields)?;
+        return place
+            .tell(&answer, || format!("backup '{}' can be restored; nothing was changed", printable(name)));
+    }
+    following::begin(place, client, wanted.waiting, &format!("the restore of '{name}'"), || {
+        client.post(&format!("{path}/restore"), &fields)
+    })
+}
+
+/// Asks whether what is there now may be replaced. Where nobody can be asked, it may not.
+fn confirm(place: &Place, backup: &Value, components: &[String]) -> Result<()> {
+    let asks = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !place.json;
+    if !asks {
+        return Err(Failure::usage(
+            "a restore replaces the present content, and there is nobody to be asked",
+        )
+        .hint("use --yes; or --validate-only, which changes nothing")
+        .into());
+    }
+    let made = time(&backup["startTime"]);
+    terminal::note(format!(
+        "This replaces the present content by that of '{}', made {made}:",
+        shown(&backup["backupName"])
+    ));
+    if components.is_empty() {
+        for (kind, component) in self::components(backup) {
+            terminal::note(format!(
+                "  {} ({kind})  {}",
+                component_name(component),
+                component_place(component)
+            ));
+        }
+    } else {
+        terminal::note(format!("  {}", printable(&components.join(", "))));
+    }
+    let _ = write!(std::io::stderr().lock(), "Replace it? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, "nothing was changed").into()),
+    }
+}
+
+fn validate(place: &Place, client: &Client, store: &str, wanted: &Validate) -> Result<Exit> {
+    let name = wanted.backup.name.as_str();
+    let path = format!("{}/validate", client::backup(store, name));
+    if wanted.read_data {
+        let passcode = wanted.passcode.existing()?;
+        let fields = [("passcode", passcode.expose()), ("readData", "true")];
+        return following::begin(
+            place,
+            client,
+            wanted.waiting,
+            &format!("the validation of '{name}'"),
+            || client.post(&path, &fields),
+        );
+    }
+    let passcode = wanted.passcode.if_given()?;
+    let fields: Vec<_> = passcode.iter().map(|passcode| ("passcode", passcode.expose())).collect();
+    let answer = client.post(&path, &fields)?;
+    validated(place, &answer, &format!("backup '{name}'"), Exit::Damaged)
+}
+
+fn update(place: &Place, client: &Client, store: &str, wanted: &Update) -> Result<Exit> {
+    let retention = match wanted.keep_forever {
+        true => Some(("retentionDate", "-1".to_owned())),
+        false => retention(&wanted.keeping)?,
+    };
+    let mut fields = Vec::new();
+    fields.extend(wanted.description.as_deref().map(|text| ("description", text)));
+    fields.extend(retention.as_ref().map(|(key, value)| (*key, value.as_str())));
+    let name = wanted.backup.name.as_str();
+    let answer = client.post(&format!("{}/update", client::backup(store, name)), &fields)?;
+    place.tell(&answer, || format!("updated backup '{}'", printable(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_date_means_the_whole_day_and_a_time_means_itself() {
+        let (day, evening) = (end_of("2026-03-01").unwrap(), end_of("2026-03-01 23:59:59").unwrap());
+        assert_eq!(day - evening, 1000);
+        assert_eq!(end_of("2026-03-01T10:00:00Z").unwrap(), 1_772_359_200_000);
+        assert!(end_of("tomorrow").is_err());
+        assert!(end_of("9999-12-31").is_err());
+    }
+
+    #[test]
+    fn every_kind_of_component_is_listed_under_the_word_that_restore_takes() {
+        let backup = json!({
+            "volumes": [{"name": "content", "path": "/srv/content"}], "objectStore": [{"clusterID": "up", "buckets": ["b"]}],
+            "relationalStore": [], "infrastructures": {"status": "completed"}});
+        let told: Vec<_> = components(&backup)
+            .map(|(kind, one)| (kind, component_name(one), component_place(one)))
+            .collect();
+        let text = |a: &str| a.to_owned();
+        assert_eq!(
+            told,
+            [
+                ("fileStore", text("content"), text("/srv/content")),
+                ("objectStore", text("up"), text("b")),
+                ("systemConfiguration", text(""), text("")),
+            ]
+        );
+    }
+}
