@@ -198,6 +198,9 @@ fn random_forms_at_every_operation_get_an_envelope_and_never_a_5xx() {
     let stranger = site.stranger();
     let operations = [
         "sharing/rest/generateToken",
+        "sharing/oauth2/signin",
+        "sharing/rest/oauth2/token",
+        "sharing/rest/oauth2/revokeToken",
         "admin/system/disasterrecovery/stores/register",
         "admin/system/disasterrecovery/stores/s1/update",
         "admin/system/disasterrecovery/stores/nope/unregister",
@@ -218,6 +221,10 @@ fn random_forms_at_every_operation_get_an_envelope_and_never_a_5xx() {
         "username",
         "password",
         "expiration",
+        "oauth_state",
+        "grant_type",
+        "code",
+        "auth_token",
     ];
     let values = [
         "",
@@ -230,6 +237,7 @@ fn random_forms_at_every_operation_get_an_envelope_and_never_a_5xx() {
         "\0",
         "..",
         "None",
+        "authorization_code",
         "true",
         "é\u{202e}",
         "json",

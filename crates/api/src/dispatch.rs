@@ -142,6 +142,13 @@ impl Call {
         Ok(endpoint)
     }
 
+    /// Who asks, at a public endpoint that says more to those who do.
+    pub async fn who_if_any(&self) -> ApiResult<Option<Principal>> {
+        let Some(token) = self.token.clone()? else { return Ok(None) };
+        let principal = self.lift(self.site.recovery.authenticate(&token).await)?;
+        principal.ok_or_else(ApiError::token_invalid).map(Some)
+    }
+
     /// Finds out who asks, where that matters: everywhere under `admin` but at the public endpoints.
     async fn identify(&mut self) -> ApiResult<()> {
         let guarded = match self.endpoint {
@@ -180,7 +187,7 @@ impl Call {
             {
                 Ok(())
             }
-            Kind::Operation(_) => Err(ApiError::method("POST")),
+            Kind::Operation(_) | Kind::Program => Err(ApiError::method("POST")),
         }
     }
 }
@@ -264,6 +271,7 @@ async fn answer(
     let found = segments.as_deref().and_then(endpoints::find);
     let (endpoint, names) = found.map_or((None, Names::new()), |(endpoint, names)| (Some(endpoint), names));
     let segments = segments.unwrap_or_default();
+    let format = endpoint.map_or(format, |endpoint| endpoint.kind.format(format));
     let call = Call {
         site: site.clone(),
         request_id: request_id.clone(),

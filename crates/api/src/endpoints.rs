@@ -5,7 +5,10 @@
 
 use crate::dispatch::Call;
 use crate::error::ApiResult;
-use crate::handlers::{backups, disaster_recovery, jobs, login, restore, root, status, stores};
+use crate::format::Format;
+use crate::handlers::{
+    backups, disaster_recovery, jobs, login, oauth, portal, restore, root, status, stores,
+};
 use crate::pages::forms::{self, Form};
 use crate::reply::Reply;
 use recovery::Role;
@@ -41,6 +44,8 @@ pub(crate) enum Kind {
     Operation(&'static Form),
     /// For browsers alone; the handler takes both methods.
     Page,
+    /// Done with POST, by programs that do not say which format they want and read JSON.
+    Program,
 }
 
 impl Kind {
@@ -48,7 +53,15 @@ impl Kind {
     pub fn form(&self) -> Option<&'static Form> {
         match self {
             Self::Operation(form) => Some(form),
-            Self::Resource | Self::Page => None,
+            Self::Resource | Self::Page | Self::Program => None,
+        }
+    }
+
+    /// The format of the reply where `asked` was asked for.
+    pub fn format(&self, asked: Format) -> Format {
+        match self {
+            Self::Program if asked == Format::Html => Format::Json,
+            _ => asked,
         }
     }
 }
@@ -90,6 +103,10 @@ const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint
     Endpoint { path, title, kind: Kind::Page, role: PUBLIC, changes: false, handler }
 }
 
+const fn program(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
+    Endpoint { path, title, kind: Kind::Program, role: PUBLIC, changes: false, handler }
+}
+
 /// The table. Where a literal and a name compete for a segment, the literal stands first. A restore is no
 /// `change`: asked for during a restore it shall reach the domain, whose refusal names the running job.
 #[rustfmt::skip]
@@ -102,6 +119,15 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     resource("sharing/rest", "Sharing", PUBLIC, |c| Box::pin(root::sharing(c))),
     resource("sharing/rest/info", "Server information", PUBLIC, |c| Box::pin(root::info(c))),
     operation("sharing/rest/generateToken", "generate a token", PUBLIC, &forms::TOKEN, |c| Box::pin(login::generate_token(c))),
+    page("sharing/rest/oauth2/authorize", "Sign in", |c| Box::pin(oauth::authorize(c))),
+    page("sharing/oauth2/signin", "Sign in", |c| Box::pin(oauth::sign_in(c))),
+    page("sharing/rest/oauth2/signin", "Sign in", |c| Box::pin(oauth::sign_in(c))),
+    page("sharing/rest/oauth2/approval", "Signed in", |c| Box::pin(oauth::approval(c))),
+    program("sharing/rest/oauth2/token", "exchange a code", |c| Box::pin(oauth::token(c))),
+    program("sharing/rest/oauth2/revokeToken", "revoke a token", |c| Box::pin(oauth::revoke(c))),
+    resource("sharing/rest/portals/self", "Portal", PUBLIC, |c| Box::pin(portal::portal(c))),
+    resource("sharing/rest/community/self", "Signed-in user", VIEWER, |c| Box::pin(portal::myself(c))),
+    resource("sharing/rest/community/users/{user}", "User", VIEWER, |c| Box::pin(portal::one(c))),
     operation("admin/generateToken", "generate a token", PUBLIC, &forms::TOKEN, |c| Box::pin(login::generate_token(c))),
 
     #[cfg(test)]
@@ -173,7 +199,7 @@ impl Endpoint {
     pub fn children(&self) -> impl Iterator<Item = &'static Endpoint> {
         let (path, depth) = (self.path, self.pattern().count());
         ENDPOINTS.iter().filter(move |child| {
-            !matches!(child.kind, Kind::Page)
+            !matches!(child.kind, Kind::Page | Kind::Program)
                 && child.pattern().count() == depth + 1
                 && child.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
         })

@@ -98,10 +98,16 @@ impl ApiError {
     /// The body of the reply.
     pub fn envelope(&self) -> Value {
         let details: Vec<String> = self.details.iter().map(|line| self.quiet(line)).collect();
-        json!({"error": {
+        let mut error = json!({
             "code": self.code, "messageCode": self.message_code,
             "message": self.quiet(&self.message), "details": details,
-        }})
+        });
+        // What OAuth calls it.
+        if let Some(name) = self.message_code.strip_prefix("OAUTH_") {
+            error["error"] = json!(name.to_lowercase());
+            error["error_description"] = error["message"].clone();
+        }
+        json!({"error": error})
     }
 
     /// Clients drop their token when they read certain phrases, wherever these stand, so a name that somebody

@@ -23,6 +23,7 @@ mod error;
 mod format;
 mod handlers;
 mod log_ins;
+mod oauth;
 mod pages;
 mod parameters;
 mod path;

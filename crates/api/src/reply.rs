@@ -27,6 +27,12 @@ pub(crate) enum Reply {
     Form,
     /// The sign-in page; `error` after a failed try.
     SignIn { next: String, error: Option<String> },
+    /// The sign-in page of a program that asked for access; `refused` after a failed try.
+    Authorize { client_id: String, oauth_state: String, refused: bool },
+    /// The page at the end of such a sign-in, with the code for the program if there is one.
+    Approval { code: Option<String> },
+    /// To where such a program wants its answer; the URL was checked.
+    Redirect(String),
     /// To another page of ours, perhaps with a cookie. Page only.
     Go { path: String, cookie: Option<String> },
     /// The style sheet.
@@ -41,15 +47,21 @@ struct BusinessCode(u16);
 pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
     match (result, call.format) {
         (Ok(Reply::Style(text)), _) => style(text),
-        (Ok(Reply::Go { path, cookie }), _) => go(&path, cookie.as_deref()),
+        (Ok(Reply::Go { path, cookie }), _) => go(StatusCode::SEE_OTHER, &path, cookie.as_deref()),
+        // Known clients look for this status.
+        (Ok(Reply::Redirect(location)), _) => go(StatusCode::FOUND, &location, None),
         (Ok(Reply::Accepted(_, id)), Format::Html) => {
-            go(&format!("{}/admin/jobs/{}", call.site.context_path(), crate::path::encode(&id)), None)
+            let page = format!("{}/admin/jobs/{}", call.site.context_path(), crate::path::encode(&id));
+            go(StatusCode::SEE_OTHER, &page, None)
         }
         (Ok(reply), Format::Html) => html(StatusCode::OK, pages::render(call, reply)),
         (Ok(Reply::Json(value) | Reply::Job(value, _) | Reply::Accepted(value, _)), format) => {
             json(StatusCode::OK, format, &value)
         }
-        (Ok(Reply::Form | Reply::SignIn { .. }), format) => {
+        (Ok(Reply::Authorize { oauth_state, .. }), format) => {
+            json(StatusCode::OK, format, &serde_json::json!({"oauth_state": oauth_state}))
+        }
+        (Ok(Reply::Form | Reply::SignIn { .. } | Reply::Approval { .. }), format) => {
             bare_error(&call.site, StatusCode::OK, format, &ApiError::unknown_url())
         }
         (Err(error), Format::Html) => mark(html(StatusCode::OK, pages::render_error(call, &error)), &error),
@@ -109,10 +121,10 @@ fn html(status: StatusCode, page: String) -> Response {
     response(status, "text/html; charset=utf-8", policy, page)
 }
 
-/// To another page; the path is our own or was checked.
-fn go(path: &str, cookie: Option<&str>) -> Response {
-    let mut response = html(StatusCode::SEE_OTHER, String::new());
-    set(response.headers_mut(), header::LOCATION, path);
+/// To another page; the place is our own or was checked.
+fn go(status: StatusCode, place: &str, cookie: Option<&str>) -> Response {
+    let mut response = html(status, String::new());
+    set(response.headers_mut(), header::LOCATION, place);
     if let Some(cookie) = cookie {
         set(response.headers_mut(), header::SET_COOKIE, cookie);
     }

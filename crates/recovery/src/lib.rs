@@ -34,7 +34,7 @@ pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
 pub use model::{
     BackupComponentView, BackupView, Caller, CreateBackup, Deletion, JobStatus, JobView, Principal,
-    ProgressView, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace, StoreView,
+    ProgressView, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace, StoreView,
     UserView, Validation,
 };
 pub use recovery::Recovery;

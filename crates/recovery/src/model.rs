@@ -27,6 +27,17 @@ pub struct Principal {
     pub role: Role,
 }
 
+/// What a token is good for. One of each kind is worthless where another is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Requests in the user's name.
+    Access,
+    /// One exchange for tokens of the other kinds.
+    Code,
+    /// New access tokens, again and again.
+    Refresh,
+}
+
 /// One user, for lists.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct UserView {

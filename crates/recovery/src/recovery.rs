@@ -19,7 +19,7 @@ use crate::secrets::MasterKey;
 use crate::state::State;
 use crate::stores::Gates;
 use crate::{
-    BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, JobView, Passcode, Principal,
+    BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, JobView, Passcode, Principal, Purpose,
     RegisterStore, RestoreBackup, Result, Role, Settings, StoreDetail, StoreView, UserView, Validation,
 };
 
@@ -237,7 +237,40 @@ impl Recovery {
         self.inner.authenticate(token).await
     }
 
-    /// Ends a session.
+    /// Like [`Recovery::issue_token`], for another purpose; `facts` come back with it.
+    pub async fn issue_grant(
+        &self,
+        principal: &Principal,
+        purpose: Purpose,
+        minutes: u32,
+        facts: &str,
+    ) -> Result<(SecretString, i64)> {
+        self.inner.issue_grant(principal, purpose, minutes, facts).await
+    }
+
+    /// Who holds this code or refresh token, and its facts.
+    pub async fn grant(&self, token: &str, purpose: Purpose) -> Result<Option<(Principal, String)>> {
+        self.inner.grant(token, purpose).await
+    }
+
+    /// Like [`Recovery::grant`], once: whoever asks again gets nothing.
+    pub async fn take_grant(&self, token: &str, purpose: Purpose) -> Result<Option<(Principal, String)>> {
+        let (inner, token) = (self.inner.clone(), token.to_owned());
+        detached(async move { inner.take_grant(&token, purpose).await }).await
+    }
+
+    /// A signature of this server, or of another one under the same master key, over a text that a caller keeps for
+    /// us.
+    pub fn sign(&self, purpose: &str, text: &str) -> String {
+        self.inner.key.sign(purpose, text)
+    }
+
+    /// Whether we have signed this text for this purpose.
+    pub fn is_signed(&self, purpose: &str, text: &str, signature: &str) -> bool {
+        self.inner.key.is_signed(purpose, text, signature)
+    }
+
+    /// Ends a session, or what a code or refresh token was good for.
     pub async fn revoke_token(&self, token: &str) -> Result<()> {
         self.inner.revoke_token(token).await
     }

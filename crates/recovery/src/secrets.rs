@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use storage::Storage;
 use zeroize::Zeroizing;
@@ -41,6 +43,8 @@ impl Place<'_> {
 /// The key under which secrets at rest are sealed.
 pub(crate) struct MasterKey {
     key: LessSafeKey,
+    /// Derived from the master key, for signatures alone.
+    signing: Zeroizing<[u8; 32]>,
     id: [u8; KEY_ID_LEN],
 }
 
@@ -95,12 +99,26 @@ impl MasterKey {
         id.copy_from_slice(&digest[..KEY_ID_LEN]);
         let key = UnboundKey::new(&AES_256_GCM, bytes)
             .map_err(|_| Error::new(ErrorKind::Internal, "cannot use the master key with AES-256-GCM"))?;
-        Ok(Self { key: LessSafeKey::new(key), id })
+        let signing = Zeroizing::new(mac(bytes, &[b"strongroom signing key 1"]));
+        Ok(Self { key: LessSafeKey::new(key), signing, id })
     }
 
     /// Tells keys apart without saying anything about them.
     pub fn id(&self) -> String {
         hex::encode(self.id)
+    }
+
+    /// A signature over `text` that holds for this purpose alone, in hexadecimal digits. What strangers can make us sign,
+    /// any number of times, must not use up the nonces of the sealing key, and need not be hidden from them.
+    pub fn sign(&self, purpose: &str, text: &str) -> String {
+        let length = (purpose.len() as u64).to_be_bytes();
+        hex::encode(mac(&self.signing, &[&length, purpose.as_bytes(), text.as_bytes()]))
+    }
+
+    /// Whether [`MasterKey::sign`] gave this signature; compared in constant time.
+    pub fn is_signed(&self, purpose: &str, text: &str, signature: &str) -> bool {
+        let right = self.sign(purpose, text);
+        verify_slices_are_equal(right.as_bytes(), signature.as_bytes()).is_ok()
     }
 
     /// Seals `secret` for this place alone.
@@ -151,6 +169,16 @@ impl MasterKey {
     }
 }
 
+/// HMAC-SHA256 of the parts.
+fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC pads a key with zeros to its block, so this is the MAC under the key itself.
+    let mut block = Zeroizing::new([0; 64]);
+    block[..key.len()].copy_from_slice(key);
+    let mut mac = <Hmac<Sha256> as KeyInit>::new(&(*block).into());
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
 /// Writes a new key, durably and never over another one.
 fn make(file: &Path) -> Result<()> {
     let wrong = |why: String| configuration(format!("cannot make the master key {}: {why}", file.display()));
@@ -197,6 +225,31 @@ mod tests {
         let other = MasterKey::new(&[8; 32]).unwrap();
         let error = other.open(HERE, &sealed).unwrap_err();
         assert!(error.message.contains("another master key"), "{error}");
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_text_purpose_and_key_alone() {
+        let key = MasterKey::new(&[7; 32]).unwrap();
+        let signature = key.sign("a", "text");
+        assert!(key.is_signed("a", "text", &signature));
+        assert!(
+            MasterKey::new(&[7; 32]).unwrap().is_signed("a", "text", &signature),
+            "as long as the key stays"
+        );
+        for (purpose, text) in [("b", "text"), ("a", "texT"), ("a", ""), ("at", "ext"), ("", "atext")] {
+            assert!(!key.is_signed(purpose, text, &signature), "{purpose} {text}");
+        }
+        for wrong in [
+            "",
+            "00",
+            &signature[..62],
+            &format!("{signature}00"),
+            &"0".repeat(64),
+            &signature.to_uppercase(),
+        ] {
+            assert!(!key.is_signed("a", "text", wrong), "{wrong}");
+        }
+        assert!(!MasterKey::new(&[8; 32]).unwrap().is_signed("a", "text", &signature));
     }
 
     #[test]

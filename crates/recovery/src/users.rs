@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::clock::now_ms;
 use crate::names::{Named, check_name, check_password, normal};
 use crate::recovery::{Inner, blocking};
-use crate::{Error, ErrorKind, Principal, Result, Role, UserView};
+use crate::state::NewToken;
+use crate::{Error, ErrorKind, Principal, Purpose, Result, Role, UserView};
 
 const MINUTES_MAX: u32 = 20_160;
 const FAILURES_FREE: i64 = 5;
@@ -146,18 +147,41 @@ impl Inner {
     }
 
     pub async fn issue_token(&self, principal: &Principal, minutes: u32) -> Result<(SecretString, i64)> {
+        self.issue_grant(principal, Purpose::Access, minutes, "").await
+    }
+
+    pub async fn issue_grant(
+        &self,
+        principal: &Principal,
+        purpose: Purpose,
+        minutes: u32,
+        facts: &str,
+    ) -> Result<(SecretString, i64)> {
         let minutes = minutes.clamp(1, MINUTES_MAX);
         let token = hex::encode(rand::random::<[u8; 32]>());
         let expires_at = now_ms() + i64::from(minutes) * 60_000;
-        let kept = self.state.insert_token(&token_hash(&token), &principal.username, expires_at).await?;
+        let (hash, username) = (token_hash(&token), principal.username.as_str());
+        let new = NewToken { hash: &hash, username, expires_at, purpose, facts };
+        let kept = self.state.insert_token(&new).await?;
         if kept { Ok((SecretString::from(token), expires_at)) } else { Err(login_failed()) }
     }
 
     pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
+        Ok(self.grant(token, Purpose::Access).await?.map(|(principal, _)| principal))
+    }
+
+    pub async fn grant(&self, token: &str, purpose: Purpose) -> Result<Option<(Principal, String)>> {
         if token.is_empty() || token.len() > TOKEN_LEN_MAX {
             return Ok(None);
         }
-        self.state.token_holder(&token_hash(token), now_ms()).await
+        self.state.token_holder(&token_hash(token), purpose, now_ms()).await
+    }
+
+    pub async fn take_grant(&self, token: &str, purpose: Purpose) -> Result<Option<(Principal, String)>> {
+        if token.is_empty() || token.len() > TOKEN_LEN_MAX {
+            return Ok(None);
+        }
+        self.state.take_token(&token_hash(token), purpose, now_ms()).await
     }
 
     pub async fn revoke_token(&self, token: &str) -> Result<()> {

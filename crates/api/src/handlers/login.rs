@@ -31,7 +31,7 @@ pub(crate) async fn generate_token(call: Arc<Call>) -> ApiResult<Reply> {
 }
 
 /// Checks a password. The refusal is the same for an unknown user, a wrong password and too many tries.
-async fn log_in(call: &Call, username: &str, password: &str) -> ApiResult<Principal> {
+pub(super) async fn log_in(call: &Call, username: &str, password: &str) -> ApiResult<Principal> {
     let _place = call.site.log_ins.begin(call.address)?;
     let password = SecretString::from(password);
     let result = call.site.recovery.log_in(username, &password, &call.address.to_string()).await;

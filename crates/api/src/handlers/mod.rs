@@ -7,6 +7,8 @@ pub(crate) mod disaster_recovery;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod login;
+pub(crate) mod oauth;
+pub(crate) mod portal;
 pub(crate) mod restore;
 pub(crate) mod root;
 pub(crate) mod status;

@@ -2,6 +2,7 @@
 
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
+use crate::handlers::portal::PORTAL_VERSION;
 use crate::reply::Reply;
 use serde_json::json;
 use std::sync::Arc;
@@ -37,7 +38,9 @@ pub(crate) async fn system(_call: Arc<Call>) -> ApiResult<Reply> {
 
 /// `sharing/rest`
 pub(crate) async fn sharing(_call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Json(json!({"currentVersion": "2025.1", "enterpriseVersion": RELEASE, "enterpriseBuild": "1"})))
+    Ok(Reply::Json(
+        json!({"currentVersion": PORTAL_VERSION, "enterpriseVersion": RELEASE, "enterpriseBuild": "1"}),
+    ))
 }
 
 /// `sharing/rest/info`: where clients find the place that makes tokens.

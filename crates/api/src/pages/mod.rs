@@ -2,6 +2,7 @@
 //! here, works without scripts, and is escaped by the templates.
 
 pub(crate) mod forms;
+mod oauth;
 mod view;
 
 use crate::dispatch::{Call, Site};
@@ -116,7 +117,7 @@ struct ErrorPage {
 /// What an endpoint is for, in a sentence that goes on "not allowed to …".
 pub(crate) fn purpose(endpoint: &Endpoint) -> String {
     match endpoint.kind {
-        Kind::Operation(_) => endpoint.title.to_owned(),
+        Kind::Operation(_) | Kind::Program => endpoint.title.to_owned(),
         Kind::Resource | Kind::Page => format!("read '{}'", endpoint.title),
     }
 }
@@ -133,7 +134,11 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         Reply::Job(value, job) => job_page(call, &value, &job),
         Reply::Form => operation(call, None),
         Reply::SignIn { next, error } => sign_in(call, next, error, None),
-        Reply::Go { .. } | Reply::Style(_) => String::new(),
+        Reply::Authorize { client_id, oauth_state, refused } => {
+            oauth::authorize(call, client_id, &oauth_state, refused)
+        }
+        Reply::Approval { code } => oauth::approval(call, code),
+        Reply::Go { .. } | Reply::Redirect(_) | Reply::Style(_) => String::new(),
     }
 }
 

@@ -60,7 +60,7 @@ async fn every_operation_refuses_get_and_every_endpoint_refuses_foreign_methods(
             assert_eq!((answer.status.as_u16(), answer.code()), (200, 405), "{method} {path}");
         }
         let get = world.ask(Role::Administrator, "GET", &format!("{path}?f=json"), "").await;
-        let is_operation = matches!(endpoint.kind, Kind::Operation(_));
+        let is_operation = matches!(endpoint.kind, Kind::Operation(_) | Kind::Program);
         assert_eq!(get.code() == 405, is_operation, "{path}: {}", get.text);
     }
     assert!(world.recovery.jobs().await.expect("jobs").is_empty());

@@ -61,6 +61,7 @@ async fn no_secret_and_no_query_reaches_the_log_or_a_reply() {
     let token = world.token(Role::Administrator).to_owned();
     let (password, passcode) = (PASSWORD.replace(' ', "+"), PASSCODE.replace(' ', "+"));
     let backups = format!("{DR}/stores/s1/backups");
+    let oauth_state = super::oauth::out_of_band().seal(&world.recovery);
     let mut replies = String::new();
     for asked in [
         ask("GET", &format!("{ADMIN}?token={token}&planted=in-the-query")),
@@ -82,6 +83,13 @@ async fn no_secret_and_no_query_reaches_the_log_or_a_reply() {
             .form(&format!("username=nobody&password={PASSWORD}")),
         ask("GET", &format!("/strongroom/sharing/rest/generateToken?username=admin&password={password}")),
         ask("POST", &format!("{ADMIN}/login")).form(&format!("username=nobody&password={PASSWORD}")),
+        ask("POST", "/strongroom/sharing/oauth2/signin")
+            .form(&format!("oauth_state={oauth_state}&username=nobody&password={PASSWORD}")),
+        ask("POST", "/strongroom/sharing/oauth2/signin")
+            .form(&format!("oauth_state=nonsense&username=admin&password={PASSWORD}")),
+        ask("POST", &format!("/strongroom/sharing/rest/oauth2/token?code={token}"))
+            .form(&format!("grant_type=authorization_code&client_id=a&code_verifier={PASSCODE}")),
+        ask("GET", &format!("/strongroom/sharing/rest/oauth2/approval?code={token}")),
         ask("POST", &format!("{DR}/stores/register?f=json"))
             .token(&token)
             .form(&format!("storeName=s2&credentials={{\"k\":\"{PASSCODE}\"}}")),

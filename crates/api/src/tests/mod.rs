@@ -4,7 +4,10 @@
 mod access;
 mod concurrency;
 mod faults;
+mod oauth;
+mod oauth_codes;
 mod pages;
+mod portal;
 mod replies;
 mod support;
 mod wire;

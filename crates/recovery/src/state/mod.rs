@@ -30,6 +30,7 @@ pub(crate) use jobs::{
     Cancel, Finish, JobRow, LANE_MAIN, LANE_SIDE, LANE_VERIFY, Lease, NewJob, status_text,
 };
 pub(crate) use stores::{DeleteStore, StoreRow};
+pub(crate) use users::NewToken;
 
 /// A transaction that holds the write lock. Not sqlx's own: SQLite ends a transaction by itself when the disk is full,
 /// which sqlx does not learn, and the connection would be of no use ever after. Here a transaction that is not
@@ -192,9 +193,14 @@ impl State {
 fn migrations() -> Migrator {
     let initial = include_str!("../../migrations/sqlite/0001_initial.sql").into_sql_str();
     let buckets = include_str!("../../migrations/sqlite/0002_buckets.sql").into_sql_str();
+    let grants = include_str!("../../migrations/sqlite/0003_grants.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
-    Migrator::with_migrations(vec![step(1, "initial", initial), step(2, "buckets", buckets)])
+    Migrator::with_migrations(vec![
+        step(1, "initial", initial),
+        step(2, "buckets", buckets),
+        step(3, "grants", grants),
+    ])
 }
 
 /// SQLite gives its side files the mode of the database file, so it must be right from the start.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::{JobStatus, ProgressView, Role};
+use crate::{JobStatus, ProgressView, Purpose, Role};
 
 struct Fixture {
     state: State,
@@ -258,21 +258,28 @@ async fn a_state_of_a_newer_release_is_refused_untouched() {
     assert!(error.message.contains("newer release"), "{error}");
 }
 
+fn token<'a>(hash: &'a str, username: &'a str, expires_at: i64, purpose: Purpose) -> NewToken<'a> {
+    NewToken { hash, username, expires_at, purpose, facts: "facts" }
+}
+
 #[tokio::test]
 async fn tokens_are_found_by_hash_until_they_expire_or_their_user_goes() {
     let f = fixture().await;
     assert!(f.state.insert_user("Anna", "hash", Role::Operator, 1).await.unwrap());
     assert!(!f.state.insert_user("anna", "hash", Role::Viewer, 1).await.unwrap());
-    assert!(f.state.insert_token("t1", "Anna", 1000).await.unwrap());
-    assert!(!f.state.insert_token("t2", "nobody", 1000).await.unwrap());
-    let holder = f.state.token_holder("t1", 999).await.unwrap().unwrap();
+    assert!(f.state.insert_token(&token("t1", "Anna", 1000, Purpose::Access)).await.unwrap());
+    assert!(!f.state.insert_token(&token("t2", "nobody", 1000, Purpose::Access)).await.unwrap());
+    let (holder, _) = f.state.token_holder("t1", Purpose::Access, 999).await.unwrap().unwrap();
     assert_eq!((holder.username.as_str(), holder.role), ("Anna", Role::Operator));
-    assert!(f.state.token_holder("t1", 1000).await.unwrap().is_none());
+    assert!(f.state.token_holder("t1", Purpose::Access, 1000).await.unwrap().is_none());
     f.state.update_password("Anna", "other").await.unwrap();
-    assert!(f.state.token_holder("t1", 999).await.unwrap().is_none(), "a new password ends sessions");
-    f.state.insert_token("t3", "Anna", 1000).await.unwrap();
+    assert!(
+        f.state.token_holder("t1", Purpose::Access, 999).await.unwrap().is_none(),
+        "a new password ends sessions"
+    );
+    f.state.insert_token(&token("t3", "Anna", 1000, Purpose::Access)).await.unwrap();
     assert!(f.state.delete_user("Anna").await.unwrap());
-    assert!(f.state.token_holder("t3", 999).await.unwrap().is_none());
+    assert!(f.state.token_holder("t3", Purpose::Access, 999).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -289,15 +296,15 @@ async fn a_user_has_a_limited_number_of_tokens_and_the_newest_ones_work() {
     .await
     .unwrap();
     f.state.commit(write).await.unwrap();
-    f.state.insert_token("new", "a", 500).await.unwrap();
+    f.state.insert_token(&token("new", "a", 500, Purpose::Access)).await.unwrap();
     assert!(
-        f.state.token_holder("new", 0).await.unwrap().is_some(),
+        f.state.token_holder("new", Purpose::Access, 0).await.unwrap().is_some(),
         "the new one stays even if it ends first"
     );
-    assert!(f.state.token_holder("old1", 0).await.unwrap().is_none());
-    assert!(f.state.token_holder("old2", 0).await.unwrap().is_some());
+    assert!(f.state.token_holder("old1", Purpose::Access, 0).await.unwrap().is_none());
+    assert!(f.state.token_holder("old2", Purpose::Access, 0).await.unwrap().is_some());
     f.state.purge_sessions(1_000_000, 0).await.unwrap();
-    assert!(f.state.token_holder("old2", 0).await.unwrap().is_none());
+    assert!(f.state.token_holder("old2", Purpose::Access, 0).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::State;
 use crate::names::name_key;
-use crate::{Principal, Result, Role, UserView};
+use crate::{Principal, Purpose, Result, Role, UserView};
 
 /// A client that makes one token per call must not fill the disk: the oldest go first.
 pub(super) const TOKENS_PER_USER_MAX: i64 = 10_000;
@@ -27,6 +27,23 @@ fn role_of(text: &str) -> Role {
         "operator" => Role::Operator,
         _ => Role::Viewer,
     }
+}
+
+fn purpose_text(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Access => "access",
+        Purpose::Code => "code",
+        Purpose::Refresh => "refresh",
+    }
+}
+
+/// A token to be kept.
+pub(crate) struct NewToken<'a> {
+    pub hash: &'a str,
+    pub username: &'a str,
+    pub expires_at: i64,
+    pub purpose: Purpose,
+    pub facts: &'a str,
 }
 
 fn user_of(row: &SqliteRow) -> Result<UserView, sqlx::Error> {
@@ -108,15 +125,18 @@ impl State {
     }
 
     /// Keeps a token by its hash; the user's oldest ones go when there are too many. False if the user is gone.
-    pub async fn insert_token(&self, hash: &str, username: &str, expires_at: i64) -> Result<bool> {
+    pub async fn insert_token(&self, token: &NewToken<'_>) -> Result<bool> {
+        let NewToken { hash, username, expires_at, purpose, facts } = *token;
         let mut write = self.write().await?;
         let done = sqlx::query(
-            "INSERT INTO tokens (hash, username, expires_at)
-             SELECT $1, username, $3 FROM users WHERE username = $2",
+            "INSERT INTO tokens (hash, username, expires_at, purpose, facts)
+             SELECT $1, username, $3, $4, $5 FROM users WHERE username = $2",
         )
         .bind(hash)
         .bind(username)
         .bind(expires_at)
+        .bind(purpose_text(purpose))
+        .bind(facts)
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
@@ -141,18 +161,44 @@ impl State {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Who holds the token with this hash.
-    pub async fn token_holder(&self, hash: &str, now: i64) -> Result<Option<Principal>> {
-        let row: Option<(String, String)> = sqlx::query_as(
-            "SELECT users.username, users.role FROM tokens JOIN users ON users.username = tokens.username
-             WHERE tokens.hash = $1 AND tokens.expires_at > $2",
+    /// Who holds the token with this hash and purpose, and the facts kept with it.
+    pub async fn token_holder(
+        &self,
+        hash: &str,
+        purpose: Purpose,
+        now: i64,
+    ) -> Result<Option<(Principal, String)>> {
+        let row: Option<(String, String, String)> = sqlx::query_as(
+            "SELECT users.username, users.role, tokens.facts
+             FROM tokens JOIN users ON users.username = tokens.username
+             WHERE tokens.hash = $1 AND tokens.purpose = $2 AND tokens.expires_at > $3",
         )
         .bind(hash)
+        .bind(purpose_text(purpose))
         .bind(now)
         .fetch_optional(self.reader())
         .await
         .map_err(self.read_error())?;
-        Ok(row.map(|(username, role)| Principal { username, role: role_of(&role) }))
+        Ok(row.map(|(username, role, facts)| (Principal { username, role: role_of(&role) }, facts)))
+    }
+
+    /// Like [`State::token_holder`], and the token is gone: of two callers one gets it.
+    pub async fn take_token(
+        &self,
+        hash: &str,
+        purpose: Purpose,
+        now: i64,
+    ) -> Result<Option<(Principal, String)>> {
+        let Some(held) = self.token_holder(hash, purpose, now).await? else { return Ok(None) };
+        let mut write = self.write().await?;
+        let done = sqlx::query("DELETE FROM tokens WHERE hash = $1 AND purpose = $2")
+            .bind(hash)
+            .bind(purpose_text(purpose))
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await?;
+        Ok((done.rows_affected() == 1).then_some(held))
     }
 
     /// Ends one session.

@@ -99,3 +99,47 @@ async fn neither_password_nor_token_lies_in_the_state() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_code_is_good_once_and_for_nothing_else_and_goes_with_its_user() {
+    let site = Site::new();
+    let server = site.idle_server().await;
+    server.add_user("anna", &password("long enough"), Role::Operator).await.unwrap();
+    let anna = server.log_in("anna", &password("long enough"), "x").await.unwrap();
+    let issue = async |purpose| {
+        let (token, _) = server.issue_grant(&anna, purpose, 5, "facts").await.unwrap();
+        token.expose_secret().to_owned()
+    };
+    let (access, code, refresh) =
+        (issue(Purpose::Access).await, issue(Purpose::Code).await, issue(Purpose::Refresh).await);
+    for (token, others) in [
+        (&access, [Purpose::Code, Purpose::Refresh]),
+        (&code, [Purpose::Access, Purpose::Refresh]),
+        (&refresh, [Purpose::Access, Purpose::Code]),
+    ] {
+        for other in others {
+            assert!(server.grant(token, other).await.unwrap().is_none(), "{other:?}");
+            assert!(server.take_grant(token, other).await.unwrap().is_none(), "{other:?}");
+        }
+    }
+    assert!(server.authenticate(&code).await.unwrap().is_none());
+    assert!(server.authenticate(&refresh).await.unwrap().is_none());
+
+    let takers = (0..8).map(|_| {
+        let (server, code) = (server.clone(), code.clone());
+        tokio::spawn(async move { server.take_grant(&code, Purpose::Code).await.unwrap() })
+    });
+    let mut taken = Vec::new();
+    for taker in takers.collect::<Vec<_>>() {
+        taken.extend(taker.await.unwrap());
+    }
+    assert_eq!(taken.len(), 1, "of many at once exactly one gets it");
+    assert_eq!((taken[0].0.username.as_str(), taken[0].1.as_str()), ("anna", "facts"));
+    for _ in 0..2 {
+        assert!(server.grant(&refresh, Purpose::Refresh).await.unwrap().is_some(), "good again and again");
+    }
+    let code = issue(Purpose::Code).await;
+    server.set_password("anna", &password("another one")).await.unwrap();
+    assert!(server.take_grant(&code, Purpose::Code).await.unwrap().is_none());
+    assert!(server.grant(&refresh, Purpose::Refresh).await.unwrap().is_none());
+}
