@@ -14,6 +14,8 @@ mod beside;
 mod buckets;
 #[path = "integration/client.rs"]
 mod client;
+#[path = "integration/client_jobs.rs"]
+mod client_jobs;
 #[path = "integration/command.rs"]
 mod command;
 #[path = "integration/command_line.rs"]

@@ -4,17 +4,18 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
-use strongroom_tests::server::{ADMIN, Options, PASSWORD, Site, wait_for};
+use strongroom_tests::server::{ADMIN, Options, PASSWORD, Site};
+use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service};
 use strongroom_tests::tree::Picture;
 use tempfile::TempDir;
 
 use crate::command::{Ran, run, strongroom};
 
 /// Somebody at a shell, with a place of their own for tokens.
-struct Desk {
+pub struct Desk {
     home: TempDir,
     server: String,
     certificate: PathBuf,
@@ -22,42 +23,42 @@ struct Desk {
 
 impl Desk {
     /// Not logged in.
-    fn new(site: &Site) -> Self {
+    pub fn new(site: &Site) -> Self {
         let home = TempDir::with_prefix("strongroom-desk-").unwrap();
         fs::write(home.path().join("password"), format!("{PASSWORD}\n")).unwrap();
         Self { home, server: site.url(), certificate: site.certificate() }
     }
 
     /// Logged in as the administrator.
-    fn logged_in(site: &Site) -> Self {
+    pub fn logged_in(site: &Site) -> Self {
         let desk = Self::new(site);
         desk.log_in(ADMIN).expect(0);
         desk
     }
 
-    fn log_in(&self, username: &str) -> Ran {
+    pub fn log_in(&self, username: &str) -> Ran {
         let mut command = self.command(["login", "--username", username, "--server", &self.server]);
         command.arg("--password-file").arg(self.path("password"));
         run(command.arg("--ca-file").arg(&self.certificate))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    fn command<const N: usize>(&self, words: [&str; N]) -> Command {
+    pub fn command<const N: usize>(&self, words: [&str; N]) -> Command {
         let mut command = strongroom(words);
         command.env("XDG_STATE_HOME", self.path("state"));
         command
     }
 
-    fn run<const N: usize>(&self, words: [&str; N]) -> Ran {
+    pub fn run<const N: usize>(&self, words: [&str; N]) -> Ran {
         run(&mut self.command(words))
     }
 
     /// The one JSON value on standard output.
     #[track_caller]
-    fn json<const N: usize>(&self, words: [&str; N]) -> Value {
+    pub fn json<const N: usize>(&self, words: [&str; N]) -> Value {
         let ran = run(self.command(words).arg("--json")).expect(0);
         let mut values = ran.json();
         assert_eq!(values.len(), 1, "{ran}");
@@ -71,14 +72,14 @@ impl Desk {
     }
 
     /// Registers the site's store `s1` as the default one.
-    fn register(&self, site: &Site) {
+    pub fn register(&self, site: &Site) {
         self.run(["store", "register", "s1", "--default", "--location", site.store().to_str().unwrap()])
             .expect(0);
     }
 }
 
 /// A site with a few files, and its store registered.
-fn site_with(options: Options) -> Site {
+pub fn site_with(options: Options) -> Site {
     let site = Site::new(options);
     for (name, text) in [("one", "1"), ("two/zwei", "22"), ("two/drei", "333")] {
         let file = site.content().join(name);
@@ -86,40 +87,6 @@ fn site_with(options: Options) -> Site {
         fs::write(file, text).unwrap();
     }
     site
-}
-
-/// A hook at which jobs wait as long as the gate is closed.
-struct Gate(TempDir);
-
-impl Gate {
-    fn closed() -> Self {
-        let gate = Self(TempDir::with_prefix("strongroom-gate-").unwrap());
-        let place = gate.0.path().display();
-        let script = format!("touch {place}/reached\nwhile [ -e {place}/closed ]; do sleep 0.02; done\n");
-        fs::write(gate.0.path().join("wait.sh"), script).unwrap();
-        fs::write(gate.0.path().join("closed"), "").unwrap();
-        gate
-    }
-
-    fn options(&self) -> Options {
-        let hook = format!("before_backup = [\"/bin/sh {}/wait.sh\"]\n", self.0.path().display());
-        Options { component: hook, ..Options::default() }
-    }
-
-    fn reached(&self) {
-        let file = self.0.path().join("reached");
-        wait_for("a job to reach the gate", || file.exists().then_some(()));
-    }
-
-    fn open(&self) {
-        let _ = fs::remove_file(self.0.path().join("closed"));
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.open();
-    }
 }
 
 #[test]
@@ -404,6 +371,27 @@ fn a_token_is_private_and_one_that_others_could_read_is_not_used() {
 }
 
 #[test]
+fn a_token_is_worth_nothing_after_the_logout() {
+    let site = site_with(Options::default());
+    let mut server = site.start();
+    let desk = Desk::logged_in(&site);
+    let (file, stolen) = (desk.token_file(), desk.path("stolen"));
+    fs::copy(&file, &stolen).unwrap();
+    let told = desk.run(["logout"]).expect(0);
+    assert_eq!(told.err, "", "{told}");
+    assert!(!file.exists());
+    desk.run(["logout", "--server", &desk.server]).expect(0).expect_text("not logged in");
+    fs::rename(&stolen, &file).unwrap();
+    desk.run(["store", "list"]).expect(1).expect_text("no longer");
+
+    // Without the server the token is forgotten all the same, and that is said.
+    desk.log_in(ADMIN).expect(0);
+    server.stop();
+    desk.run(["logout"]).expect(0).expect_text("the server was not told");
+    assert!(!file.exists());
+}
+
+#[test]
 fn with_several_log_ins_the_server_must_be_named() {
     let (one, other) = (site_with(Options::default()), site_with(Options::default()));
     let (_one, _other) = (one.start(), other.start());
@@ -418,149 +406,43 @@ fn with_several_log_ins_the_server_must_be_named() {
 }
 
 #[test]
-fn a_backup_without_everything_ends_with_3_and_names_what_is_missing() {
-    let component = "[[component]]\nkind = \"fileStore\"\nname = \"plans\"\npath = \"/nonexistent/plans\"\noptional = true\n";
-    let site = site_with(Options { component: component.to_owned(), ..Options::default() });
-    let _server = site.start();
-    let desk = Desk::logged_in(&site);
-    desk.register(&site);
-    let partial = desk.run(["backup", "create", "partial", "--wait"]).expect(3);
-    assert!(partial.err.contains("warning:") && partial.err.contains("plans"), "{partial}");
-    let told = desk.run(["backup", "create", "again", "--wait", "--json"]).expect(3);
-    assert_eq!(told.json()[0]["result"]["state"], "completed_with_warnings");
-}
-
-#[test]
-fn a_job_that_fails_while_it_is_waited_for_ends_with_1_and_its_reason() {
+fn a_bucket_is_registered_with_a_credential_that_only_a_file_holds() {
+    let Some(service) = Service::s3() else { return };
     let site = site_with(Options::default());
     let _server = site.start();
     let desk = Desk::logged_in(&site);
-    desk.register(&site);
-    fs::rename(site.content(), desk.path("away")).unwrap();
-    let failed = desk.run(["backup", "create", "a", "--wait"]).expect(1).expect_text("error:");
-    failed.expect_text(site.content().to_str().unwrap());
-    let failed = desk.run(["backup", "create", "a", "--wait", "--json"]).expect(1);
-    assert_eq!(failed.json()[0]["status"], "FAILED");
-    let id = desk.json(["job", "list"])[0]["jobid"].as_str().unwrap().to_owned();
-    desk.run(["job", "wait", &id]).expect(1);
-    desk.run(["job", "show", &id]).expect(0).expect_text("failed");
-}
-
-/// Begins a backup and waits for it; what it says goes to the file `told`.
-fn waiting(desk: &Desk, name: &str) -> Child {
-    let told = fs::File::create(desk.path("told")).unwrap();
-    let mut command = desk.command(["backup", "create", name, "--wait"]);
-    command.stdin(Stdio::null()).stdout(told.try_clone().unwrap()).stderr(told);
-    command.spawn().unwrap()
-}
-
-/// The exit code of [`waiting`], and what it said.
-fn waited(desk: &Desk, child: Child) -> (i32, String) {
-    let (code, _) = finish(child);
-    (code, fs::read_to_string(desk.path("told")).unwrap())
-}
-
-fn finish(child: Child) -> (i32, String) {
-    let output = child.wait_with_output().unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
-}
-
-#[test]
-fn ctrl_c_ends_the_waiting_and_not_the_job() {
-    use rustix::process::{Pid, Signal, kill_process};
-    let gate = Gate::closed();
-    let site = site_with(gate.options());
-    let _server = site.start();
-    let desk = Desk::logged_in(&site);
-    desk.register(&site);
-    let child = waiting(&desk, "a");
-    gate.reached();
-    // 11: it stands in the way of another one, which names it.
-    desk.run(["backup", "create", "b"]).expect(11).expect_text("strongroom job wait j");
-    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
-    let (code, told) = waited(&desk, child);
-    assert_eq!(code, 130, "{told}");
-    let id = desk.json(["job", "list"])[0]["jobid"].as_str().unwrap().to_owned();
-    assert!(told.contains(&format!("strongroom job wait {id}")), "{told}");
-    assert_eq!(desk.json(["job", "show", &id])["status"], "EXECUTING");
-    gate.open();
-    desk.run(["job", "wait", &id]).expect(0).expect_text("completed");
-    desk.run(["backup", "show", "a"]).expect(0);
-}
-
-#[test]
-fn a_job_can_be_cancelled_by_who_waits_for_it_or_by_somebody_else() {
-    let gate = Gate::closed();
-    let site = site_with(gate.options());
-    let _server = site.start();
-    let desk = Desk::logged_in(&site);
-    desk.register(&site);
-    let child = waiting(&desk, "a");
-    gate.reached();
-    let id = desk.json(["job", "list"])[0]["jobid"].as_str().unwrap().to_owned();
-    desk.run(["job", "cancel", &id]).expect(0);
-    gate.open();
-    let (code, told) = waited(&desk, child);
-    assert_eq!(code, 1, "{told}");
-    assert!(told.to_lowercase().contains("cancel"), "{told}");
-    desk.run(["backup", "show", "a"]).expect(1);
-}
-
-#[test]
-fn who_waits_for_a_job_stays_while_the_server_is_restarted() {
-    let gate = Gate::closed();
-    let site = site_with(gate.options());
-    let mut server = site.start();
-    let desk = Desk::logged_in(&site);
-    desk.register(&site);
-    let child = waiting(&desk, "a");
-    gate.reached();
-    server.kill();
-    wait_for("the client to notice", || {
-        fs::read_to_string(desk.path("told")).unwrap().contains("asking again").then_some(())
-    });
-    gate.open();
-    let _server = site.start();
-    let (code, told) = waited(&desk, child);
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("completed"), "{told}");
-}
-
-#[test]
-fn on_a_terminal_a_restore_asks_and_the_stages_are_shown() {
-    let site = site_with(Options::default());
-    let _server = site.start();
-    let desk = Desk::logged_in(&site);
-    desk.register(&site);
-    desk.run(["backup", "create", "a", "--wait"]).expect(0);
-    fs::write(site.content().join("one"), "changed").unwrap();
-    let on_terminal = |answer: &str| {
-        let program = crate::command::strongroom_path();
-        let line = format!("'{}' backup restore a --wait", program.display());
-        let command = desk.command([]);
-        let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-        command.get_envs().for_each(|(name, value)| {
-            match value {
-                Some(value) => script.env(name, value),
-                None => script.env_remove(name),
-            };
-        });
-        script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = script.spawn().unwrap();
-        use std::io::Write;
-        child.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
-        finish(child)
+    let credential = |key: &str| {
+        let secret = serde_json::json!({"accessKey": key, "secretKey": SECRET_KEY});
+        serde_json::json!({"type": "ACCESS-KEY", "secret": secret}).to_string()
     };
-    let (code, told) = on_terminal("n");
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("Replace it?") && told.contains(site.content().to_str().unwrap()), "{told}");
-    assert_eq!(fs::read_to_string(site.content().join("one")).unwrap(), "changed");
-    let (code, told) = on_terminal("y");
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("Validation") && told.contains("✓"), "no stages: {told}");
-    assert_eq!(fs::read_to_string(site.content().join("one")).unwrap(), "1");
+    let file = desk.path("credential.json");
+    fs::write(&file, credential(ACCESS_KEY)).unwrap();
+    let (bucket, endpoint) = (service.bucket(), service.url());
+    let location = format!("s3://{bucket}/site1?endpoint={endpoint}&region=us-east-1&path_style=true");
+    let file_text = file.to_str().unwrap();
+    let registered =
+        desk.run(["store", "register", "cloud", "--location", &location, "--credential-file", file_text]);
+    let shown = desk.run(["store", "show", "cloud"]);
+    for ran in [registered.expect(0), shown.expect(0).expect_text("ACCESS-KEY").expect_text(&bucket)] {
+        assert!(!ran.out.contains(SECRET_KEY) && !ran.err.contains(SECRET_KEY), "{ran}");
+    }
+    desk.run(["backup", "create", "a", "--wait"]).expect(0);
+    desk.run(["backup", "restore", "a", "--yes", "--wait"]).expect(0);
+    fs::write(&file, credential("AKIAOTHER")).unwrap();
+    desk.run(["store", "update", "cloud", "--credential-file", file_text]).expect(0);
+    desk.run(["store", "validate", "cloud"]).expect(0);
+}
+
+#[test]
+fn no_proxy_is_asked_for_a_server_on_this_machine() {
+    let site = site_with(Options::default());
+    let _server = site.start();
+    let desk = Desk::logged_in(&site);
+    let mut command = desk.command(["store", "list"]);
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
+    run(command.env_remove("NO_PROXY").env_remove("no_proxy")).expect(0);
 }
 
 #[test]

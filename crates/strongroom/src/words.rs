@@ -62,10 +62,10 @@ pub fn rate(count: u64, time: Duration) -> String {
     format!("{}/s", bytes((count as f64 / seconds) as u64))
 }
 
-/// `2026-03-01 10:15:30` in this machine's time zone, of milliseconds since 1970; nothing for 0.
+/// `2026-03-01 10:15:30` in this machine's time zone, of milliseconds since 1970; nothing for 0 and -1.
 pub fn moment(milliseconds: i64) -> String {
     match jiff::Timestamp::from_millisecond(milliseconds) {
-        Ok(time) if milliseconds != 0 => {
+        Ok(time) if milliseconds > 0 => {
             jiff::tz::TimeZone::system().to_datetime(time).strftime("%Y-%m-%d %H:%M:%S").to_string()
         }
         _ => String::new(),
@@ -121,6 +121,7 @@ mod tests {
     #[test]
     fn a_time_that_is_not_known_is_not_shown_as_1970() {
         assert_eq!(moment(0), "");
+        assert_eq!(moment(-1), "");
         assert_eq!(moment(i64::MAX), "");
         assert_eq!(moment(1_634_736_144_653).len(), "2021-10-20 13:22:24".len());
     }

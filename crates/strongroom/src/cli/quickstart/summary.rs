@@ -89,6 +89,14 @@ pub fn show(figures: &Figures<'_>, prepared: &Prepared, url: &str, show: &Show) 
         quoted(&prepared.directory.join("rescued"))
     ))?;
 
+    heading("On the command line, while it serves")?;
+    show.plain(&format!(
+        "  {program} login --server {url} --ca-file {} --username {USERNAME} --password-file {}",
+        quoted(&prepared.certificate),
+        quoted(&prepared.password_file())
+    ))?;
+    show.plain(&format!("  {program} backup list"))?;
+
     heading("Next")?;
     if prepared.protected {
         show.plain(&format!("  compare for yourself: {}", f.restored.display()))?;

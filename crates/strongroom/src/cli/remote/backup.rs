@@ -4,13 +4,11 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::following::{self, Waiting};
+use super::keeping::Keeping;
 use super::{Place, list, number, shown, time, validated};
-use crate::cli::repo::times;
 use crate::client::{self, Client, DISASTER_RECOVERY};
 use crate::exit::{Exit, Failure};
 use crate::passcode::PasscodeSource;
@@ -53,17 +51,6 @@ struct Name {
     /// The backup's name
     #[arg(value_name = "BACKUP")]
     name: String,
-}
-
-/// How long a backup is kept; nothing said: for ever, or as it was.
-#[derive(clap::Args, Debug)]
-struct Keeping {
-    /// Keep it for so many days
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    keep_days: Option<u32>,
-    /// Keep it until the end of this day, or until a time like 2026-03-01 10:15:30
-    #[arg(long, value_name = "DATE", conflicts_with = "keep_days")]
-    keep_until: Option<String>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -248,30 +235,9 @@ fn component_place(component: &Value) -> String {
     shown(component.get("path").unwrap_or_else(|| &component["buckets"][0]))
 }
 
-/// The parameter that says how long; `now` is asked for a date alone.
-fn retention(keeping: &Keeping) -> Result<Option<(&'static str, String)>> {
-    match (keeping.keep_days, &keeping.keep_until) {
-        (Some(days), _) => Ok(Some(("retentionDays", days.to_string()))),
-        (None, Some(text)) => Ok(Some(("retentionDate", end_of(text)?.to_string()))),
-        (None, None) => Ok(None),
-    }
-}
-
-/// The end of a day, or a time as it is, in milliseconds since 1970.
-fn end_of(text: &str) -> Result<i64> {
-    if let Ok(day) = text.trim().parse::<Date>()
-        && text.trim().len() <= "2026-03-01".len()
-    {
-        let next = day.tomorrow().context("the date lies too far ahead")?;
-        let end = TimeZone::system().to_timestamp(next.to_datetime(Default::default()));
-        return Ok(end.context("the date lies too far ahead")?.as_millisecond());
-    }
-    Ok(times::parse(text)?.seconds.saturating_mul(1000))
-}
-
 fn create(place: &Place, client: &Client, store: &str, wanted: &Create) -> Result<Exit> {
     let name = wanted.backup.name.as_str();
-    let retention = retention(&wanted.keeping)?;
+    let retention = wanted.keeping.parameter()?;
     let passcode = wanted.passcode.for_something_new()?;
     let mut fields = vec![("name", name), ("passcode", passcode.expose())];
     fields.extend(wanted.description.as_deref().map(|text| ("description", text)));
@@ -366,7 +332,7 @@ fn validate(place: &Place, client: &Client, store: &str, wanted: &Validate) -> R
 fn update(place: &Place, client: &Client, store: &str, wanted: &Update) -> Result<Exit> {
     let retention = match wanted.keep_forever {
         true => Some(("retentionDate", "-1".to_owned())),
-        false => retention(&wanted.keeping)?,
+        false => wanted.keeping.parameter()?,
     };
     let mut fields = Vec::new();
     fields.extend(wanted.description.as_deref().map(|text| ("description", text)));
@@ -380,15 +346,6 @@ fn update(place: &Place, client: &Client, store: &str, wanted: &Update) -> Resul
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_date_means_the_whole_day_and_a_time_means_itself() {
-        let (day, evening) = (end_of("2026-03-01").unwrap(), end_of("2026-03-01 23:59:59").unwrap());
-        assert_eq!(day - evening, 1000);
-        assert_eq!(end_of("2026-03-01T10:00:00Z").unwrap(), 1_772_359_200_000);
-        assert!(end_of("tomorrow").is_err());
-        assert!(end_of("9999-12-31").is_err());
-    }
 
     #[test]
     fn every_kind_of_component_is_listed_under_the_word_that_restore_takes() {

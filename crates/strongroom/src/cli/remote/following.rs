@@ -56,12 +56,14 @@ pub fn begin(
 /// Waits for a job that runs already.
 pub fn wait(place: &Place, client: &Client, id: &str) -> Result<Exit> {
     let control = listen()?;
+    // A server that is not there at all is not waited for.
+    client.get(&client::job(id))?;
     follow(place, client, id, "the job", &control)
 }
 
 fn listen() -> Result<Arc<Control>> {
     let control = Control::new();
-    interrupt::cancels_saying(&control, "no longer waiting")?;
+    interrupt::cancels_saying(&control, "no longer waiting; once more to quit at once")?;
     Ok(control)
 }
 

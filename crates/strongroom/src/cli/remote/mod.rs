@@ -13,6 +13,7 @@
 pub mod backup;
 mod following;
 pub mod job;
+mod keeping;
 pub mod login;
 pub mod logout;
 pub mod status;
@@ -47,11 +48,14 @@ impl Place {
     fn connect(&self) -> Result<Client> {
         tls::install_provider();
         let kept = self.kept()?;
-        let trust = match self.ca_file.clone().or(kept.ca_file) {
-            Some(file) => Trust::Certificates(file),
-            None => Trust::System,
-        };
+        let trust = self.trust(&kept);
         Ok(Client::new(kept.server, &trust)?.with_token(kept.token))
+    }
+
+    /// What was said now, else what was said at the log-in.
+    fn trust(&self, kept: &Kept) -> Trust {
+        let file = self.ca_file.clone().or_else(|| kept.ca_file.clone());
+        file.map_or(Trust::System, Trust::Certificates)
     }
 
     /// The log-in that is meant: that of `--server`, or the only one.
