@@ -143,3 +143,15 @@ async fn a_code_is_good_once_and_for_nothing_else_and_goes_with_its_user() {
     assert!(server.take_grant(&code, Purpose::Code).await.unwrap().is_none());
     assert!(server.grant(&refresh, Purpose::Refresh).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_signature_outlives_its_server_and_holds_at_no_other() {
+    let site = Site::new();
+    let server = site.idle_server().await;
+    let signature = server.sign("page", "text");
+    drop(server);
+    let next = site.idle_server().await;
+    assert!(next.is_signed("page", "text", &signature));
+    assert!(!next.is_signed("page", "text.", &signature));
+    assert!(!Site::new().idle_server().await.is_signed("page", "text", &signature), "another master key");
+}
