@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use strongroom_tests::server::{ADMIN, Options, PASSWORD, Site};
+use strongroom_tests::server::{ADMIN, Launch, Options, PASSWORD, Site};
 use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service};
 use strongroom_tests::tree::Picture;
 use tempfile::TempDir;
@@ -289,6 +289,29 @@ fn who_is_not_logged_in_or_no_longer_is_told_how_to_log_in() {
     run(passwd.arg(site.config()).arg("--password-file").arg(desk.path("new password"))).expect(0);
     desk.run(["store", "list"]).expect(1).expect_text("no longer").expect_text("strongroom login --server");
     desk.run(["store", "list", "--json"]).expect(1);
+}
+
+#[test]
+fn a_token_whose_time_is_over_is_worth_nothing() {
+    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    if !Path::new(LIBRARY).exists() {
+        println!("NOT TESTED with a token that expires: {LIBRARY} is missing");
+        return;
+    }
+    let site = site_with(Options::default());
+    let mut server = site.start();
+    let desk = Desk::new(&site);
+    let mut login = desk.command(["login", "--username", ADMIN, "--minutes", "30", "--server", &desk.server]);
+    login.arg("--password-file").arg(desk.path("password")).arg("--ca-file").arg(&desk.certificate);
+    run(&mut login).expect(0);
+    server.stop();
+    // An hour later for the server.
+    let environment = [("LD_PRELOAD", LIBRARY), ("FAKETIME", "+3600"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let _later = site.start_as(&Launch { environment: environment.to_vec(), ..Launch::default() });
+    desk.run(["store", "list"]).expect(1).expect_text("no longer").expect_text("strongroom login --server");
+    run(&mut login).expect(0);
+    desk.run(["store", "list"]).expect(0);
 }
 
 #[test]

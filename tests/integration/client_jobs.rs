@@ -1,14 +1,16 @@
 //! The command line and the jobs of the server: waiting for them, stopping them, and leaving them alone.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use strongroom_tests::server::{ADMIN, Options, wait_for};
+use strongroom_tests::server::{ADMIN, Options, PASSWORD, wait_for};
 use tempfile::TempDir;
 
 use crate::client::{Desk, site_with};
-use crate::command::{run, strongroom};
+use crate::command::{PASSCODE, run, strongroom, strongroom_path};
 
 /// A hook at which jobs wait as long as the gate is closed.
 struct Gate(TempDir);
@@ -153,6 +155,54 @@ fn who_waits_for_a_job_stays_while_the_server_is_restarted() {
     assert!(told.contains("completed"), "{told}");
 }
 
+/// A program at a terminal, with somebody who reads before typing.
+struct Terminal {
+    child: Child,
+    shown: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn start(desk: &Desk, words: &str, passcode: Option<&str>) -> Self {
+        let line = format!("'{}' {words}", strongroom_path().display());
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+        for (name, value) in desk.command([]).get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        match passcode {
+            Some(passcode) => script.env("STRONGROOM_PASSCODE", passcode),
+            None => script.env_remove("STRONGROOM_PASSCODE"),
+        };
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = script.spawn().unwrap();
+        let shown = Arc::new(Mutex::new(String::new()));
+        let (mut output, told) = (child.stdout.take().unwrap(), Arc::clone(&shown));
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut bytes) {
+                told.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
+            }
+        });
+        Self { child, shown }
+    }
+
+    /// Waits for a question and answers it.
+    fn answer(&mut self, question: &str, answer: &str) {
+        wait_for(question, || self.shown.lock().unwrap().contains(question).then_some(()));
+        self.child.stdin.as_mut().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+    }
+
+    /// The exit code, and all that was on the screen once `last` was.
+    fn end(mut self, last: &str) -> (i32, String) {
+        wait_for(last, || self.shown.lock().unwrap().contains(last).then_some(()));
+        let code = self.child.wait().unwrap().code().unwrap();
+        (code, self.shown.lock().unwrap().clone())
+    }
+}
+
 #[test]
 fn on_a_terminal_a_restore_asks_and_the_stages_are_shown() {
     let site = site_with(Options::default());
@@ -161,32 +211,49 @@ fn on_a_terminal_a_restore_asks_and_the_stages_are_shown() {
     desk.register(&site);
     desk.run(["backup", "create", "a", "--wait"]).expect(0);
     fs::write(site.content().join("one"), "changed").unwrap();
-    let on_terminal = |answer: &str| {
-        let program = crate::command::strongroom_path();
-        let line = format!("'{}' backup restore a --wait", program.display());
-        let command = desk.command([]);
-        let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-        command.get_envs().for_each(|(name, value)| {
-            match value {
-                Some(value) => script.env(name, value),
-                None => script.env_remove(name),
-            };
-        });
-        script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = script.spawn().unwrap();
-        use std::io::Write;
-        child.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
-        finish(child)
+    let restore = |answer: &str, last: &str| {
+        let mut terminal = Terminal::start(&desk, "backup restore a --wait", Some(PASSCODE));
+        terminal.answer("Replace it?", answer);
+        terminal.end(last)
     };
-    let (code, told) = on_terminal("n");
+    let (code, told) = restore("n", "nothing was changed");
     assert_eq!(code, 1, "{told}");
-    assert!(told.contains("Replace it?") && told.contains(site.content().to_str().unwrap()), "{told}");
+    assert!(told.contains(site.content().to_str().unwrap()), "{told}");
     assert_eq!(fs::read_to_string(site.content().join("one")).unwrap(), "changed");
-    let (code, told) = on_terminal("y");
+    let (code, told) = restore("y", "completed");
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("Validation") && told.contains("✓"), "no stages: {told}");
     assert_eq!(fs::read_to_string(site.content().join("one")).unwrap(), "1");
+}
+
+#[test]
+fn on_a_terminal_what_is_missing_is_asked_for_and_secrets_are_not_shown() {
+    let site = site_with(Options::default());
+    let _server = site.start();
+    let desk = Desk::new(&site);
+    let login = format!("login --server {} --ca-file '{}'", site.url(), site.certificate().display());
+    let mut terminal = Terminal::start(&desk, &login, None);
+    terminal.answer("User: ", ADMIN);
+    terminal.answer(&format!("Password of {ADMIN}: "), PASSWORD);
+    let (code, told) = terminal.end("logged in");
+    assert_eq!(code, 0, "{told}");
+    assert!(!told.contains(PASSWORD), "{told}");
+
+    desk.register(&site);
+    let secret = "typed, and not seen";
+    let mut terminal = Terminal::start(&desk, "backup create a --wait", None);
+    terminal.answer("New passcode: ", secret);
+    terminal.answer("The same again: ", secret);
+    let (code, told) = terminal.end("completed");
+    assert_eq!(code, 0, "{told}");
+    assert!(!told.contains(secret), "{told}");
+    let mut validate = desk.command(["backup", "validate", "a"]);
+    run(validate.env("STRONGROOM_PASSCODE", secret)).expect(0);
+
+    let mut terminal = Terminal::start(&desk, "backup create b", None);
+    terminal.answer("New passcode: ", secret);
+    terminal.answer("The same again: ", "something else");
+    assert_eq!(terminal.end("differ").0, 2);
 }
 
 #[test]

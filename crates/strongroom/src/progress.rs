@@ -234,6 +234,14 @@ impl Bar {
         }
     }
 
+    /// Something that must be known also where there is no bar.
+    pub fn note(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => terminal::note(line),
+        }
+    }
+
     /// Time since it began.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()

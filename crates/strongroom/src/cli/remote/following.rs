@@ -92,7 +92,7 @@ fn follow(place: &Place, client: &Client, id: &str, what: &str, control: &Contro
             Progressing::Silent(error) if !silent => {
                 silent = true;
                 if !place.json {
-                    terminal::note(format!("{error}; asking again"));
+                    bar.note(&format!("{error}; asking again"));
                 }
             }
             Progressing::Silent(_) => {}
