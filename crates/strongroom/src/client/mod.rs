@@ -5,13 +5,13 @@
 //! trust     whose certificate is believed
 //! kept      the token that `strongroom login` keeps, one file a server
 //! Client    get, post: a path and fields in, JSON out
-//! job       follows a job to its end
+//! jobs      follows a job to its end
 //! error     every way in which that fails, with its exit code and advice
 //! ```
 
 mod address;
 mod error;
-mod job;
+mod jobs;
 mod kept;
 mod trust;
 
@@ -23,7 +23,7 @@ use ureq::Agent;
 
 pub use address::Server;
 pub use error::Error;
-pub use job::{Ended, Progressing, ended, follow};
+pub use jobs::{Ended, Progressing, ended, follow};
 pub use kept::{Kept, all_kept, forget, keep, kept_for};
 pub use trust::Trust;
 

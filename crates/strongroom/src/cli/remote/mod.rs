@@ -32,7 +32,7 @@ use crate::{terminal, tls};
 /// Which server, and how the answer is told.
 #[derive(clap::Args, Debug)]
 pub struct Place {
-    /// The server, such as https://dr.example.org:7443/strongroom [default: the one that you are logged in to]
+    /// The server, https://HOST:PORT/CONTEXT [default: the one that you are logged in to]
     #[arg(long, value_name = "URL", env = "STRONGROOM_SERVER", global = true, help_heading = "Server")]
     server: Option<String>,
     /// Trust the certificates in this file (PEM) and no others [default: as at the log-in; else those of this machine]
