@@ -14,6 +14,8 @@ mod gate;
 mod kill;
 #[path = "faults/kill_at_calls.rs"]
 mod kill_at_calls;
+#[path = "faults/log_in.rs"]
+mod log_in;
 #[path = "faults/places.rs"]
 mod places;
 #[path = "faults/repeated.rs"]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use strongroom_tests::client::job_id;
+use strongroom_tests::client::{granted, job_id};
 use strongroom_tests::server::{Launch, Options, Site};
 
 use crate::content::{Content, SMALL};
@@ -81,8 +81,9 @@ fn no_secret_is_found_in_state_log_replies_store_or_process_list() {
     let mut client = site.stranger();
     client.log_in("witness", PASSWORD);
     let token = client.token.clone().unwrap();
+    let given = granted_to_programs(&site);
     let mut secrets: Vec<String> = Vec::new();
-    for secret in [PASSWORD, PASSCODE, WRONG, &token] {
+    for secret in [PASSWORD, PASSCODE, WRONG, &token].into_iter().chain(given.iter().map(String::as_str)) {
         secrets.extend(disguises(secret));
     }
     // The reply to a log-in holds its token (so that we can find what is there), and nothing else ever does.
@@ -132,6 +133,16 @@ fn no_secret_is_found_in_state_log_replies_store_or_process_list() {
     site.stranger()
         .post("sharing/rest/generateToken", &[("username", "witness"), ("password", WRONG)])
         .unwrap();
+    let page = site.stranger().authorize("code");
+    let sign_in =
+        [("oauth_state", page.as_str()), ("username", "witness"), ("password", WRONG), ("f", "html")];
+    site.stranger().post("sharing/oauth2/signin", &sign_in).unwrap();
+    for code in &given {
+        let fields = [("grant_type", "authorization_code"), ("client_id", "test"), ("code", code)];
+        site.stranger().post("sharing/rest/oauth2/token", &fields).unwrap();
+        // That was a code's one try; while it is good its page may show it.
+        site.stranger().get(&format!("sharing/rest/oauth2/approval?code={code}")).unwrap();
+    }
     site.stranger().get(&format!("sharing/rest/generateToken?username=witness&password={WRONG}")).unwrap();
     client.dr_post("stores/s1/backups/create", &[("name", "c"), ("passcode", &WRONG[..7]), ("f", "html")]);
     client.dr_post("stores/s1/backups/b/restore", &[("passcode", WRONG), ("f", "html")]);
@@ -152,6 +163,35 @@ fn no_secret_is_found_in_state_log_replies_store_or_process_list() {
     look_into_files(&site, &secrets);
     holds_none("a reply", &site.replies().as_bytes()[replies_before..], &secrets);
     assert!(site.log().len() > 100_000, "the log is not as verbose as it can be: {} bytes", site.log().len());
+}
+
+/// What the log-in of programs gives out, in headers too: two tokens (one over HTTP/2), a used code, what it was
+/// exchanged for, and a code that is still good.
+fn granted_to_programs(site: &Site) -> Vec<String> {
+    let client = site.stranger();
+    let sign_in = |kind| client.sign_in(&client.authorize(kind), "witness", PASSWORD);
+    let mut secrets = vec![sign_in("token"), sign_in("code"), sign_in("code")];
+    let redirect = ("redirect_uri", "urn:ietf:wg:oauth:2.0:oob");
+    let fields =
+        [("grant_type", "authorization_code"), ("client_id", "test"), ("code", &secrets[1]), redirect];
+    let reply = client.post("sharing/rest/oauth2/token", &fields).unwrap().ok();
+    for name in ["access_token", "refresh_token"] {
+        secrets.push(reply[name].as_str().unwrap().to_owned());
+    }
+    let output = Command::new("curl")
+        .args(["-s", "--http2", "--write-out", "%{redirect_url} HTTP/%{http_version}", "--cacert"])
+        .arg(site.certificate())
+        .args(["-d", &format!("username=witness&oauth_state={}", client.authorize("token"))])
+        .args([
+            "--data-urlencode",
+            &format!("password={PASSWORD}"),
+            &format!("{}/sharing/oauth2/signin", site.url()),
+        ])
+        .output()
+        .expect("curl: apt-get install curl");
+    let said = vault::text(&output);
+    secrets.push(granted(said.strip_suffix(" HTTP/2").unwrap_or_else(|| panic!("{said}"))));
+    secrets
 }
 
 /// HTTP/2 has its own decoder of headers, with a log of its own.

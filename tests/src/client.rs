@@ -18,6 +18,8 @@ const REPLY_BYTES_MAX: u64 = 64 << 20;
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<String>,
     /// As it came.
     pub text: String,
     /// As JSON; null if it is none.
@@ -95,6 +97,22 @@ impl Client {
         self.token = Some(reply["token"].as_str().unwrap().to_owned());
     }
 
+    /// The sign-in page of a program that asks, out of band, for a `token` or a `code`.
+    pub fn authorize(&self, kind: &str) -> String {
+        let asked = format!(
+            "sharing/rest/oauth2/authorize?response_type={kind}&client_id=test&redirect_uri=urn:ietf:wg:oauth:2.0:oob"
+        );
+        self.get(&asked).unwrap().ok()["oauth_state"].as_str().unwrap().to_owned()
+    }
+
+    /// Signs in on such a page, which must succeed; returns the token or the code.
+    pub fn sign_in(&self, oauth_state: &str, username: &str, password: &str) -> String {
+        let fields = [("oauth_state", oauth_state), ("username", username), ("password", password)];
+        let reply = self.post("sharing/oauth2/signin", &fields).unwrap();
+        assert_eq!(reply.status, 302, "{}", reply.text);
+        granted(&reply.location.unwrap())
+    }
+
     /// Reads a resource as JSON.
     pub fn get(&self, path: &str) -> Result<Reply> {
         let mut request = self.agent.get(self.address_of(path)).query("f", "json");
@@ -121,10 +139,11 @@ impl Client {
     fn read(&self, reply: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Reply> {
         let mut reply = reply.context("the server does not answer")?;
         let status = reply.status().as_u16();
+        let location = reply.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
         let text = reply.body_mut().with_config().limit(REPLY_BYTES_MAX).read_to_string()?;
         self.replies.lock().unwrap().push_str(&format!("{text}\n"));
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Reply { status, text, json })
+        Ok(Reply { status, location, text, json })
     }
 
     /// Below `admin/system/disasterrecovery`.
@@ -208,6 +227,15 @@ impl Client {
         assert_eq!(job["status"], "COMPLETED", "{job}");
         job
     }
+}
+
+/// The token or code that a redirect after a sign-in carries.
+#[track_caller]
+pub fn granted(location: &str) -> String {
+    let (_, answer) = location.split_once(['#', '?']).unwrap();
+    let (name, value) = answer.split('&').next().unwrap().split_once('=').unwrap();
+    assert!(["access_token", "code"].contains(&name), "{location}");
+    value.to_owned()
 }
 
 /// The job that a reply names.
