@@ -454,6 +454,16 @@ fn a_bucket_is_registered_with_a_credential_that_only_a_file_holds() {
     fs::write(&file, credential("AKIAOTHER")).unwrap();
     desk.run(["store", "update", "cloud", "--credential-file", file_text]).expect(0);
     desk.run(["store", "validate", "cloud"]).expect(0);
+
+    // The same with the whole object of the interface in a file.
+    let settings = serde_json::json!({"type": "S3", "connection": {
+        "bucketName": bucket, "region": "us-east-1", "rootDir": "site2", "endpointUrl": endpoint,
+        "credential": serde_json::from_str::<Value>(&credential(ACCESS_KEY)).unwrap()}});
+    let file = desk.path("settings.json");
+    fs::write(&file, settings.to_string()).unwrap();
+    desk.run(["store", "register", "second", "--settings-file", file.to_str().unwrap()]).expect(0);
+    desk.run(["backup", "create", "b", "--store", "second", "--wait"]).expect(0);
+    desk.run(["backup", "list"]).expect(2).expect_text("cloud").expect_text("second");
 }
 
 #[test]

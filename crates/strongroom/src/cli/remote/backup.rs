@@ -42,7 +42,7 @@ enum Verb {
     Validate(Validate),
     /// Change how long a backup is kept, or its description
     Update(Update),
-    /// Delete a backup. Its data can be rescued until the grace time is over
+    /// Delete a backup, without asking; this cannot be taken back
     Delete(Name),
 }
 
