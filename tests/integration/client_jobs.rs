@@ -165,13 +165,14 @@ impl Terminal {
     fn start(desk: &Desk, words: &str, passcode: Option<&str>) -> Self {
         let line = format!("'{}' {words}", strongroom_path().display());
         let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         for (name, value) in desk.command([]).get_envs() {
             match value {
                 Some(value) => script.env(name, value),
                 None => script.env_remove(name),
             };
         }
+        script.env("TERM", "xterm").env("NO_COLOR", "1");
         match passcode {
             Some(passcode) => script.env("STRONGROOM_PASSCODE", passcode),
             None => script.env_remove("STRONGROOM_PASSCODE"),
@@ -224,6 +225,19 @@ fn on_a_terminal_a_restore_asks_and_the_stages_are_shown() {
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("Validation") && told.contains("✓"), "no stages: {told}");
     assert_eq!(fs::read_to_string(site.content().join("one")).unwrap(), "1");
+}
+
+#[test]
+fn on_a_terminal_a_stage_that_failed_is_marked() {
+    let site = site_with(Options::default());
+    let _server = site.start();
+    let desk = Desk::logged_in(&site);
+    desk.register(&site);
+    fs::rename(site.content(), desk.path("away")).unwrap();
+    let terminal = Terminal::start(&desk, "backup create a --wait", Some(PASSCODE));
+    let (code, told) = terminal.end("error:");
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("✗") && !told.contains("✓ Stage volumes"), "{told}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use repository::Control;
 use serde_json::Value;
 
+use super::status::duration_in_words;
 use super::{Place, list, number, shown};
 use crate::client::{self, Client, Ended, Progressing};
 use crate::exit::{Exit, Failure};
@@ -69,7 +70,7 @@ fn listen() -> Result<Arc<Control>> {
 
 fn follow(place: &Place, client: &Client, id: &str, what: &str, control: &Control) -> Result<Exit> {
     let bar = Bar::start(what);
-    let (mut stage, mut silent) = (String::new(), false);
+    let mut silent = false;
     let followed = client::follow(client, id, PATIENCE, &mut |told| {
         if control.cancelled.load(Ordering::Relaxed) {
             return Err(left_alone(id).into());
@@ -77,16 +78,12 @@ fn follow(place: &Place, client: &Client, id: &str, what: &str, control: &Contro
         match told {
             Progressing::At(progress) => {
                 silent = false;
-                if progress.stage != stage {
-                    finish_stage(&bar, &stage);
-                    stage.clone_from(&progress.stage);
-                }
+                let stage = Some(&progress.stage).filter(|stage| !stage.is_empty());
                 if progress.bytes.0 > 0 {
-                    bar.at(progress.bytes, progress.files, &progress.current);
-                } else if stage.is_empty() {
-                    bar.stage(&progress.status.to_lowercase());
+                    let current = if progress.current.is_empty() { stage } else { Some(&progress.current) };
+                    bar.at(progress.bytes, progress.files, current.map_or("", String::as_str));
                 } else {
-                    bar.stage(&stage);
+                    bar.stage(stage.unwrap_or(&progress.status.to_lowercase()));
                 }
             }
             Progressing::Silent(error) if !silent => {
@@ -99,8 +96,8 @@ fn follow(place: &Place, client: &Client, id: &str, what: &str, control: &Contro
         }
         Ok(())
     });
-    if followed.is_ok() {
-        finish_stage(&bar, &stage);
+    if let Ok(job) = &followed {
+        list(&job["result"]["stages"]).iter().filter_map(stage_line).for_each(|line| bar.say(&line));
     }
     drop(bar);
     let followed = match followed {
@@ -112,10 +109,16 @@ fn follow(place: &Place, client: &Client, id: &str, what: &str, control: &Contro
     tell_end(place, &followed?)
 }
 
-fn finish_stage(bar: &Bar, stage: &str) {
-    if !stage.is_empty() {
-        bar.say(&format!("  {} {}", terminal::paint_for_stderr().green("✓"), printable(stage)));
-    }
+/// How a stage ended. Those that had nothing to do are left out.
+fn stage_line(stage: &Value) -> Option<String> {
+    let paint = terminal::paint_for_stderr();
+    let mark = match stage["state"].as_str()? {
+        "completed" => paint.green("✓"),
+        "completed_with_warnings" => paint.yellow("!"),
+        "failed" | "cancelled" => paint.red("✗"),
+        _ => return None,
+    };
+    Some(format!("  {mark} {}  {}", shown(&stage["name"]), duration_in_words(&shown(&stage["duration"]))))
 }
 
 fn left_alone(id: &str) -> Failure {

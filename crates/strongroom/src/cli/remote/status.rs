@@ -59,7 +59,7 @@ pub fn stages(told: &Value) -> String {
 }
 
 /// `3.1 s` of `3096 millis (~ 0 minutes)`, as the interface writes it.
-fn duration_in_words(told: &str) -> String {
+pub fn duration_in_words(told: &str) -> String {
     let milliseconds = told.split(' ').next().and_then(|number| number.parse().ok());
     milliseconds
         .map_or_else(|| told.to_owned(), |ms| crate::words::duration(std::time::Duration::from_millis(ms)))
