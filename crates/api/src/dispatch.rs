@@ -10,7 +10,7 @@
 //! and a panic ends in an error reply instead of a broken connection.
 
 use crate::body::{self, BodyError};
-use crate::endpoints::{self, Endpoint, Kind, Names};
+use crate::endpoints::{self, Endpoint, Kind, Names, Refused};
 use crate::error::{self, ApiError, ApiResult};
 use crate::format::Format;
 use crate::log_ins::LogIns;
@@ -19,7 +19,7 @@ use crate::reply::{self, Reply, Response};
 use crate::{handlers, pages, path, session, token};
 use hyper::body::{Body, Bytes};
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use recovery::{Caller, Principal, Recovery};
+use recovery::{AuditEntry, Caller, Principal, Recovery};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -132,9 +132,14 @@ impl Call {
         {
             return Err(ApiError::forbidden(&pages::purpose(endpoint), role));
         }
-        if endpoint.changes && self.is_post() {
-            let reason = self.lift(self.site.recovery.read_only_reason().await)?;
-            if let Some(reason) = reason {
+        if self.is_post() {
+            let recovery = &self.site.recovery;
+            let reason = match endpoint.refused {
+                Refused::Never => Ok(None),
+                Refused::WhileRestoring => recovery.restoring_reason().await,
+                Refused::WhileReadOnly => recovery.read_only_reason().await,
+            };
+            if let Some(reason) = self.lift(reason)? {
                 return Err(ApiError::new(423, "READ_ONLY", reason));
             }
         }
@@ -308,7 +313,49 @@ async fn handle(mut call: Call) -> Response {
         Ok(endpoint) => (endpoint.handler)(call.clone()).await,
         Err(error) => Err(error),
     };
+    if let Some((entry, is_log_in)) = audited(&call, &result) {
+        call.site.recovery.record(entry, is_log_in).await;
+    }
     reply::render(&call, result)
+}
+
+/// Endpoints at which people and programs sign in or out.
+const SIGN_INS: [&str; 4] = ["login", "logout", "signin", "generateToken"];
+
+/// The line for the audit log, if the request asked for a change or was a log-in; and whether it was the latter. What was
+/// refused before anybody was known to ask is not told, nor are log-ins without name and password: strangers must not
+/// fill the log.
+fn audited(call: &Call, result: &ApiResult<Reply>) -> Option<(AuditEntry, bool)> {
+    let endpoint = call.endpoint.filter(|_| call.is_post())?;
+    let is_log_in = endpoint.role.is_none() && SIGN_INS.contains(&endpoint.last());
+    let is_change = endpoint.kind.form().is_some() && call.principal.is_some();
+    let (code, message_code) = match result {
+        Ok(Reply::SignIn { error: Some(_), .. } | Reply::Authorize { refused: true, .. }) => {
+            (400, "LOGIN_FAILED")
+        }
+        Ok(_) => (0, ""),
+        Err(error) => (error.code, error.message_code),
+    };
+    let was_tried = code == 0 || message_code == "LOGIN_FAILED";
+    if !(is_change || is_log_in && was_tried) {
+        return None;
+    }
+    let typed = || call.parameters.text("username").unwrap_or_default().to_owned();
+    let job_id = match result {
+        Ok(Reply::Accepted(_, id)) => id.clone(),
+        _ => String::new(),
+    };
+    let entry = AuditEntry {
+        username: call.principal.as_ref().map_or_else(typed, |principal| principal.username.clone()),
+        address: call.address.to_string(),
+        operation: endpoint.title.to_lowercase(),
+        path: call.path(),
+        code,
+        message_code: message_code.to_owned(),
+        job_id,
+        request_id: call.request_id.clone(),
+    };
+    Some((entry, is_log_in))
 }
 
 /// The segments under the context: `None` outside of it, `Some(None)` for a path below it that cannot be

@@ -7,7 +7,8 @@ use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
-    backups, disaster_recovery, jobs, login, oauth, portal, restore, root, status, stores,
+    audit, backups, disaster_recovery, jobs, login, metrics, oauth, portal, restore, root, site, status,
+    stores, tasks, users,
 };
 use crate::pages::forms::{self, Form};
 use crate::reply::Reply;
@@ -29,10 +30,21 @@ pub(crate) struct Endpoint {
     pub kind: Kind,
     /// Least role; `None` is open to everybody.
     pub role: Option<Role>,
-    /// Whether POST is refused (423) while a restore runs or the deployment is read-only.
-    pub changes: bool,
+    /// When POST is refused (423).
+    pub refused: Refused,
     /// Does the work.
     pub handler: fn(Arc<Call>) -> Answer,
+}
+
+/// When an operation is refused, whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It works at all times.
+    Never,
+    /// While a restore runs.
+    WhileRestoring,
+    /// While a restore runs, and while an administrator made the deployment read-only.
+    WhileReadOnly,
 }
 
 /// How an endpoint is used.
@@ -74,7 +86,7 @@ const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 type Run = fn(Arc<Call>) -> Answer;
 
 const fn resource(path: &'static str, title: &'static str, role: Option<Role>, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Resource, role, changes: false, handler }
+    Endpoint { path, title, kind: Kind::Resource, role, refused: Refused::Never, handler }
 }
 
 /// An operation that works at all times.
@@ -85,10 +97,21 @@ const fn operation(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Operation(form), role, changes: false, handler }
+    Endpoint { path, title, kind: Kind::Operation(form), role, refused: Refused::Never, handler }
 }
 
 /// An operation that is refused while a restore runs.
+const fn backup(
+    path: &'static str,
+    title: &'static str,
+    role: Option<Role>,
+    form: &'static Form,
+    handler: Run,
+) -> Endpoint {
+    Endpoint { path, title, kind: Kind::Operation(form), role, refused: Refused::WhileRestoring, handler }
+}
+
+/// An operation that is refused while a restore runs or the deployment is read-only.
 const fn change(
     path: &'static str,
     title: &'static str,
@@ -96,19 +119,20 @@ const fn change(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Operation(form), role, changes: true, handler }
+    Endpoint { path, title, kind: Kind::Operation(form), role, refused: Refused::WhileReadOnly, handler }
 }
 
 const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Page, role: PUBLIC, changes: false, handler }
+    Endpoint { path, title, kind: Kind::Page, role: PUBLIC, refused: Refused::Never, handler }
 }
 
 const fn program(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Program, role: PUBLIC, changes: false, handler }
+    Endpoint { path, title, kind: Kind::Program, role: PUBLIC, refused: Refused::Never, handler }
 }
 
 /// The table. Where a literal and a name compete for a segment, the literal stands first. A restore is no
-/// `change`: asked for during a restore it shall reach the domain, whose refusal names the running job.
+/// `change`: asked for during a restore it shall reach the domain, whose refusal names the running job; and the domain
+/// refuses it in a read-only deployment.
 #[rustfmt::skip]
 pub(crate) static ENDPOINTS: &[Endpoint] = &[
     page("", "Start", |c| Box::pin(root::start(c))),
@@ -134,13 +158,39 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     resource("sharing/rest/failing", "A handler that panics", PUBLIC, |c| Box::pin(crate::tests::failing(c))),
 
     resource("admin", "Administration", VIEWER, |c| Box::pin(root::admin(c))),
+    operation("admin/password", "change your own password", VIEWER, &forms::OWN_PASSWORD, |c| Box::pin(users::own_password(c))),
+    resource("admin/users", "Users", ADMINISTRATOR, |c| Box::pin(users::list(c))),
+    operation("admin/users/add", "add a user", ADMINISTRATOR, &forms::ADD_USER, |c| Box::pin(users::add(c))),
+    resource("admin/users/{user}", "User account", ADMINISTRATOR, |c| Box::pin(users::one(c))),
+    operation("admin/users/{user}/update", "update a user", ADMINISTRATOR, &forms::UPDATE_USER, |c| Box::pin(users::update(c))),
+    operation("admin/users/{user}/signOut", "sign a user out everywhere", ADMINISTRATOR, &forms::SIGN_OUT_USER, |c| Box::pin(users::sign_out(c))),
+    operation("admin/users/{user}/remove", "remove a user", ADMINISTRATOR, &forms::REMOVE_USER, |c| Box::pin(users::remove(c))),
+    resource("admin/audit", "Audit log", ADMINISTRATOR, |c| Box::pin(audit::list(c))),
+    resource("admin/metrics", "Metrics", VIEWER, |c| Box::pin(metrics::metrics(c))),
     resource("admin/jobs", "Jobs", VIEWER, |c| Box::pin(jobs::list(c))),
     resource("admin/jobs/{job}", "Job", VIEWER, |c| Box::pin(jobs::one(c))),
     operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, |c| Box::pin(jobs::cancel(c))),
+    resource("admin/mode", "Mode", VIEWER, |c| Box::pin(site::mode(c))),
+    operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, |c| Box::pin(site::update_mode(c))),
     resource("admin/system", "System", VIEWER, |c| Box::pin(root::system(c))),
+
+    resource("admin/system/tasks", "Schedules and tasks", OPERATOR, |c| Box::pin(tasks::list(c))),
+    change("admin/system/tasks/createTask", "create a task", ADMINISTRATOR, &forms::CREATE_TASK, |c| Box::pin(tasks::create(c))),
+    resource("admin/system/tasks/{task}", "Task", OPERATOR, |c| Box::pin(tasks::one(c))),
+    change("admin/system/tasks/{task}/update", "update a task", ADMINISTRATOR, &forms::UPDATE_TASK, |c| Box::pin(tasks::update(c))),
+    change("admin/system/tasks/{task}/enable", "enable a task", ADMINISTRATOR, &forms::ENABLE_TASK, |c| Box::pin(tasks::enable(c))),
+    change("admin/system/tasks/{task}/disable", "disable a task", ADMINISTRATOR, &forms::DISABLE_TASK, |c| Box::pin(tasks::disable(c))),
+    change("admin/system/tasks/{task}/run", "run a task now", ADMINISTRATOR, &forms::RUN_TASK, |c| Box::pin(tasks::run(c))),
+    change("admin/system/tasks/{task}/delete", "delete a task", ADMINISTRATOR, &forms::DELETE_TASK, |c| Box::pin(tasks::delete(c))),
+    resource("admin/system/tasks/{task}/runs", "Runs", OPERATOR, |c| Box::pin(tasks::runs(c))),
+    resource("admin/system/tasks/{task}/runs/{run}", "Run", OPERATOR, |c| Box::pin(tasks::one_run(c))),
+    change("admin/system/tasks/{task}/runs/{run}/update", "update a run", ADMINISTRATOR, &forms::UPDATE_RUN, |c| Box::pin(tasks::update_run(c))),
+    change("admin/system/tasks/{task}/runs/{run}/delete", "delete a run", ADMINISTRATOR, &forms::DELETE_RUN, |c| Box::pin(tasks::delete_run(c))),
 
     resource("admin/system/disasterrecovery", "Disaster recovery", VIEWER, |c| Box::pin(disaster_recovery::root(c))),
     resource("admin/system/disasterrecovery/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
+    resource("admin/system/disasterrecovery/settings", "Settings", VIEWER, |c| Box::pin(site::settings(c))),
+    change("admin/system/disasterrecovery/settings/update", "update the settings", ADMINISTRATOR, &forms::UPDATE_SETTINGS, |c| Box::pin(site::update_settings(c))),
     resource("admin/system/disasterrecovery/stores", "Backup stores", VIEWER, |c| Box::pin(stores::list(c))),
     change("admin/system/disasterrecovery/stores/register", "register a backup store", ADMINISTRATOR, &forms::REGISTER_STORE, |c| Box::pin(stores::register(c))),
     resource("admin/system/disasterrecovery/stores/{store}", "Backup store", VIEWER, |c| Box::pin(stores::one(c))),
@@ -148,7 +198,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     operation("admin/system/disasterrecovery/stores/{store}/validate", "validate a backup store", OPERATOR, &forms::VALIDATE_STORE, |c| Box::pin(stores::validate(c))),
     change("admin/system/disasterrecovery/stores/{store}/unregister", "unregister a backup store", ADMINISTRATOR, &forms::UNREGISTER_STORE, |c| Box::pin(stores::unregister(c))),
     resource("admin/system/disasterrecovery/stores/{store}/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
-    change("admin/system/disasterrecovery/stores/{store}/backups/create", "create a backup", OPERATOR, &forms::CREATE_BACKUP, |c| Box::pin(backups::create(c))),
+    backup("admin/system/disasterrecovery/stores/{store}/backups/create", "create a backup", OPERATOR, &forms::CREATE_BACKUP, |c| Box::pin(backups::create(c))),
     resource("admin/system/disasterrecovery/stores/{store}/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
     operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, |c| Box::pin(restore::restore(c))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, |c| Box::pin(backups::update(c))),
@@ -157,7 +207,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
 
     resource("admin/system/disasterrecovery/backuprestore", "Backup and restore (10.9)", VIEWER, |c| Box::pin(disaster_recovery::old_root(c))),
     resource("admin/system/disasterrecovery/backuprestore/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
-    change("admin/system/disasterrecovery/backuprestore/backup", "create a backup", OPERATOR, &forms::CREATE_BACKUP_BY_STORE, |c| Box::pin(backups::create(c))),
+    backup("admin/system/disasterrecovery/backuprestore/backup", "create a backup", OPERATOR, &forms::CREATE_BACKUP_BY_STORE, |c| Box::pin(backups::create(c))),
     resource("admin/system/disasterrecovery/backuprestore/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
     resource("admin/system/disasterrecovery/backuprestore/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
     operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP_BY_STORE, |c| Box::pin(restore::restore(c))),
@@ -261,6 +311,7 @@ mod tests {
             let Kind::Operation(_) = endpoint.kind else { continue };
             let needed = match endpoint.last() {
                 "generateToken" => None,
+                "password" => VIEWER,
                 "create" | "backup" | "validate" | "cancel" => OPERATOR,
                 _ => ADMINISTRATOR,
             };

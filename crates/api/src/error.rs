@@ -145,11 +145,16 @@ pub(crate) fn wire_code(kind: ErrorKind) -> (u16, &'static str) {
         ErrorKind::StoreNotFound => (404, "STORE_NOT_FOUND"),
         ErrorKind::BackupNotFound => (404, "BACKUP_NOT_FOUND"),
         ErrorKind::JobNotFound => (404, "JOB_NOT_FOUND"),
+        ErrorKind::UserNotFound => (404, "USER_NOT_FOUND"),
+        ErrorKind::LastAdministrator => (409, "LAST_ADMINISTRATOR"),
+        ErrorKind::TaskNotFound => (404, "TASK_NOT_FOUND"),
+        ErrorKind::RunNotFound => (404, "RUN_NOT_FOUND"),
         ErrorKind::StoreExists => (409, "DR_STORE_EXISTS"),
         ErrorKind::BackupExists => (409, "DR_BACKUP_EXISTS"),
         ErrorKind::LocationInUse => (409, "DR_LOCATION_IN_USE"),
         ErrorKind::StoreInUse => (409, "DR_STORE_IN_USE"),
         ErrorKind::BackupInUse => (409, "DR_BACKUP_IN_USE"),
+        ErrorKind::TaskInUse => (409, "TASK_IN_USE"),
         // The work of another caller, or the end of this server, stands in the way: ask again later.
         ErrorKind::Busy | ErrorKind::Cancelled | ErrorKind::LeaseLost => (409, "DR_BUSY"),
         // What is damaged in the store is named in the message; the backup cannot be used as it is.

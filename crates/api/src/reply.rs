@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::body::{Body, Bytes};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use recovery::JobView;
+use recovery::{JobView, Overview};
 use serde_json::Value;
 
 /// A response with its whole body in memory.
@@ -35,6 +35,12 @@ pub(crate) enum Reply {
     Redirect(String),
     /// To another page of ours, perhaps with a cookie. Page only.
     Go { path: String, cookie: Option<String> },
+    /// A list: the documented object, and one that tells people more.
+    Listed(Value, Value),
+    /// The start page, and the object for programs.
+    Overview(Value, Box<Overview>),
+    /// Figures for monitoring, whatever the format.
+    Metrics(String),
     /// The style sheet.
     Style(&'static str),
 }
@@ -47,6 +53,7 @@ struct BusinessCode(u16);
 pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
     match (result, call.format) {
         (Ok(Reply::Style(text)), _) => style(text),
+        (Ok(Reply::Metrics(text)), _) => metrics(text),
         (Ok(Reply::Go { path, cookie }), _) => go(StatusCode::SEE_OTHER, &path, cookie.as_deref()),
         // Known clients look for this status.
         (Ok(Reply::Redirect(location)), _) => go(StatusCode::FOUND, &location, None),
@@ -55,9 +62,16 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
             go(StatusCode::SEE_OTHER, &page, None)
         }
         (Ok(reply), Format::Html) => html(StatusCode::OK, pages::render(call, reply)),
-        (Ok(Reply::Json(value) | Reply::Job(value, _) | Reply::Accepted(value, _)), format) => {
-            json(StatusCode::OK, format, &value)
-        }
+        (
+            Ok(
+                Reply::Json(value)
+                | Reply::Job(value, _)
+                | Reply::Accepted(value, _)
+                | Reply::Overview(value, _)
+                | Reply::Listed(value, _),
+            ),
+            format,
+        ) => json(StatusCode::OK, format, &value),
         (Ok(Reply::Authorize { oauth_state, .. }), format) => {
             json(StatusCode::OK, format, &serde_json::json!({"oauth_state": oauth_state}))
         }
@@ -129,6 +143,11 @@ fn go(status: StatusCode, place: &str, cookie: Option<&str>) -> Response {
         set(response.headers_mut(), header::SET_COOKIE, cookie);
     }
     response
+}
+
+fn metrics(text: String) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    response(StatusCode::OK, kind, "default-src 'none'; frame-ancestors 'none'", text)
 }
 
 fn style(text: &'static str) -> Response {

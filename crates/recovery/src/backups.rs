@@ -17,6 +17,10 @@ use crate::{
     BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, Passcode, RELEASE, Result, Validation,
 };
 
+/// Kinds of backups by who asked for them.
+const MANUAL: &str = "MANUAL";
+const SCHEDULED: &str = "SCHEDULED";
+
 /// More findings than this are counted, not listed.
 const DETAILS_MAX: usize = 100;
 
@@ -82,7 +86,7 @@ impl Inner {
             release: RELEASE.to_owned(),
             site_name: self.settings.site_name.clone(),
             status: "in_progress".to_owned(),
-            schedule_type: "MANUAL".to_owned(),
+            schedule_type: schedule_type(&job.parameters),
             start_time: job.submitted_at,
             complete_time: 0,
             retention_date: job.parameters["retentionDate"].as_i64().unwrap_or(-1),
@@ -153,7 +157,17 @@ impl Inner {
     }
 
     pub async fn create_backup(&self, request: CreateBackup, caller: Caller) -> Result<String> {
-        self.refuse_while_read_only().await?;
+        self.submit_backup(request, caller, None).await
+    }
+
+    /// All checks, then a job; `run` is the run of the schedule that asks for it.
+    pub async fn submit_backup(
+        &self,
+        request: CreateBackup,
+        caller: Caller,
+        run: Option<&str>,
+    ) -> Result<String> {
+        self.refuse_while_restoring().await?;
         let name = check_name(Named::Backup, &request.name)?;
         check_passcode(&request.passcode)?;
         check_description(&request.description)?;
@@ -179,9 +193,13 @@ impl Inner {
             lane: LANE_MAIN,
             store: &row.name,
             backup: &name,
-            parameters: json!({"description": request.description, "retentionDate": request.retention_date}),
+            parameters: json!({
+                "description": request.description, "retentionDate": request.retention_date,
+                "scheduleType": if run.is_some() { SCHEDULED } else { MANUAL },
+            }),
             passcode: Some(&request.passcode),
             stages: backup_stages(&self.settings.components),
+            run,
         };
         self.submit(job, caller, |active| admit_backup(active, &row.name, &key)).await
     }
@@ -347,7 +365,7 @@ impl Inner {
             backup: &view.name,
             parameters: json!({}),
             passcode: Some(&passcode),
-            stages: Vec::new(),
+            ..SubmitJob::default()
         };
         self.submit(job, caller, |active| {
             let same =
@@ -371,6 +389,12 @@ pub(crate) fn findings(report: &repository::CheckReport) -> Vec<String> {
 /// A text among a job's parameters.
 pub(crate) fn text(parameters: &serde_json::Value, name: &str) -> String {
     parameters[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// Who asked for a backup, by the parameters of its job.
+pub(crate) fn schedule_type(parameters: &serde_json::Value) -> String {
+    let told = parameters["scheduleType"].as_str();
+    told.filter(|told| *told == SCHEDULED).unwrap_or(MANUAL).to_owned()
 }
 
 fn sort_newest_first(views: &mut [BackupView]) {

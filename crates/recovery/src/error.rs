@@ -26,8 +26,16 @@ pub enum ErrorKind {
     StoreNotFound,
     /// No such backup.
     BackupNotFound,
+    /// No such user.
+    UserNotFound,
+    /// Nobody could administer this server any more.
+    LastAdministrator,
     /// No such job.
     JobNotFound,
+    /// No such system task.
+    TaskNotFound,
+    /// No such run of a task.
+    RunNotFound,
     /// A store of that name is registered.
     StoreExists,
     /// A backup of that name is there.
@@ -38,6 +46,8 @@ pub enum ErrorKind {
     StoreInUse,
     /// A job uses the backup.
     BackupInUse,
+    /// The task, or its run, cannot be changed in this way now.
+    TaskInUse,
     /// Another backup or restore runs.
     Busy,
     /// The backup is incomplete.

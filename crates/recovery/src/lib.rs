@@ -1,10 +1,11 @@
-//! The domain: backup stores, their catalogue, backups, restores, jobs, retention and users.
+//! The domain: backup stores, their catalogue, backups, restores, jobs, schedules, retention and users.
 //!
 //! [`Recovery`] is the way in. A request passes its checks, becomes a durable row in the state database
 //! and a job; the job's worker holds a lease on that row and drives the engine on threads of its own. What a restore needs
 //! lies in the store, never here alone: [`store`] describes what a store holds, [`work`] what a job does with it, and both
 //! also serve tools that run without a server.
 
+mod audit;
 mod backups;
 mod buckets;
 mod clock;
@@ -15,20 +16,24 @@ pub mod fuzzing;
 mod jobs;
 mod model;
 mod names;
+mod overview;
 mod ownership;
 mod recovery;
 mod restores;
 mod retention;
 mod secrets;
 mod settings;
+mod site;
 mod state;
 pub mod store;
 mod stores;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod users;
 pub mod work;
 
+pub use audit::{AuditEntry, AuditView};
 pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
@@ -37,11 +42,14 @@ pub use model::{
     ProgressView, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace, StoreView,
     UserView, Validation,
 };
+pub use overview::{MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
 pub use recovery::Recovery;
 pub use repository::{Cost, Passcode};
 pub use retention::RetentionReport;
 pub use settings::Settings;
+pub use site::{DisasterSettings, Mode, StagingVolume, VolumeProvisioning};
 pub use storage::{Credentials, ObjectOptions, ObjectPlace, Service};
+pub use tasks::{CLEANER_ID, CronFields, RunStatus, RunView, TaskChange, TaskKind, TaskParameters, TaskView};
 
 /// The release of the interface that this server is compatible with; written into each backup.
 pub const RELEASE: &str = "12.0.0";

@@ -269,6 +269,8 @@ pub struct JobView {
     pub operation_uri: String,
     /// Who asked for it.
     pub username: String,
+    /// `SCHEDULED` if a task asked for it, else `MANUAL`.
+    pub schedule_type: String,
     /// Most important first once it has ended; what happened on the way before.
     pub messages: Vec<String>,
     /// How far it is, while it runs.

@@ -36,7 +36,7 @@ impl Named {
         match self {
             Named::Store => Some("register"),
             Named::Backup => Some("create"),
-            Named::User => None,
+            Named::User => Some("add"),
         }
     }
 }

@@ -19,8 +19,10 @@ use crate::secrets::MasterKey;
 use crate::state::State;
 use crate::stores::Gates;
 use crate::{
-    BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, JobView, Passcode, Principal, Purpose,
-    RegisterStore, RestoreBackup, Result, Role, Settings, StoreDetail, StoreView, UserView, Validation,
+    AuditEntry, AuditView, BackupView, Caller, CreateBackup, Deletion, DisasterSettings, Error, ErrorKind,
+    JobView, Mode, Overview, Passcode, Principal, Purpose, RegisterStore, RestoreBackup, Result, Role,
+    RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind, TaskRuns, TaskView, UserView,
+    Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -30,7 +32,7 @@ const DERIVATIONS_MAX: usize = 2;
 /// end as if the process had been killed.
 #[derive(Clone)]
 pub struct Recovery {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     _alive: Arc<Alive>,
 }
 
@@ -175,7 +177,7 @@ impl Recovery {
         Ok(Recovery { inner, _alive: alive })
     }
 
-    /// Takes up interrupted jobs, then runs new ones, the retention cleaner (hourly) and reclaiming, until `stop`.
+    /// Takes up interrupted jobs, then runs new ones, the system tasks and reclaiming, until `stop`.
     pub async fn start(&self) -> Result<()> {
         self.inner.start().await
     }
@@ -208,9 +210,34 @@ impl Recovery {
         detached(async move { inner.set_password(&username, &password).await }).await
     }
 
-    /// Removes a user and ends the user's sessions.
+    /// Removes a user and ends the user's sessions. The last administrator stays.
     pub async fn remove_user(&self, username: &str) -> Result<()> {
         self.inner.remove_user(username).await
+    }
+
+    /// Gives a user another role and ends the user's sessions. The last administrator stays one.
+    pub async fn set_role(&self, username: &str, role: Role) -> Result<()> {
+        self.inner.set_role(username, role).await
+    }
+
+    /// Ends all sessions of a user.
+    pub async fn revoke_tokens(&self, username: &str) -> Result<()> {
+        self.inner.revoke_tokens(username).await
+    }
+
+    /// Adds an entry to the audit log. Of log-ins that succeed one after another, the first is told.
+    pub async fn record(&self, entry: AuditEntry, is_log_in: bool) {
+        self.inner.record(entry, is_log_in).await;
+    }
+
+    /// The audit log, newest first, from below the id `before`; of one user if a name is given. 1,000 entries at most.
+    pub async fn audit(&self, username: &str, before: Option<i64>, count: i64) -> Result<Vec<AuditView>> {
+        self.inner.audit(username, before, count).await
+    }
+
+    /// The jobs that were submitted last, newest first.
+    pub async fn recent_jobs(&self, count: i64) -> Result<Vec<JobView>> {
+        self.inner.recent_jobs(count).await
     }
 
     /// All users by name.
@@ -315,9 +342,10 @@ impl Recovery {
     }
 
     /// Forgets a store; what lies in it stays.
-    pub async fn unregister_store(&self, name: &str) -> Result<()> {
+    /// With an active schedule on it: refused, or with `pause_tasks` the schedule is paused.
+    pub async fn unregister_store(&self, name: &str, pause_tasks: bool) -> Result<()> {
         let (inner, name) = (self.inner.clone(), name.to_owned());
-        detached(async move { inner.unregister_store(&name).await }).await
+        detached(async move { inner.unregister_store(&name, pause_tasks).await }).await
     }
 
     /// Name of the default store.
@@ -425,12 +453,125 @@ impl Recovery {
         self.inner.last_operation().await
     }
 
-    /// Why changes are refused now (a restore is running), if they are.
+    /// Why changes are refused now, if they are: a restore runs, or somebody made this server read-only.
     pub async fn read_only_reason(&self) -> Result<Option<String>> {
         self.inner.read_only_reason().await
     }
 
-    /// The retention cleaner, now instead of at the next hour.
+    /// Why even a backup is refused now, if it is: a restore runs.
+    pub async fn restoring_reason(&self) -> Result<Option<String>> {
+        self.inner.restoring_reason().await
+    }
+
+    /// Whether changes are refused.
+    pub async fn mode(&self) -> Result<Mode> {
+        self.inner.mode().await
+    }
+
+    /// Refuses changes from now on, or allows them again.
+    pub async fn set_mode(&self, mode: Mode) -> Result<()> {
+        let inner = self.inner.clone();
+        detached(async move { inner.set_mode(mode).await }).await
+    }
+
+    /// The settings of disaster recovery.
+    pub async fn disaster_settings(&self) -> Result<DisasterSettings> {
+        self.inner.disaster_settings().await
+    }
+
+    /// Changes them; `edit` gets them as they are.
+    pub async fn update_disaster_settings(
+        &self,
+        edit: impl FnOnce(&mut DisasterSettings) + Send + 'static,
+    ) -> Result<()> {
+        let inner = self.inner.clone();
+        detached(async move { inner.update_disaster_settings(edit).await }).await
+    }
+
+    /// The deployment at one look: what is protected, how well, and what needs somebody.
+    pub async fn overview(&self) -> Result<Overview> {
+        self.inner.overview().await
+    }
+
+    /// All tasks, each with what became of it last.
+    pub async fn tasks_with_last_runs(&self) -> Result<Vec<TaskRuns>> {
+        self.inner.tasks_with_last_runs().await
+    }
+
+    /// How many jobs are kept, by operation and status.
+    pub async fn job_counts(&self) -> Result<Vec<(String, String, i64)>> {
+        self.inner.state.job_counts().await
+    }
+
+    /// All system tasks, oldest first.
+    pub async fn tasks(&self) -> Result<Vec<TaskView>> {
+        self.inner.tasks().await
+    }
+
+    /// One task.
+    pub async fn task(&self, id: &str) -> Result<TaskView> {
+        self.inner.task(id).await
+    }
+
+    /// Makes a task of that kind; returns its id.
+    pub async fn create_task(&self, kind: TaskKind, change: TaskChange, owner: &str) -> Result<String> {
+        let (inner, owner) = (self.inner.clone(), owner.to_owned());
+        detached(async move { inner.create_task(kind, change, &owner).await }).await
+    }
+
+    /// Changes a task; it counts from its next run on.
+    pub async fn update_task(&self, id: &str, change: TaskChange) -> Result<()> {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        detached(async move { inner.update_task(&id, change).await }).await
+    }
+
+    /// Lets a task run by itself, or not any more.
+    pub async fn enable_task(&self, id: &str, active: bool) -> Result<()> {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        detached(async move { inner.enable_task(&id, active).await }).await
+    }
+
+    /// Forgets a task and the records of its runs; backups stay.
+    pub async fn delete_task(&self, id: &str) -> Result<()> {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        detached(async move { inner.delete_task(&id).await }).await
+    }
+
+    /// Begins a run now: its id, and that of its job if it has one. `Busy` where a run by schedule would wait.
+    pub async fn run_task(&self, id: &str, caller: Caller) -> Result<(String, Option<String>)> {
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        detached(async move { inner.run_task(&id, caller).await }).await
+    }
+
+    /// A task's runs, newest first.
+    pub async fn runs(&self, task: &str) -> Result<Vec<RunView>> {
+        self.inner.runs(task).await
+    }
+
+    /// One run of a task.
+    pub async fn run(&self, task: &str, id: &str) -> Result<RunView> {
+        self.inner.run(task, id).await
+    }
+
+    /// Writes into the record of a run that has ended.
+    pub async fn update_run(
+        &self,
+        task: &str,
+        id: &str,
+        status: Option<RunStatus>,
+        result: Option<String>,
+    ) -> Result<()> {
+        let (inner, task, id) = (self.inner.clone(), task.to_owned(), id.to_owned());
+        detached(async move { inner.update_run(&task, &id, status, result).await }).await
+    }
+
+    /// Removes the record of a run that has ended.
+    pub async fn delete_run(&self, task: &str, id: &str) -> Result<()> {
+        let (inner, task, id) = (self.inner.clone(), task.to_owned(), id.to_owned());
+        detached(async move { inner.delete_run(&task, &id).await }).await
+    }
+
+    /// The retention cleaner, now instead of at its next run.
     pub async fn run_retention_now(&self) -> Result<RetentionReport> {
         let inner = self.inner.clone();
         detached(async move { inner.run_retention().await }).await

@@ -52,20 +52,31 @@ impl WrongPasscodes {
     }
 }
 
+/// Why changes are refused while these jobs run.
+pub(crate) fn restore_reason(active: &[JobRow]) -> Option<String> {
+    active.iter().find(|job| job.operation == "Restore").map(|job| read_only(job).message)
+}
+
 impl Inner {
-    /// Why changes are refused now.
-    pub async fn read_only_reason(&self) -> Result<Option<String>> {
-        let active = self.state.active_jobs().await?;
-        Ok(active.iter().find(|job| job.operation == "Restore").map(|job| read_only(job).message))
+    /// `ReadOnly` while a restore runs, and while somebody made this server read-only.
+    pub async fn refuse_while_read_only(&self) -> Result<()> {
+        self.refuse_while_restoring().await?;
+        match self.mode().await?.refusal() {
+            Some(why) => Err(Error::new(ErrorKind::ReadOnly, why)),
+            None => Ok(()),
+        }
     }
 
     /// `ReadOnly` while a restore runs.
-    pub async fn refuse_while_read_only(&self) -> Result<()> {
+    pub async fn refuse_while_restoring(&self) -> Result<()> {
         let active = self.state.active_jobs().await?;
         active.iter().find(|job| job.operation == "Restore").map_or(Ok(()), |job| Err(read_only(job)))
     }
 
     pub async fn restore_backup(&self, request: RestoreBackup, caller: Caller) -> Result<Option<String>> {
+        if let (false, Some(why)) = (request.validate_only, self.mode().await?.refusal()) {
+            return Err(Error::new(ErrorKind::ReadOnly, why));
+        }
         check_passcode(&request.passcode)?;
         let row = self.store_row(&request.store).await?;
         let view = self.backup(&row.name, &request.name).await?;
@@ -104,6 +115,7 @@ impl Inner {
             parameters: json!({"components": request.components, "targets": targets}),
             passcode: Some(&request.passcode),
             stages: restore_stages(&view, &request.components),
+            run: None,
         };
         // Under the store's gate: a deletion that was just allowed is over or has not begun.
         let gate = self.gates.of(&row.name);

@@ -1,4 +1,4 @@
-//! The hourly cleaner: backups whose retention date has passed leave the catalogue, and the space of what left it is
+//! The cleaner (hourly, by the system task of that name): backups whose retention date has passed leave the catalogue, and the space of what left it is
 //! freed once that is safe.
 //!
 //! What goes is decided by a plain function over the catalogue, so that it can be read and tested: never the newest
@@ -94,20 +94,27 @@ struct Decision {
 
 /// Decides over one store's catalogue. The newest backup without warnings is never taken, so that one that lacks
 /// something displaces none that is whole; where none is whole, the newest of all.
-fn decide(backups: &[BackupView], in_use: &HashSet<String>, now: i64) -> Decision {
+fn decide(backups: &[BackupView], in_use: &HashSet<String>, keep_last: usize, now: i64) -> Decision {
     let newest = |status: &str| {
-        let of_status = backups.iter().filter(|backup| backup.status == status);
-        of_status.max_by_key(|backup| (backup.start_time, &backup.name)).map(|backup| &backup.name)
+        let mut names: Vec<_> = backups.iter().filter(|backup| backup.status == status).collect();
+        names.sort_by_key(|backup| std::cmp::Reverse((backup.start_time, &backup.name)));
+        names.into_iter().take(keep_last).map(|backup| &backup.name).collect::<Vec<_>>()
     };
-    let last = newest("completed").or_else(|| newest("completed_with_warnings"));
+    let mut last = newest("completed");
+    if last.is_empty() {
+        last = newest("completed_with_warnings");
+    }
     let mut decision = Decision::default();
     for backup in backups {
         let complete = matches!(backup.status.as_str(), "completed" | "completed_with_warnings");
         if !complete || backup.retention_date < 0 || backup.retention_date > now {
             continue;
         }
-        if Some(&backup.name) == last {
-            let why = "it is the newest complete backup of its store".to_owned();
+        if last.contains(&&backup.name) {
+            let why = match last.as_slice() {
+                [_] => "it is the newest complete backup of its store".to_owned(),
+                several => format!("it is among the {} newest complete backups of its store", several.len()),
+            };
             decision.keep.push((backup.name.clone(), why));
         } else if in_use.contains(&backup.name) {
             decision.keep.push((backup.name.clone(), "a job uses it; next time".to_owned()));
@@ -128,6 +135,10 @@ impl Inner {
                 drift / 3_600_000
             );
             tracing::warn!("{why}");
+            report.skipped = Some(why);
+            return Ok(report);
+        }
+        if let Some(why) = self.mode().await?.refusal() {
             report.skipped = Some(why);
             return Ok(report);
         }
@@ -159,7 +170,7 @@ impl Inner {
         let backups = self.backups(&row.name).await?;
         let active = self.state.active_jobs().await?;
         let in_use = active.into_iter().filter(|job| job.store == row.name).map(|job| job.backup).collect();
-        let decision = decide(&backups, &in_use, now_ms());
+        let decision = decide(&backups, &in_use, self.keep_last().await?, now_ms());
         for (name, why) in decision.keep {
             report.kept.push((row.name.clone(), name, why));
         }
@@ -206,7 +217,7 @@ impl Inner {
         }
     }
 
-    async fn reclaim(&self, row: &StoreRow, report: &mut RetentionReport) {
+    pub(crate) async fn reclaim(&self, row: &StoreRow, report: &mut RetentionReport) {
         match self.try_reclaim(row).await {
             Ok(done) => {
                 report.packs_reclaimed += done.packs;
@@ -294,8 +305,12 @@ mod tests {
     }
 
     fn decided(backups: &[BackupView], in_use: &[&str]) -> (Vec<String>, Vec<String>) {
+        decided_keeping(1, backups, in_use)
+    }
+
+    fn decided_keeping(keep: usize, backups: &[BackupView], in_use: &[&str]) -> (Vec<String>, Vec<String>) {
         let in_use = in_use.iter().map(|name| (*name).to_owned()).collect();
-        let decision = decide(backups, &in_use, 1000);
+        let decision = decide(backups, &in_use, keep, 1000);
         (decision.delete, decision.keep.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -311,6 +326,22 @@ mod tests {
         let (delete, keep) = decided(&all, &[]);
         assert_eq!(delete, ["old", "at the limit"]);
         assert_eq!(keep, ["newest"]);
+    }
+
+    #[test]
+    fn as_many_of_the_newest_stay_as_the_cleaner_is_told() {
+        let all = [
+            backup("a", "completed", 1, 500),
+            backup("b", "completed", 2, 500),
+            backup("gaps", "completed_with_warnings", 3, 500),
+            backup("c", "completed", 4, 500),
+        ];
+        let (delete, keep) = decided_keeping(2, &all, &[]);
+        assert_eq!(
+            (delete, keep),
+            (vec!["a".to_owned(), "gaps".to_owned()], vec!["b".to_owned(), "c".to_owned()])
+        );
+        assert_eq!(decided_keeping(100, &all, &[]).0, ["gaps"], "one with gaps displaces none that is whole");
     }
 
     #[test]

@@ -293,7 +293,7 @@ impl Inner {
         Ok(Validation { ready: details.is_empty(), details })
     }
 
-    pub async fn unregister_store(&self, name: &str) -> Result<()> {
+    pub async fn unregister_store(&self, name: &str, pause_tasks: bool) -> Result<()> {
         self.refuse_while_read_only().await?;
         let row = self.store_row(name).await?;
         let gate = self.gates.of(&row.name);
@@ -302,6 +302,19 @@ impl Inner {
                 format!("Backups are being deleted from store '{}'; try again when that is done.", row.name);
             return Err(Error::new(ErrorKind::StoreInUse, message));
         };
+        for task in self.tasks_on_store(&row.name).await? {
+            if !pause_tasks {
+                let message = format!(
+                    "Store '{}' is used by a schedule; disable or delete that first, or send force=true to pause it.",
+                    row.name
+                );
+                let mut error = Error::new(ErrorKind::StoreInUse, message);
+                let tasks = self.tasks_on_store(&row.name).await?;
+                error.details = tasks.into_iter().map(|task| task.title).collect();
+                return Err(error);
+            }
+            self.enable_task(&task.id, false).await?;
+        }
         match self.state.delete_store(&row.name).await? {
             DeleteStore::Done => {
                 tracing::info!(store = %row.name, place = %row.root_dir, "store unregistered; its backups stay");

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::now_ms;
 use crate::names::{Named, check_name, check_password, normal};
 use crate::recovery::{Inner, blocking};
-use crate::state::NewToken;
+use crate::state::{NewToken, UserChange};
 use crate::{Error, ErrorKind, Principal, Purpose, Result, Role, UserView};
 
 const MINUTES_MAX: u32 = 20_160;
@@ -40,7 +40,18 @@ fn login_failed() -> Error {
 }
 
 fn no_such_user(username: &str) -> Error {
-    Error::new(ErrorKind::ParameterInvalid, format!("There is no user '{username}'."))
+    Error::new(ErrorKind::UserNotFound, format!("There is no user '{username}'."))
+}
+
+fn changed(username: &str, change: UserChange) -> Result<()> {
+    match change {
+        UserChange::Done => Ok(()),
+        UserChange::Unknown => Err(no_such_user(username)),
+        UserChange::LastAdministrator => {
+            let message = format!("'{username}' is the only administrator; add another one first.");
+            Err(Error::new(ErrorKind::LastAdministrator, message))
+        }
+    }
 }
 
 fn hash(password: &SecretString) -> Result<String> {
@@ -90,7 +101,17 @@ impl Inner {
 
     pub async fn remove_user(&self, username: &str) -> Result<()> {
         let username = normal(username);
-        let done = self.state.delete_user(&username).await?;
+        changed(&username, self.state.delete_user(&username).await?)
+    }
+
+    pub async fn set_role(&self, username: &str, role: Role) -> Result<()> {
+        let username = normal(username);
+        changed(&username, self.state.update_role(&username, role).await?)
+    }
+
+    pub async fn revoke_tokens(&self, username: &str) -> Result<()> {
+        let username = normal(username);
+        let done = self.state.delete_tokens(&username).await?;
         if done { Ok(()) } else { Err(no_such_user(&username)) }
     }
 

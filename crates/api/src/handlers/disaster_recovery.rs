@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// `disasterrecovery`
 pub(crate) async fn root(_call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Json(json!({"operations": ["status"], "resources": ["stores"]})))
+    Ok(Reply::Json(json!({"operations": ["status"], "resources": ["stores", "settings"]})))
 }
 
 /// `disasterrecovery/backuprestore`, the layout of 10.9

@@ -8,10 +8,23 @@ use recovery::{JobStatus, JobView, ProgressView, StageView};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+/// So many jobs are shown on the page.
+const SHOWN: i64 = 200;
+
 /// `admin/jobs`
 pub(crate) async fn list(call: Arc<Call>) -> ApiResult<Reply> {
-    let jobs = call.lift(call.site.recovery.jobs().await)?;
-    Ok(Reply::Json(json!({"jobs": jobs})))
+    let jobs = json!({"jobs": call.lift(call.site.recovery.jobs().await)?});
+    if !call.is_html() {
+        return Ok(Reply::Json(jobs));
+    }
+    let recent = call.lift(call.site.recovery.recent_jobs(SHOWN).await)?;
+    let line = |job: &JobView| {
+        json!({
+            "jobid": job.id, "operation": job.operation, "backup": job.backup, "store": job.store,
+            "status": job.status, "startTime": job.start_time, "endTime": job.end_time, "username": job.username,
+        })
+    };
+    Ok(Reply::Listed(jobs, json!({"jobs": recent.iter().map(line).collect::<Value>()})))
 }
 
 /// `admin/jobs/<job>`

@@ -1,18 +1,23 @@
 //! One file a resource. Each handler takes parameters, makes one call of the domain, and answers the
 //! documented JSON.
 
+pub(crate) mod audit;
 pub(crate) mod backups;
 mod buckets;
 pub(crate) mod disaster_recovery;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod login;
+pub(crate) mod metrics;
 pub(crate) mod oauth;
 pub(crate) mod portal;
 pub(crate) mod restore;
 pub(crate) mod root;
+pub(crate) mod site;
 pub(crate) mod status;
 pub(crate) mod stores;
+pub(crate) mod tasks;
+pub(crate) mod users;
 
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};

@@ -24,16 +24,21 @@ pub(crate) async fn style(_call: Arc<Call>) -> ApiResult<Reply> {
 }
 
 /// `admin`
-pub(crate) async fn admin(_call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Json(json!({
-        "fullVersion": RELEASE, "currentVersion": 12.0, "resources": ["system", "jobs"],
+pub(crate) async fn admin(call: Arc<Call>) -> ApiResult<Reply> {
+    let value = json!({
+        "fullVersion": RELEASE, "currentVersion": 12.0, "resources": ["system", "jobs", "mode"],
         "strongroomVersion": env!("CARGO_PKG_VERSION"),
-    })))
+    });
+    if !call.is_html() {
+        return Ok(Reply::Json(value));
+    }
+    let overview = call.lift(call.site.recovery.overview().await)?;
+    Ok(Reply::Overview(value, Box::new(overview)))
 }
 
 /// `admin/system`
 pub(crate) async fn system(_call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Json(json!({"resources": ["disasterrecovery"]})))
+    Ok(Reply::Json(json!({"resources": ["disasterrecovery", "tasks"]})))
 }
 
 /// `sharing/rest`

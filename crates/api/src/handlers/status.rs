@@ -43,11 +43,9 @@ pub(crate) fn entry(job: &JobView) -> Value {
     };
     let until = if jobs::ended(job.status) { job.end_time } else { job.updated_time };
     let duration = u64::try_from(until.saturating_sub(job.start_time)).unwrap_or(0);
-    let schedule_type =
-        job.result.as_ref().and_then(|result| result.get("scheduleType")).and_then(Value::as_str);
     json!({
         "operation": job.operation, "state": state, "code": code(state), "message": message(job),
-        "backupName": job.backup, "backupStore": job.store, "scheduleType": schedule_type.unwrap_or("MANUAL"),
+        "backupName": job.backup, "backupStore": job.store, "scheduleType": job.schedule_type,
         "startTime": job.start_time, "completeTime": job.end_time, "overallDuration": duration_text(duration),
         "jobid": job.id, "stages": jobs::stages(&job.stages),
     })

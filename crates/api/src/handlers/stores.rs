@@ -239,6 +239,7 @@ pub(crate) fn validation_entry(validation: &Validation) -> Value {
 /// `stores/<store>/unregister`
 pub(crate) async fn unregister(call: Arc<Call>) -> ApiResult<Reply> {
     call.parameters.boolean("force")?;
-    call.lift(call.site.recovery.unregister_store(store(&call)?).await)?;
+    let force = call.parameters.boolean("force")?;
+    call.lift(call.site.recovery.unregister_store(store(&call)?, force).await)?;
     success()
 }

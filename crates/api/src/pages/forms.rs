@@ -162,7 +162,12 @@ pub(crate) static VALIDATE_STORE: Form =
 pub(crate) static UNREGISTER_STORE: Form = caution(
     "The backups stay where they are and are out of reach until a store is registered on that place again.",
     "Unregister this store",
-    &[],
+    &[field(
+        Input::Switch,
+        "force",
+        "Pause schedules",
+        "Pauses the schedules that make backups in this store.",
+    )],
 );
 
 const CREATE: &str = "Backs up every component of this deployment. The work goes on as a job.";
@@ -219,3 +224,185 @@ const DELETE: &str = "This cannot be undone.";
 pub(crate) static DELETE_BACKUP: Form = caution(DELETE, "Delete this backup", &[ASYNC]);
 /// backuprestore/backups/{backup}/delete
 pub(crate) static DELETE_BACKUP_BY_STORE: Form = caution(DELETE, "Delete this backup", &[STORE, ASYNC]);
+
+/// mode/update
+pub(crate) static UPDATE_MODE: Form = form(
+    "While the deployment is read-only, changes are refused; backups can be made and everything can be read.",
+    "Change the mode",
+    &[
+        field(Input::Switch, "isReadOnly", "Read-only", ""),
+        field(Input::Lines, "message", "Message", "What those are told whose changes are refused."),
+    ],
+);
+
+/// settings/update
+pub(crate) static UPDATE_SETTINGS: Form = form(
+    "What is not named in the object stays as it is.",
+    "Update",
+    &[field(
+        Input::Lines,
+        "settings",
+        "Settings",
+        "A JSON object. timeoutInSeconds: a backup that takes longer is cancelled; 0 for no limit.",
+    )
+    .value("{\"timeoutInSeconds\": 7200}")
+    .required()],
+);
+
+const TITLE: Field = field(Input::Text, "title", "Title", "For people; at most 200 characters.");
+const PREFIX: Field = field(
+    Input::Text,
+    "name",
+    "Name of the backups",
+    "At most 80 characters; date and time are appended, as in nightly-20261128-023000.",
+);
+const TASK_STORE: Field = field(
+    Input::Text,
+    "storeName",
+    "Store",
+    "Where the backups lie; for other types empty means every store.",
+);
+const TASK_PASSCODE: Field = field(
+    Input::Secret,
+    "passcode",
+    "Passcode",
+    "At least 8 characters. It is kept sealed and never shown; keep it somewhere else too.",
+);
+const MINUTE: Field =
+    field(Input::Text, "minute", "Minute", "0 to 59; lists 0,30, ranges 0-10 and steps */15 are possible.");
+const HOUR: Field = field(Input::Text, "hour", "Hour", "0 to 23, or * for every hour.");
+const DAY: Field = field(Input::Text, "dayOfMonth", "Day of the month", "1 to 31, or * for every day.");
+const MONTH: Field = field(Input::Text, "month", "Month", "1 to 12 or JAN to DEC, or * for every month.");
+const WEEKDAY: Field = field(
+    Input::Text,
+    "dayOfWeek",
+    "Day of the week",
+    "1 (Sunday) to 7 (Saturday) or SUN to SAT, or ? for any.",
+);
+const ZONE: Field =
+    field(Input::Text, "timeZone", "Time zone", "Whose clocks count, like Europe/Berlin; UTC if empty.");
+const OCCURRENCES: Field = field(
+    Input::Text,
+    "maxOccurrences",
+    "At most so many runs",
+    "-1 for no limit; after the last one the task is paused.",
+);
+
+/// tasks/createTask
+pub(crate) static CREATE_TASK: Form = form(
+    "Does something by itself, again and again: CreateBackup, VerifyBackups or ReclaimSpace.",
+    "Create this task",
+    &[
+        field(Input::Text, "type", "Type", "CreateBackup, VerifyBackups or ReclaimSpace.")
+            .required()
+            .value("CreateBackup"),
+        TITLE,
+        PREFIX,
+        TASK_STORE,
+        TASK_PASSCODE,
+        DESCRIPTION,
+        KEEP_DAYS,
+        MINUTE.required().value("30"),
+        HOUR.required().value("2"),
+        DAY.required().value("*"),
+        MONTH.required().value("*"),
+        WEEKDAY.required().value("?"),
+        ZONE,
+        OCCURRENCES.value("-1"),
+    ],
+);
+
+/// tasks/{task}/update
+pub(crate) static UPDATE_TASK: Form = form(
+    "What is left empty stays as it is. Changes count from the next run on.",
+    "Update",
+    &[
+        TITLE,
+        PREFIX,
+        TASK_STORE,
+        TASK_PASSCODE,
+        DESCRIPTION,
+        KEEP_DAYS,
+        MINUTE,
+        HOUR,
+        DAY,
+        MONTH,
+        WEEKDAY,
+        ZONE,
+        OCCURRENCES,
+        field(
+            Input::Lines,
+            "parameters",
+            "Parameters",
+            "A JSON object, such as {\"keepLast\": 3} of the retention cleaner.",
+        ),
+    ],
+);
+
+/// tasks/{task}/enable
+pub(crate) static ENABLE_TASK: Form = form("The task runs by itself from now on.", "Enable this task", &[]);
+/// tasks/{task}/disable
+pub(crate) static DISABLE_TASK: Form =
+    form("The task does not run by itself until somebody enables it.", "Disable this task", &[]);
+/// tasks/{task}/run
+pub(crate) static RUN_TASK: Form = form("Does now what the task does by its schedule.", "Run now", &[]);
+/// tasks/{task}/delete
+pub(crate) static DELETE_TASK: Form =
+    caution("The task and the record of its runs go. Backups that it made stay.", "Delete this task", &[]);
+
+/// tasks/{task}/runs/{run}/update
+pub(crate) static UPDATE_RUN: Form = form(
+    "Changes the record of a run that has ended.",
+    "Update",
+    &[
+        field(Input::Text, "status", "Status", "succeeded, skipped, failed or submitfailed."),
+        field(Input::Lines, "result", "Result", "What came of it."),
+    ],
+);
+/// tasks/{task}/runs/{run}/delete
+pub(crate) static DELETE_RUN: Form = caution("Only the record goes.", "Delete this record", &[]);
+
+const USER_NAME: Field =
+    field(Input::Text, "username", "User name", "1 to 100 characters; none of / \\ ? # % < > \" &.");
+const ROLE: Field = field(
+    Input::Text,
+    "role",
+    "Role",
+    "viewer: reads. operator: makes and validates backups as well. administrator: everything.",
+);
+
+/// admin/password
+pub(crate) static OWN_PASSWORD: Form = form(
+    "Changes your own password and signs you out everywhere.",
+    "Change the password",
+    &[
+        field(Input::Secret, "password", "Present password", "").required(),
+        field(Input::Secret, "newPassword", "New password", "At least 8 characters.").required(),
+    ],
+);
+
+/// users/add
+pub(crate) static ADD_USER: Form = form(
+    "The new user can sign in at once.",
+    "Add this user",
+    &[
+        USER_NAME.required(),
+        ROLE.required().value("viewer"),
+        field(Input::Secret, "password", "Password", "At least 8 characters.").required(),
+    ],
+);
+
+/// users/{user}/update
+pub(crate) static UPDATE_USER: Form = form(
+    "What is left empty stays as it is. The user is signed out everywhere.",
+    "Update",
+    &[ROLE, field(Input::Secret, "password", "New password", "At least 8 characters.")],
+);
+
+/// users/{user}/signOut
+pub(crate) static SIGN_OUT_USER: Form =
+    form("Ends all sessions of this user and makes all tokens worthless.", "Sign out everywhere", &[]);
+
+/// users/{user}/remove
+pub(crate) static REMOVE_USER: Form =
+    caution("The user is signed out everywhere and cannot sign in any more.", "Remove this user", &[]);

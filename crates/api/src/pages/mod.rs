@@ -2,7 +2,9 @@
 //! here, works without scripts, and is escaped by the templates.
 
 pub(crate) mod forms;
+mod lists;
 mod oauth;
+mod start;
 mod view;
 
 use crate::dispatch::{Call, Site};
@@ -130,15 +132,16 @@ pub(crate) fn has_secret(form: &Form, parameters: &Parameters) -> bool {
 /// The page of a reply.
 pub(crate) fn render(call: &Call, reply: Reply) -> String {
     match reply {
-        Reply::Json(value) | Reply::Accepted(value, _) => resource(call, &value),
+        Reply::Json(value) | Reply::Accepted(value, _) | Reply::Listed(_, value) => resource(call, &value),
         Reply::Job(value, job) => job_page(call, &value, &job),
+        Reply::Overview(_, overview) => start::page(call, &overview),
         Reply::Form => operation(call, None),
         Reply::SignIn { next, error } => sign_in(call, next, error, None),
         Reply::Authorize { client_id, oauth_state, refused } => {
             oauth::authorize(call, client_id, &oauth_state, refused)
         }
         Reply::Approval { code } => oauth::approval(call, code),
-        Reply::Go { .. } | Reply::Redirect(_) | Reply::Style(_) => String::new(),
+        Reply::Go { .. } | Reply::Redirect(_) | Reply::Style(_) | Reply::Metrics(_) => String::new(),
     }
 }
 
@@ -177,6 +180,9 @@ impl ErrorView {
 }
 
 fn resource(call: &Call, value: &Value) -> String {
+    if let Some(page) = lists::page(call, value) {
+        return page;
+    }
     let cell = Cell::of(value, &|key, text, around| link(call, key, text, around));
     let (children, operations) = links_below(call);
     finish(&ResourcePage { frame: frame(call), cell, children, operations })

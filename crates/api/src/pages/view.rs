@@ -3,6 +3,8 @@
 use askama::Template;
 use serde_json::Value;
 
+/// Larger numbers are times, in milliseconds.
+const TIME_MIN: i64 = 100_000_000_000;
 /// Deeper values are shown as their JSON text.
 const DEPTH_MAX: usize = 12;
 
@@ -72,8 +74,30 @@ fn in_words(key: &str, number: Option<i64>) -> Option<String> {
     }
 }
 
+/// A value in a table: words alone, and nothing where there is nothing to say.
+pub(super) fn short(key: &str, value: Option<&Value>) -> String {
+    let lower = key.to_lowercase();
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(Value::Number(number)) => match number.as_i64() {
+            Some(bytes) if lower.starts_with("bytes") => size(u64::try_from(bytes).unwrap_or(0)),
+            Some(0) => "not yet".to_owned(),
+            Some(-1) if lower.ends_with("date") => "somebody deletes it".to_owned(),
+            Some(-1) => "none".to_owned(),
+            Some(ms) => match jiff::Timestamp::from_millisecond(ms) {
+                Ok(time) if ms > TIME_MIN => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+                _ => number.to_string(),
+            },
+            None => number.to_string(),
+        },
+        Some(other) => other.to_string(),
+    }
+}
+
 /// A size in a unit that people read.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut rest = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
         if rest < 1024.0 {

@@ -6,10 +6,13 @@ mod concurrency;
 mod faults;
 mod oauth;
 mod oauth_codes;
+mod overview;
 mod pages;
 mod portal;
 mod replies;
 mod support;
+mod tasks;
+mod users;
 mod wire;
 
 /// The handler of an endpoint that is there in tests alone.

@@ -40,10 +40,10 @@ async fn the_small_resources_are_as_documented() {
     for (path, reply) in [
         (
             ADMIN.to_owned(),
-            json!({"fullVersion": "12.0.0", "currentVersion": 12.0, "resources": ["system", "jobs"], "strongroomVersion": version}),
+            json!({"fullVersion": "12.0.0", "currentVersion": 12.0, "resources": ["system", "jobs", "mode"], "strongroomVersion": version}),
         ),
-        (format!("{ADMIN}/system"), json!({"resources": ["disasterrecovery"]})),
-        (DR.to_owned(), json!({"operations": ["status"], "resources": ["stores"]})),
+        (format!("{ADMIN}/system"), json!({"resources": ["disasterrecovery", "tasks"]})),
+        (DR.to_owned(), json!({"operations": ["status"], "resources": ["stores", "settings"]})),
         (
             format!("{DR}/backuprestore"),
             json!({"operations": ["backup", "status"], "resources": ["backups"]}),

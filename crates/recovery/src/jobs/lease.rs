@@ -1,7 +1,7 @@
 //! What a worker holds while it works on a job: the lease, and with it the permission to write into the store.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use repository::Control;
@@ -30,6 +30,8 @@ pub(crate) struct Held {
     pub control: Arc<Control>,
     length: Duration,
     state: Mutex<State>,
+    /// Why it is cancelled, if nobody asked for it.
+    pub reason: OnceLock<String>,
 }
 
 struct State {
@@ -47,7 +49,8 @@ impl fmt::Debug for Held {
 impl Held {
     /// A lease that was taken or renewed no earlier than `renewed`.
     pub fn new(lease: Lease, length: Duration, renewed: Instant) -> Self {
-        Self { lease, control: Control::new(), length, state: Mutex::new(State { renewed, stop: None }) }
+        let state = Mutex::new(State { renewed, stop: None });
+        Self { lease, control: Control::new(), length, state, reason: OnceLock::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

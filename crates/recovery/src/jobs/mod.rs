@@ -40,6 +40,8 @@ pub(crate) struct SubmitJob<'a> {
     pub parameters: serde_json::Value,
     pub passcode: Option<&'a Passcode>,
     pub stages: Vec<StageView>,
+    /// The run of a task that it is made for.
+    pub run: Option<&'a str>,
 }
 
 /// Where the passcode of a job lies.
@@ -71,6 +73,7 @@ impl Inner {
             username: caller.username,
             request_id: caller.request_id,
             stages: job.stages,
+            run: job.run.map(str::to_owned),
         };
         self.state.submit_job(&new, now_ms(), admit).await?;
         tracing::info!(
@@ -95,6 +98,11 @@ impl Inner {
             Some(job) => Ok(view(job, now_ms())),
             None => Err(no_such_job(id)),
         }
+    }
+
+    pub async fn recent_jobs(&self, count: i64) -> Result<Vec<JobView>> {
+        let now = now_ms();
+        Ok(self.state.recent_jobs(count).await?.into_iter().map(|job| view(job, now)).collect())
     }
 
     pub async fn last_operation(&self) -> Result<Option<JobView>> {
@@ -140,6 +148,7 @@ fn view(job: JobRow, now: i64) -> JobView {
         && now - job.updated_at > UNAVAILABLE_MS;
     JobView {
         status: if silent { JobStatus::Unavailable } else { job.status },
+        schedule_type: crate::backups::schedule_type(&job.parameters),
         id: job.id,
         operation: job.operation,
         store: job.store,

@@ -11,10 +11,10 @@ use super::lease::{Held, Stop, Undo};
 use super::progress;
 use super::stages::{Stages, is_selected};
 use super::targets;
-use crate::backups::{findings, text};
+use crate::backups::{findings, schedule_type, text};
 use crate::clock::{self, now_ms};
 use crate::recovery::{Inner, blocking};
-use crate::state::{Finish, JobRow};
+use crate::state::{Cancel, Finish, JobRow};
 use crate::store::Store;
 use crate::stores::from_job;
 use crate::work::{self, BackupTask, RestoreTask};
@@ -81,9 +81,11 @@ impl Inner {
         }
         let writer = tokio::spawn(progress::write(self.clone(), held.clone(), stages.clone()));
         let writer = AbortOnDrop(writer.abort_handle());
+        let limit = tokio::spawn(limit_time(self.clone(), job.clone(), held.clone()));
+        let limit = AbortOnDrop(limit.abort_handle());
         let work = Work { inner: self.clone(), job, held, stages };
         let outcome = work.run().await;
-        drop(writer);
+        drop((writer, limit));
         work.conclude(outcome).await;
         self.runner.end(&work.held);
     }
@@ -189,7 +191,7 @@ impl Work {
             components: settings.components.clone(),
             site_name: settings.site_name.clone(),
             release: RELEASE.to_owned(),
-            schedule_type: "MANUAL".to_owned(),
+            schedule_type: schedule_type(&self.job.parameters),
             compression: settings.compression,
             cost: settings.cost,
         })
@@ -484,7 +486,8 @@ impl Work {
                 (JobStatus::Failed, messages, result)
             }
             Outcome::Cancelled { messages } => {
-                let mut all = vec!["cancelled".to_owned()];
+                let why = self.held.reason.get().cloned();
+                let mut all = vec![why.unwrap_or_else(|| "cancelled".to_owned())];
                 all.extend(messages.iter().cloned());
                 (JobStatus::Cancelled, all, &Value::Null)
             }
@@ -506,6 +509,39 @@ impl Work {
 fn selected_components(components: &[Arc<dyn Component>], selection: &[String]) -> Vec<Arc<dyn Component>> {
     let chosen = |part: &&Arc<dyn Component>| is_selected(selection, part.kind(), part.name());
     components.iter().filter(chosen).cloned().collect()
+}
+
+/// Cancels a backup that takes longer than the settings allow, counted from when it was asked for. The settings of that
+/// time count.
+async fn limit_time(inner: Arc<Inner>, job: JobRow, held: Arc<Held>) {
+    if job.operation != "Backup" {
+        return;
+    }
+    let seconds = match inner.disaster_settings().await {
+        Ok(settings) if settings.timeout_in_seconds > 0 => settings.timeout_in_seconds,
+        Ok(_) => return,
+        Err(error) => {
+            tracing::error!(job = %job.id, "it has no time limit, as the settings cannot be read: {error}");
+            return;
+        }
+    };
+    let left = job.submitted_at.saturating_add(seconds * 1000).saturating_sub(now_ms()).max(0);
+    tokio::time::sleep(std::time::Duration::from_millis(left.unsigned_abs())).await;
+    match inner.state.cancel_job(&job.id, now_ms()).await {
+        Ok(Cancel::Cancelling) => {
+            let why = format!(
+                "cancelled: it took longer than the {seconds} seconds that 'timeoutInSeconds' of the settings of \
+                 disaster recovery allows; set it higher, or to 0 for no limit"
+            );
+            tracing::warn!(job = %job.id, "{why}");
+            let _ = held.reason.set(why);
+            held.stop(Stop::Cancelled);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(job = %job.id, "it is over its time and could not be cancelled: {error}")
+        }
+    }
 }
 
 /// From here on a restore changes its target and can no longer be cancelled.

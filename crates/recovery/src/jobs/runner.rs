@@ -37,6 +37,9 @@ pub(crate) struct Runner {
     stopping: AtomicBool,
     killed: AtomicBool,
     deleted: Notify,
+    tasks_due: Notify,
+    /// Held while runs of tasks are made and begun.
+    pub task_turn: tokio::sync::Mutex<()>,
     /// Ends reclaiming when the server stops; what it did not get to, the next hour does.
     pub reclaiming: Arc<Control>,
 }
@@ -55,6 +58,8 @@ impl Runner {
             stopping: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             deleted: Notify::new(),
+            tasks_due: Notify::new(),
+            task_turn: tokio::sync::Mutex::new(()),
             reclaiming: Control::new(),
         }
     }
@@ -89,6 +94,16 @@ impl Runner {
         self.deleted.notify_one();
     }
 
+    /// Schedules were changed, or a run was asked for.
+    pub fn wake_tasks(&self) {
+        self.tasks_due.notify_one();
+    }
+
+    /// Until then.
+    pub async fn tasks_woken(&self) {
+        self.tasks_due.notified().await;
+    }
+
     /// Stops the work on one job, if it is at work here.
     pub fn cancel(&self, job_id: &str) {
         if let Some(held) = self.running().get(job_id) {
@@ -117,6 +132,7 @@ impl Runner {
             held.stop(Stop::Paused);
         }
         self.lanes.values().for_each(Notify::notify_one);
+        self.tasks_due.notify_one();
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         let tasks = std::mem::take(&mut *self.tasks());
         for mut task in tasks {
@@ -156,12 +172,14 @@ impl Inner {
             tracing::info!(%job, "an interrupted job goes on");
         }
         self.tidy_failed_restores().await?;
+        self.prepare_tasks().await?;
         let heartbeat = spawn_heartbeat(self.state.clone(), self.runner.clone())?;
         *self.runner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat);
         let mut tasks = self.runner.tasks();
         for lane in [LANE_MAIN, LANE_SIDE, LANE_VERIFY] {
             tasks.push(tokio::spawn(self.clone().work_off(lane)));
         }
+        tasks.push(tokio::spawn(self.clone().schedule_tasks()));
         tasks.push(tokio::spawn(self.clone().do_chores()));
         tasks.push(tokio::spawn(self.clone().reclaim_after_deletions()));
         Ok(())
@@ -206,19 +224,19 @@ impl Inner {
         }
     }
 
-    /// On the hour: what has expired goes.
+    /// On the hour: old records go.
     async fn do_chores(self: Arc<Self>) {
         loop {
             let left = HOUR_MS - now_ms().rem_euclid(HOUR_MS);
             if self.pause(Duration::from_millis(left.unsigned_abs())).await {
                 return;
             }
-            if let Err(error) = self.run_retention().await {
-                tracing::error!("retention cleaner: {error}");
-            }
-            for (chore, done) in
-                [("old sessions", self.purge_sessions().await), ("old jobs", self.purge_jobs().await)]
-            {
+            for (chore, done) in [
+                ("old sessions", self.purge_sessions().await),
+                ("old jobs", self.purge_jobs().await),
+                ("old runs of tasks", self.purge_runs().await),
+                ("old entries of the audit log", self.purge_audit().await),
+            ] {
                 if let Err(error) = done {
                     tracing::error!("{chore} not removed: {error}");
                 }
@@ -226,7 +244,7 @@ impl Inner {
         }
     }
 
-    /// Soon after a deletion its space is freed; with a long grace time the hourly run does it.
+    /// Soon after a deletion its space is freed; with a long grace time the cleaner does it.
     async fn reclaim_after_deletions(self: Arc<Self>) {
         loop {
             tokio::select! {

@@ -34,6 +34,8 @@ pub(crate) struct NewJob {
     pub username: String,
     pub request_id: String,
     pub stages: Vec<StageView>,
+    /// The run of a task that it is made for.
+    pub run: Option<String>,
 }
 
 /// One job, as kept.
@@ -195,6 +197,9 @@ impl State {
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
+        if let Some(run) = &job.run {
+            self.run_begins(&mut write, run, &job.id, now).await?;
+        }
         self.commit(write).await
     }
 
@@ -227,6 +232,37 @@ impl State {
     pub async fn failed_restores(&self) -> Result<Vec<String>> {
         sqlx::query_scalar(
             "SELECT id FROM jobs WHERE operation = 'Restore' AND status = 'FAILED' AND phase <> '' ORDER BY seq",
+        )
+        .fetch_all(self.reader())
+        .await
+        .map_err(self.read_error())
+    }
+
+    /// The jobs that were submitted last, newest first.
+    pub async fn recent_jobs(&self, count: i64) -> Result<Vec<JobRow>> {
+        let rows = sqlx::query("SELECT * FROM jobs ORDER BY seq DESC LIMIT $1")
+            .bind(count)
+            .fetch_all(self.reader())
+            .await
+            .map_err(self.read_error())?;
+        rows.iter().map(job_of).collect::<Result<_, _>>().map_err(self.read_error())
+    }
+
+    /// The restore that was completed last.
+    pub async fn last_restore(&self) -> Result<Option<JobRow>> {
+        let row = sqlx::query(
+            "SELECT * FROM jobs WHERE operation = 'Restore' AND status = 'COMPLETED' ORDER BY seq DESC LIMIT 1",
+        )
+        .fetch_optional(self.reader())
+        .await
+        .map_err(self.read_error())?;
+        row.as_ref().map(job_of).transpose().map_err(self.read_error())
+    }
+
+    /// Jobs by operation and status.
+    pub async fn job_counts(&self) -> Result<Vec<(String, String, i64)>> {
+        sqlx::query_as(
+            "SELECT operation, status, COUNT(*) FROM jobs GROUP BY operation, status ORDER BY operation, status",
         )
         .fetch_all(self.reader())
         .await

@@ -1,13 +1,15 @@
-//! The server's own memory: users, tokens, registered stores and jobs, in one SQLite file.
+//! The server's own memory: users, tokens, registered stores, jobs and system tasks, in one SQLite file.
 //!
 //! Reads go through a small pool of connections, writes through a pool of exactly one, each write in a
 //! transaction that takes the write lock at its start (`BEGIN IMMEDIATE`): so writers queue in the process and
 //! never fail half-way for a lock. WAL with `synchronous=FULL`: what is committed survives loss of power.
 //! SQL lies in one file per subject and uses what PostgreSQL understands too.
 
+mod audit;
 mod jobs;
 mod leases;
 mod stores;
+mod tasks;
 mod users;
 
 use std::borrow::Cow;
@@ -30,7 +32,8 @@ pub(crate) use jobs::{
     Cancel, Finish, JobRow, LANE_MAIN, LANE_SIDE, LANE_VERIFY, Lease, NewJob, status_text,
 };
 pub(crate) use stores::{DeleteStore, StoreRow};
-pub(crate) use users::NewToken;
+pub(crate) use tasks::{Claim, NewRun, TaskRow};
+pub(crate) use users::{NewToken, UserChange};
 
 /// A transaction that holds the write lock. Not sqlx's own: SQLite ends a transaction by itself when the disk is full,
 /// which sqlx does not learn, and the connection would be of no use ever after. Here a transaction that is not
@@ -173,6 +176,20 @@ impl State {
             .map_err(self.read_error())
     }
 
+    /// Keeps a value under `name`, in place of any earlier one.
+    pub async fn set_meta(&self, name: &str, value: &str) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = $2",
+        )
+        .bind(name)
+        .bind(value)
+        .execute(&mut *write)
+        .await
+        .map_err(self.write_error())?;
+        self.commit(write).await
+    }
+
     /// Moves everything from the write-ahead log into the database file, so that a copy of that one file is whole.
     /// Best effort: what stays in the log is found at the next opening.
     pub async fn settle(&self) {
@@ -194,12 +211,16 @@ fn migrations() -> Migrator {
     let initial = include_str!("../../migrations/sqlite/0001_initial.sql").into_sql_str();
     let buckets = include_str!("../../migrations/sqlite/0002_buckets.sql").into_sql_str();
     let grants = include_str!("../../migrations/sqlite/0003_grants.sql").into_sql_str();
+    let tasks = include_str!("../../migrations/sqlite/0004_tasks.sql").into_sql_str();
+    let audit = include_str!("../../migrations/sqlite/0005_audit.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
     Migrator::with_migrations(vec![
         step(1, "initial", initial),
         step(2, "buckets", buckets),
         step(3, "grants", grants),
+        step(4, "tasks", tasks),
+        step(5, "audit", audit),
     ])
 }
 

@@ -30,6 +30,7 @@ fn new_job(id: &str, operation: &'static str, lane: &'static str) -> NewJob {
         username: "admin".to_owned(),
         request_id: "r1".to_owned(),
         stages: Vec::new(),
+        run: None,
     }
 }
 
@@ -278,7 +279,7 @@ async fn tokens_are_found_by_hash_until_they_expire_or_their_user_goes() {
         "a new password ends sessions"
     );
     f.state.insert_token(&token("t3", "Anna", 1000, Purpose::Access)).await.unwrap();
-    assert!(f.state.delete_user("Anna").await.unwrap());
+    assert_eq!(f.state.delete_user("Anna").await.unwrap(), UserChange::Done);
     assert!(f.state.token_holder("t3", Purpose::Access, 999).await.unwrap().is_none());
 }
 

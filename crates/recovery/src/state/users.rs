@@ -12,6 +12,15 @@ pub(super) const TOKENS_PER_USER_MAX: i64 = 10_000;
 /// More pairs of user and address than this are not remembered; the oldest go first.
 const FAILURES_MAX: i64 = 10_000;
 
+/// What became of a change of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserChange {
+    Done,
+    Unknown,
+    /// Nobody could administer this server any more.
+    LastAdministrator,
+}
+
 fn role_text(role: Role) -> &'static str {
     match role {
         Role::Viewer => "viewer",
@@ -92,16 +101,66 @@ impl State {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Removes a user with all tokens. False if there is no such user.
-    pub async fn delete_user(&self, username: &str) -> Result<bool> {
+    /// Gives a user another role, and ends all of the user's sessions.
+    pub async fn update_role(&self, username: &str, role: Role) -> Result<UserChange> {
         let mut write = self.write().await?;
+        if role != Role::Administrator && self.is_last_administrator(&mut write, username).await? {
+            return Ok(UserChange::LastAdministrator);
+        }
+        let done = sqlx::query("UPDATE users SET role = $2 WHERE username = $1")
+            .bind(username)
+            .bind(role_text(role))
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        sqlx::query("DELETE FROM tokens WHERE username = $1")
+            .bind(username)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await?;
+        Ok(if done.rows_affected() == 1 { UserChange::Done } else { UserChange::Unknown })
+    }
+
+    async fn is_last_administrator(&self, write: &mut super::Connection, username: &str) -> Result<bool> {
+        let administrators: Vec<String> =
+            sqlx::query_scalar("SELECT username FROM users WHERE role = 'administrator'")
+                .fetch_all(write)
+                .await
+                .map_err(self.read_error())?;
+        Ok(administrators == [username])
+    }
+
+    /// Ends all sessions of a user. False if there is no such user.
+    pub async fn delete_tokens(&self, username: &str) -> Result<bool> {
+        let mut write = self.write().await?;
+        let known: Option<String> = sqlx::query_scalar("SELECT username FROM users WHERE username = $1")
+            .bind(username)
+            .fetch_optional(&mut *write)
+            .await
+            .map_err(self.read_error())?;
+        sqlx::query("DELETE FROM tokens WHERE username = $1")
+            .bind(username)
+            .execute(&mut *write)
+            .await
+            .map_err(self.write_error())?;
+        self.commit(write).await?;
+        Ok(known.is_some())
+    }
+
+    /// Removes a user with all tokens.
+    pub async fn delete_user(&self, username: &str) -> Result<UserChange> {
+        let mut write = self.write().await?;
+        if self.is_last_administrator(&mut write, username).await? {
+            return Ok(UserChange::LastAdministrator);
+        }
         let done = sqlx::query("DELETE FROM users WHERE username = $1")
             .bind(username)
             .execute(&mut *write)
             .await
             .map_err(self.write_error())?;
         self.commit(write).await?;
-        Ok(done.rows_affected() == 1)
+        Ok(if done.rows_affected() == 1 { UserChange::Done } else { UserChange::Unknown })
     }
 
     /// All users by name.

@@ -107,7 +107,7 @@ async fn while_a_backup_runs_it_is_visible_and_holds_off_what_would_disturb_it()
     let deleted = server.delete_backup("s", "Running", false, caller()).await.unwrap_err();
     assert_eq!((deleted.kind, deleted.details), (ErrorKind::BackupInUse, here.clone()));
     assert_eq!(kind(server.update_backup("s", "Running", Some(-1), None).await), ErrorKind::BackupInUse);
-    let unregistered = server.unregister_store("s").await.unwrap_err();
+    let unregistered = server.unregister_store("s", false).await.unwrap_err();
     assert_eq!((unregistered.kind, unregistered.details), (ErrorKind::StoreInUse, here));
     assert_eq!(server.read_only_reason().await.unwrap(), None);
 

@@ -1,7 +1,7 @@
 //! The domain as a whole, over real stores on disk.
 
 mod backups;
-mod gate;
+pub(crate) mod gate;
 mod interruptions;
 mod places;
 mod restores;

@@ -74,8 +74,8 @@ async fn stores_are_registered_listed_adopted_and_forgotten() {
     server.update_store("s2", false).await.unwrap();
     assert_eq!(server.default_store().await.unwrap(), None);
     assert_eq!(kind(server.update_store("nope", true).await), ErrorKind::StoreNotFound);
-    server.unregister_store("s2").await.unwrap();
-    assert_eq!(kind(server.unregister_store("s2").await), ErrorKind::StoreNotFound);
+    server.unregister_store("s2", false).await.unwrap();
+    assert_eq!(kind(server.unregister_store("s2", false).await), ErrorKind::StoreNotFound);
     let adopted = server.register_store(register("other name", &root)).await.unwrap();
     assert_eq!(adopted.identity, s2.identity);
 }

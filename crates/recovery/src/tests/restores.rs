@@ -75,7 +75,7 @@ async fn while_a_restore_runs_nothing_can_be_changed_and_it_can_be_cancelled_bef
     assert_eq!(kind(server.create_backup(create("s", "new"), caller()).await), ErrorKind::ReadOnly);
     assert_eq!(kind(server.delete_backup("s", "b", false, caller()).await), ErrorKind::ReadOnly);
     assert_eq!(kind(server.update_backup("s", "b", Some(-1), None).await), ErrorKind::ReadOnly);
-    assert_eq!(kind(server.unregister_store("s").await), ErrorKind::ReadOnly);
+    assert_eq!(kind(server.unregister_store("s", false).await), ErrorKind::ReadOnly);
     assert_eq!(kind(server.update_store("s", true).await), ErrorKind::ReadOnly);
     assert_eq!(kind(server.register_store(hosted("t", false)).await), ErrorKind::ReadOnly);
     assert!(server.validate_backup("s", "b", None).await.unwrap().ready);

@@ -1,0 +1,175 @@
+//! Lists as tables: for each resource that lists things, which of their keys people want to see, and where a line leads.
+
+use super::{Frame, Link, finish, frame, link, links_below, view};
+use crate::dispatch::Call;
+use crate::path;
+use askama::Template;
+use serde_json::Value;
+use view::Cell;
+
+/// How one list is shown.
+struct List {
+    /// The endpoint's path.
+    path: &'static str,
+    /// The key of the list in the reply.
+    key: &'static str,
+    /// The key that names a thing in its own URL, below this one; empty if it has none there.
+    id: &'static str,
+    /// Keys and titles of the columns; the first one leads to the thing.
+    columns: &'static [(&'static str, &'static str)],
+}
+
+const BACKUPS: &[(&str, &str)] = &[
+    ("backupName", "Backup"),
+    ("status", "Status"),
+    ("startTime", "Begun"),
+    ("bytesRead", "Content"),
+    ("bytesAdded", "Added"),
+    ("retentionDate", "Kept until"),
+    ("scheduleType", "Made"),
+];
+
+static LISTS: &[List] = &[
+    List {
+        path: "admin/system/disasterrecovery/stores",
+        key: "backupStores",
+        id: "name",
+        columns: &[("name", "Store"), ("type", "Type"), ("default", "Default"), ("rootDir", "Place")],
+    },
+    List {
+        path: "admin/system/disasterrecovery/stores/{store}/backups",
+        key: "backups",
+        id: "backupName",
+        columns: BACKUPS,
+    },
+    List {
+        path: "admin/system/disasterrecovery/backuprestore/backups",
+        key: "backups",
+        id: "",
+        columns: &[
+            ("backupName", "Backup"),
+            ("backupStore", "Store"),
+            ("status", "Status"),
+            ("startTime", "Begun"),
+            ("bytesRead", "Content"),
+            ("bytesAdded", "Added"),
+            ("retentionDate", "Kept until"),
+            ("scheduleType", "Made"),
+        ],
+    },
+    List {
+        path: "admin/system/tasks",
+        key: "result",
+        id: "taskId",
+        columns: &[
+            ("taskTitle", "Task"),
+            ("taskType", "Type"),
+            ("taskState", "State"),
+            ("cronExpression", "When"),
+            ("timeZone", "By the clocks of"),
+            ("lastStart", "Last begun"),
+            ("nextRun", "Next"),
+        ],
+    },
+    List {
+        path: "admin/system/tasks/{task}/runs",
+        key: "result",
+        id: "runId",
+        columns: &[("scheduledFor", "Run"), ("status", "Status"), ("result", "Result"), ("jobid", "Job")],
+    },
+    List {
+        path: "admin/jobs",
+        key: "jobs",
+        id: "jobid",
+        columns: &[
+            ("operation", "Job"),
+            ("backup", "Backup"),
+            ("store", "Store"),
+            ("status", "Status"),
+            ("startTime", "Submitted"),
+            ("endTime", "Ended"),
+            ("username", "By"),
+        ],
+    },
+    List {
+        path: "admin/users",
+        key: "users",
+        id: "username",
+        columns: &[("username", "User"), ("role", "Role"), ("createdTime", "Added")],
+    },
+    List {
+        path: "admin/audit",
+        key: "entries",
+        id: "",
+        columns: &[
+            ("time", "When"),
+            ("username", "Who"),
+            ("operation", "What"),
+            ("path", "Where"),
+            ("address", "From"),
+            ("messageCode", "Refused"),
+            ("jobid", "Job"),
+        ],
+    },
+];
+
+#[derive(Template)]
+#[template(path = "list.html")]
+struct ListPage {
+    frame: Frame,
+    children: Vec<Link>,
+    operations: Vec<Link>,
+    titles: Vec<&'static str>,
+    rows: Vec<Vec<CellText>>,
+    /// Everything, for a list whose table leaves keys out.
+    cell: Option<Cell>,
+}
+
+struct CellText {
+    text: String,
+    link: Option<String>,
+}
+
+/// The page of a list, if this endpoint lists things.
+pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
+    let endpoint = call.endpoint?;
+    let list = LISTS.iter().find(|list| list.path == endpoint.path)?;
+    let entries = value.get(list.key)?.as_array()?;
+    let row = |entry: &Value| {
+        let cell = |(place, (key, _)): (usize, &(&str, &str))| {
+            let text = view::short(key, entry.get(*key));
+            let own = entry.get(list.id).and_then(Value::as_str).filter(|_| place == 0);
+            let link = match own {
+                Some(id) => Some(format!("{}/{}", call.path(), path::encode(id))),
+                None => link(call, key, &text, Some(entry)),
+            };
+            CellText { text, link }
+        };
+        list.columns.iter().enumerate().map(cell).collect()
+    };
+    let (children, operations) = links_below(call);
+    let is_whole = matches!(list.path, "admin/jobs" | "admin/users" | "admin/audit");
+    let cell = (!is_whole && !entries.is_empty())
+        .then(|| Cell::of(value, &|key, text, around| link(call, key, text, around)));
+    Some(finish(&ListPage {
+        frame: frame(call),
+        children,
+        operations,
+        titles: list.columns.iter().map(|(_, title)| *title).collect(),
+        rows: entries.iter().map(row).collect(),
+        cell,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::ENDPOINTS;
+
+    #[test]
+    fn every_list_belongs_to_an_endpoint() {
+        for list in LISTS {
+            assert!(ENDPOINTS.iter().any(|endpoint| endpoint.path == list.path), "{}", list.path);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The start page: am I protected, when was the last good backup, how long would recovery take, what needs me now.
+
+use super::{Frame, Link, finish, frame, links_below, view};
+use crate::dispatch::Call;
+use crate::path;
+use askama::Template;
+use recovery::{NeedPlace, Overview, Severity, StoreOverview};
+
+#[derive(Template)]
+#[template(path = "start.html")]
+struct StartPage {
+    frame: Frame,
+    is_protected: bool,
+    needs: Vec<NeedRow>,
+    last: Option<Fact>,
+    next: Option<Fact>,
+    running: Option<Fact>,
+    restored: Option<Fact>,
+    stores: Vec<StoreLine>,
+    children: Vec<Link>,
+}
+
+struct NeedRow {
+    is_alarm: bool,
+    text: String,
+    link: Option<String>,
+}
+
+/// A time or duration in words, what it is of, and where that is shown.
+struct Fact {
+    words: String,
+    exact: String,
+    link: Link,
+}
+
+struct StoreLine {
+    link: Link,
+    kind: String,
+    is_default: bool,
+    problem: Option<String>,
+    backups: usize,
+    newest: Option<Fact>,
+    room: String,
+}
+
+/// The page of an overview.
+pub(super) fn page(call: &Call, overview: &Overview) -> String {
+    let mut frame = frame(call);
+    frame.title = "Start".to_owned();
+    let admin = format!("{}/admin", call.site.context_path());
+    let (now, dr) = (overview.now, format!("{admin}/system/disasterrecovery"));
+    let backup_link = |store: &str, name: &str| Link {
+        text: name.to_owned(),
+        path: format!("{dr}/stores/{}/backups/{}", path::encode(store), path::encode(name)),
+    };
+    let job_link = |id: &str, text: String| Link { text, path: format!("{admin}/jobs/{}", path::encode(id)) };
+    let may_see_tasks =
+        call.principal.as_ref().is_some_and(|principal| principal.role >= recovery::Role::Operator);
+    let need_link = |place: &NeedPlace| match place {
+        NeedPlace::Stores => Some(format!("{dr}/stores")),
+        NeedPlace::Store(name) => Some(format!("{dr}/stores/{}", path::encode(name))),
+        NeedPlace::Job(id) => Some(format!("{admin}/jobs/{}", path::encode(id))),
+        NeedPlace::Mode => Some(format!("{admin}/mode")),
+        NeedPlace::Tasks if may_see_tasks => Some(format!("{admin}/system/tasks")),
+        NeedPlace::Task(id) if may_see_tasks => Some(format!("{admin}/system/tasks/{}", path::encode(id))),
+        NeedPlace::Tasks | NeedPlace::Task(_) | NeedPlace::Configuration => None,
+    };
+    let store_line = |of: &StoreOverview| StoreLine {
+        link: Link {
+            text: of.store.name.clone(),
+            path: format!("{dr}/stores/{}", path::encode(&of.store.name)),
+        },
+        kind: of.store.kind.clone(),
+        is_default: of.store.default,
+        problem: of.problem.clone(),
+        backups: of.backups,
+        newest: of.newest.as_ref().map(|newest| Fact {
+            words: ago(now - newest.start_time),
+            exact: exact(newest.start_time),
+            link: backup_link(&of.store.name, &newest.name),
+        }),
+        room: of.free_bytes.map_or("not known".to_owned(), view::size),
+    };
+    finish(&StartPage {
+        is_protected: overview.is_protected(),
+        needs: overview
+            .needs
+            .iter()
+            .map(|need| NeedRow {
+                is_alarm: need.severity == Severity::Alarm,
+                text: need.text.clone(),
+                link: need_link(&need.place),
+            })
+            .collect(),
+        last: overview.last_good.as_ref().map(|backup| Fact {
+            words: ago(now - backup.start_time),
+            exact: exact(backup.start_time),
+            link: backup_link(&backup.store, &backup.name),
+        }),
+        next: overview.next.as_ref().map(|(task, at)| Fact {
+            words: ahead(at - now),
+            exact: exact(*at),
+            link: Link {
+                text: task.title.clone(),
+                path: if may_see_tasks {
+                    format!("{admin}/system/tasks/{}", path::encode(&task.id))
+                } else {
+                    String::new()
+                },
+            },
+        }),
+        running: overview.running.as_ref().map(|job| Fact {
+            words: format!("{} %", job.progress.as_ref().map_or(0, |progress| progress.percent)),
+            exact: exact(job.start_time),
+            link: job_link(&job.id, format!("{} of {}", job.operation, job.backup)),
+        }),
+        restored: overview.restored.as_ref().map(|restored| Fact {
+            words: length(restored.took_ms),
+            exact: exact(restored.ended),
+            link: job_link(&restored.job_id, "the last restore".to_owned()),
+        }),
+        stores: overview.stores.iter().map(store_line).collect(),
+        children: links_below(call).0,
+        frame,
+    })
+}
+
+fn exact(ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// A length of time, as exact as people want it.
+fn length(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    let several =
+        |count: i64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    match seconds {
+        0..60 => several(seconds, "second"),
+        60..3600 => several(seconds / 60, "minute"),
+        3600..172_800 => several(seconds / 3600, "hour"),
+        _ => several(seconds / 86_400, "day"),
+    }
+}
+
+fn ago(ms: i64) -> String {
+    // The clock of another server may be ahead.
+    if ms < 60_000 { "just now".to_owned() } else { format!("{} ago", length(ms)) }
+}
+
+fn ahead(ms: i64) -> String {
+    if ms < 60_000 { "now".to_owned() } else { format!("in {}", length(ms)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_people_tell_them() {
+        for (ms, words) in [
+            (-5, "just now"),
+            (59_999, "just now"),
+            (60_000, "1 minute ago"),
+            (7_199_000, "1 hour ago"),
+            (47 * 3_600_000, "47 hours ago"),
+            (48 * 3_600_000, "2 days ago"),
+            (400 * 86_400_000, "400 days ago"),
+        ] {
+            assert_eq!(ago(ms), words);
+        }
+        assert_eq!(ahead(30 * 60_000), "in 30 minutes");
+        assert_eq!(length(1000), "1 second");
+    }
+}

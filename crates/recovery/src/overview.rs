@@ -1,0 +1,304 @@
+//! The deployment at one look: is it protected, when was the last good backup, how long would recovery take, what needs
+//! somebody now.
+//!
+//! What is said of backups is reckoned from the stores themselves, not from what this server remembers of having made
+//! them; so it is right on a new server, and after one that slept for a month.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::clock::{self, now_ms};
+use crate::recovery::{Inner, blocking};
+use crate::state::StoreRow;
+use crate::tasks::is_late;
+use crate::{BackupView, JobStatus, JobView, Result, RunStatus, RunView, StoreView, TaskKind, TaskView};
+
+/// A store that does not answer within this time counts as out of reach for this look.
+const STORE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Somebody should look at it.
+    Warning,
+    /// A disaster now would cost what ought to be protected.
+    Alarm,
+}
+
+/// One thing that needs somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, and what to do.
+    pub text: String,
+    /// Where to go.
+    pub place: NeedPlace,
+}
+
+/// What a need is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NeedPlace {
+    /// The list of stores, or what can be done there.
+    Stores,
+    /// One store.
+    Store(String),
+    /// The list of tasks.
+    Tasks,
+    /// One task.
+    Task(String),
+    /// One job.
+    Job(String),
+    /// The mode.
+    Mode,
+    /// The configuration file.
+    Configuration,
+}
+
+/// One store at a look.
+#[derive(Clone, Debug)]
+pub struct StoreOverview {
+    /// The store.
+    pub store: StoreView,
+    /// Why it is out of reach, if it is.
+    pub problem: Option<String>,
+    /// Its complete backups.
+    pub backups: usize,
+    /// The newest of them without warnings.
+    pub newest: Option<BackupView>,
+    /// Free room, where the place knows it.
+    pub free_bytes: Option<u64>,
+}
+
+/// A restore that was carried out, as a measure of the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasuredRestore {
+    /// Its job.
+    pub job_id: String,
+    /// When it ended.
+    pub ended: i64,
+    /// How long it took, in milliseconds.
+    pub took_ms: i64,
+}
+
+/// The deployment at one look.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The time of the look.
+    pub now: i64,
+    /// All stores by name.
+    pub stores: Vec<StoreOverview>,
+    /// The newest complete backup without warnings in any store.
+    pub last_good: Option<BackupView>,
+    /// The next backup by schedule, and when.
+    pub next: Option<(TaskView, i64)>,
+    /// The backup or restore that runs.
+    pub running: Option<JobView>,
+    /// The last restore that was carried out.
+    pub restored: Option<MeasuredRestore>,
+    /// What needs somebody, the worst first.
+    pub needs: Vec<Need>,
+}
+
+impl Overview {
+    /// Whether a disaster now would find everything protected.
+    pub fn is_protected(&self) -> bool {
+        self.needs.iter().all(|need| need.severity < Severity::Alarm)
+    }
+}
+
+/// A task and what became of it last.
+#[derive(Clone, Debug)]
+pub struct TaskRuns {
+    /// The task.
+    pub task: TaskView,
+    /// The last run that ended.
+    pub last_ended: Option<RunView>,
+    /// The last run that succeeded.
+    pub last_good: Option<RunView>,
+}
+
+impl Inner {
+    pub async fn overview(&self) -> Result<Overview> {
+        let now = now_ms();
+        let mut looks = Vec::new();
+        for row in self.state.stores().await? {
+            looks.push(self.look_at(row));
+        }
+        let stores = join_all(looks).await;
+        let tasks = self.tasks_with_last_runs().await?;
+        let last_job = self.last_operation().await?;
+        let newest = |store: &StoreOverview| store.newest.clone();
+        let mut overview = Overview {
+            now,
+            last_good: stores.iter().filter_map(newest).max_by_key(|backup| backup.start_time),
+            next: next_backup(&tasks),
+            running: last_job.clone().filter(|job| job.end_time == 0),
+            restored: self.state.last_restore().await?.map(|job| MeasuredRestore {
+                took_ms: job.ended_at - job.submitted_at,
+                ended: job.ended_at,
+                job_id: job.id,
+            }),
+            needs: Vec::new(),
+            stores,
+        };
+        overview.needs = self.needs(&overview, &tasks, last_job.as_ref()).await?;
+        Ok(overview)
+    }
+
+    pub async fn tasks_with_last_runs(&self) -> Result<Vec<TaskRuns>> {
+        self.settle_runs(now_ms()).await?;
+        let mut all = Vec::new();
+        for task in self.tasks().await? {
+            let last_ended = self.state.last_run(&task.id, false).await?;
+            let last_good = self.state.last_run(&task.id, true).await?;
+            all.push(TaskRuns { task, last_ended, last_good });
+        }
+        Ok(all)
+    }
+
+    async fn look_at(&self, row: StoreRow) -> StoreOverview {
+        let view = row.view();
+        let looked = tokio::time::timeout(STORE_TIME_MAX, self.look_into(&row)).await;
+        let empty = StoreOverview { store: view, problem: None, backups: 0, newest: None, free_bytes: None };
+        match looked {
+            Ok(Ok((backups, free_bytes))) => {
+                let complete = |backup: &&BackupView| {
+                    matches!(backup.status.as_str(), "completed" | "completed_with_warnings")
+                };
+                StoreOverview {
+                    backups: backups.iter().filter(complete).count(),
+                    // Newest first.
+                    newest: backups.into_iter().find(|backup| backup.status == "completed"),
+                    free_bytes,
+                    ..empty
+                }
+            }
+            Ok(Err(error)) => StoreOverview { problem: Some(error.message), ..empty },
+            Err(_) => {
+                let why = format!("It did not answer within {} s.", STORE_TIME_MAX.as_secs());
+                StoreOverview { problem: Some(why), ..empty }
+            }
+        }
+    }
+
+    async fn look_into(&self, row: &StoreRow) -> Result<(Vec<BackupView>, Option<u64>)> {
+        let backups = self.backups(&row.name).await?;
+        let store = self.open_store(row).await?;
+        let free = blocking(move || Ok(store.storage().free_space().unwrap_or(None))).await?;
+        Ok((backups, free))
+    }
+
+    async fn needs(
+        &self,
+        overview: &Overview,
+        tasks: &[TaskRuns],
+        last_job: Option<&JobView>,
+    ) -> Result<Vec<Need>> {
+        let mut needs = Needs::default();
+        if self.settings.components.is_empty() {
+            let text = "Nothing is protected: the configuration names no component.";
+            needs.alarm(NeedPlace::Configuration, text.to_owned());
+        }
+        needs.look_at_stores(overview);
+        needs.look_at_tasks(tasks, overview.now);
+        if let Some(job) = last_job.filter(|job| job.status == JobStatus::Failed) {
+            let why = job.messages.first().map_or("", String::as_str);
+            let text = format!("The last {} ('{}') failed: {why}", job.operation.to_lowercase(), job.backup);
+            needs.warn(NeedPlace::Job(job.id.clone()), text);
+        }
+        if self.mode().await?.is_read_only {
+            let text = "The server is read-only: expired backups stay, and nothing can be restored.";
+            needs.warn(NeedPlace::Mode, text.to_owned());
+        }
+        needs.0.sort_by_key(|need| std::cmp::Reverse(need.severity));
+        Ok(needs.0)
+    }
+}
+
+fn next_backup(tasks: &[TaskRuns]) -> Option<(TaskView, i64)> {
+    let backups =
+        tasks.iter().filter(|state| state.task.kind == TaskKind::CreateBackup && state.task.next_run >= 0);
+    backups.min_by_key(|state| state.task.next_run).map(|state| (state.task.clone(), state.task.next_run))
+}
+
+#[derive(Default)]
+struct Needs(Vec<Need>);
+
+impl Needs {
+    fn alarm(&mut self, place: NeedPlace, text: String) {
+        self.0.push(Need { severity: Severity::Alarm, text, place });
+    }
+
+    fn warn(&mut self, place: NeedPlace, text: String) {
+        self.0.push(Need { severity: Severity::Warning, text, place });
+    }
+
+    fn look_at_stores(&mut self, overview: &Overview) {
+        if overview.stores.is_empty() {
+            self.alarm(NeedPlace::Stores, "There is no backup store: register one.".to_owned());
+            return;
+        }
+        for store in &overview.stores {
+            let name = &store.store.name;
+            if let Some(problem) = &store.problem {
+                self.alarm(
+                    NeedPlace::Store(name.clone()),
+                    format!("Store '{name}' is out of reach: {problem}"),
+                );
+                continue;
+            }
+            if let (Some(free), Some(newest)) = (store.free_bytes, &store.newest)
+                && free < newest.bytes_added
+            {
+                let text = format!(
+                    "Store '{name}' has {free} bytes of room left, less than the last backup '{}' added.",
+                    newest.name
+                );
+                self.warn(NeedPlace::Store(name.clone()), text);
+            }
+        }
+        if overview.last_good.is_none() {
+            let incomplete = overview.stores.iter().any(|store| store.backups > 0);
+            let text = if incomplete {
+                "Every backup lacks something: look at the warnings of the newest one."
+            } else {
+                "There is no backup yet: create one."
+            };
+            self.alarm(NeedPlace::Stores, text.to_owned());
+        }
+    }
+
+    fn look_at_tasks(&mut self, tasks: &[TaskRuns], now: i64) {
+        let is_backup = |state: &&TaskRuns| state.task.kind == TaskKind::CreateBackup;
+        if !tasks.iter().filter(is_backup).any(|state| state.task.active) {
+            let text = "No schedule makes backups by itself: create one.";
+            self.warn(NeedPlace::Tasks, text.to_owned());
+        }
+        for TaskRuns { task, last_ended, last_good } in tasks.iter().filter(|state| state.task.active) {
+            let since = last_good.as_ref().map_or(task.created, |run| run.modified);
+            let place = NeedPlace::Task(task.id.clone());
+            if task.kind == TaskKind::CreateBackup && is_late(task, since, now) {
+                let text =
+                    format!("Schedule '{}' has made no backup since {}.", task.title, clock::text(since));
+                self.alarm(place, text);
+                continue;
+            }
+            let bad = |run: &&RunView| run.status != RunStatus::Succeeded;
+            if let Some(run) = last_ended.as_ref().filter(bad) {
+                let text =
+                    format!("The last run of '{}' {}: {}", task.title, in_words(run.status), run.result);
+                self.warn(place, text);
+            }
+        }
+    }
+}
+
+fn in_words(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Skipped => "was skipped",
+        RunStatus::SubmitFailed => "could not begin",
+        _ => "failed",
+    }
+}

@@ -1,0 +1,216 @@
+//! What a run does, by the kind of its task. A backup is a job like any other; the rest works here, step by step, and
+//! looks between the steps whether the server stops.
+
+use std::time::Duration;
+
+use super::scheduler::told;
+use super::{RunStatus, TaskKind};
+use crate::clock::now_ms;
+use crate::recovery::Inner;
+use crate::retention::RetentionReport;
+use crate::state::TaskRow;
+use crate::{BackupView, Caller, CreateBackup, Error, ErrorKind, JobStatus, Passcode, Result};
+
+/// How often a verification is looked at.
+const POLL_TIME: Duration = Duration::from_millis(500);
+/// Two runs in one second: so many get names of their own.
+const NAMES_MAX: usize = 9;
+/// More lines are counted, not told.
+const LINES_MAX: usize = 20;
+
+/// What came of a run.
+struct Outcome {
+    status: RunStatus,
+    result: String,
+}
+
+/// Lines that tell what went wrong, or what was done if nothing did.
+fn outcome(done: String, mut failures: Vec<String>) -> Outcome {
+    if failures.is_empty() {
+        return Outcome { status: RunStatus::Succeeded, result: done };
+    }
+    let more = failures.len().saturating_sub(LINES_MAX);
+    failures.truncate(LINES_MAX);
+    if more > 0 {
+        failures.push(format!("and {more} more"));
+    }
+    let result = format!("{} {done}", failures.join(" "));
+    Outcome { status: RunStatus::Failed, result: result.trim().to_owned() }
+}
+
+impl Inner {
+    /// Makes the job of a backup by schedule, and joins it to its run.
+    pub async fn submit_scheduled(
+        &self,
+        task: &TaskRow,
+        run: &str,
+        slot: i64,
+        caller: Caller,
+    ) -> Result<String> {
+        let missing = || Error::new(ErrorKind::Internal, format!("task {} has no passcode", task.id));
+        let passcode = self.passcode_of_task(task)?.ok_or_else(missing)?;
+        let time = jiff::Timestamp::from_millisecond(slot).unwrap_or_default();
+        let base = format!("{}-{}", task.parameters.name, time.strftime("%Y%m%d-%H%M%S"));
+        let mut number = 1;
+        loop {
+            let request = CreateBackup {
+                name: if number == 1 { base.clone() } else { format!("{base}-{number}") },
+                store: task.parameters.store_name.clone(),
+                passcode: passcode.clone(),
+                description: task.parameters.description.clone(),
+                retention_date: match task.parameters.retention_offset {
+                    Some(offset) if offset > 0 => now_ms().saturating_add(offset),
+                    _ => -1,
+                },
+            };
+            match self.submit_backup(request, caller.clone(), Some(run)).await {
+                Err(error) if error.kind == ErrorKind::BackupExists && number < NAMES_MAX => number += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// Does what a run of a task other than a backup is to do, and notes what came of it.
+    pub(super) async fn work_on_run(&self, task: &TaskRow, run: &str) {
+        let done = match task.kind {
+            TaskKind::BackupRetentionCleaner => self.run_retention().await.map(|report| cleaned(&report)),
+            TaskKind::ReclaimSpace => self.reclaim_stores(task).await,
+            TaskKind::VerifyBackups => self.verify_stores(task, run).await,
+            TaskKind::CreateBackup => return,
+        };
+        let ended = done.unwrap_or_else(|error| Outcome { status: RunStatus::Failed, result: told(&error) });
+        tracing::info!(task = %task.id, run, kind = task.kind.name(), status = ended.status.name(), "run ended: {}", ended.result);
+        let (from, now) = (RunStatus::Executing, now_ms());
+        if let Err(error) = self.state.move_run(run, from, ended.status, &ended.result, now).await {
+            tracing::error!(task = %task.id, run, "the end of this run could not be noted: {error}");
+        }
+    }
+
+    /// The stores that a task works on.
+    async fn stores_of(&self, task: &TaskRow) -> Result<Vec<String>> {
+        let name = &task.parameters.store_name;
+        if !name.is_empty() {
+            return Ok(vec![self.store_row(name).await?.name]);
+        }
+        Ok(self.state.stores().await?.into_iter().map(|row| row.name).collect())
+    }
+
+    async fn reclaim_stores(&self, task: &TaskRow) -> Result<Outcome> {
+        let mut report = RetentionReport::default();
+        for store in self.stores_of(task).await? {
+            self.reclaim(&self.store_row(&store).await?, &mut report).await;
+        }
+        let waiting = report.waiting.len();
+        let mut done =
+            format!("{} packs removed, {} bytes freed.", report.packs_reclaimed, report.bytes_reclaimed);
+        if waiting > 0 {
+            done.push_str(&format!(
+                " {waiting} deletions wait for their grace time or for a running backup."
+            ));
+        }
+        Ok(outcome(done, lines(&report.failures)))
+    }
+
+    /// Verifies the newest complete backup of each store, or all: every byte if the task has the passcode, else that
+    /// every pack is there.
+    async fn verify_stores(&self, task: &TaskRow, run: &str) -> Result<Outcome> {
+        let passcode = self.passcode_of_task(task)?;
+        let (mut verified, mut failures, mut other) = (0, Vec::new(), 0);
+        for store in self.stores_of(task).await? {
+            let mut backups = match self.backups(&store).await {
+                Ok(backups) => backups,
+                Err(error) => {
+                    failures.push(format!("Store '{store}': {}", told(&error)));
+                    continue;
+                }
+            };
+            backups.retain(|b| matches!(b.status.as_str(), "completed" | "completed_with_warnings"));
+            if !task.parameters.all_backups {
+                backups.truncate(1);
+            }
+            for backup in &backups {
+                if self.runner.is_stopping() {
+                    failures.push("The server stopped before all was verified.".to_owned());
+                    return Ok(outcome(format!("{verified} backups verified."), failures));
+                }
+                match self.verify_one(task, run, backup, passcode.as_ref()).await {
+                    Ok(details) if details.is_empty() => verified += 1,
+                    Ok(details) => failures.push(format!(
+                        "Backup '{}' of store '{store}' is damaged: {}.",
+                        backup.name,
+                        details.join("; ")
+                    )),
+                    Err(error) if error.kind == ErrorKind::PasscodeWrong && task.parameters.all_backups => {
+                        other += 1
+                    }
+                    Err(error) => failures.push(format!(
+                        "Backup '{}' of store '{store}': {}",
+                        backup.name,
+                        told(&error)
+                    )),
+                }
+            }
+        }
+        let how = if passcode.is_some() {
+            "every byte was read"
+        } else {
+            "every pack is there; nothing was read without a passcode"
+        };
+        let mut done = format!("{verified} backups verified ({how}).");
+        if other > 0 {
+            done.push_str(&format!(" {other} have another passcode and were not read."));
+        }
+        Ok(outcome(done, failures))
+    }
+
+    /// What is wrong with a backup.
+    async fn verify_one(
+        &self,
+        task: &TaskRow,
+        run: &str,
+        backup: &BackupView,
+        passcode: Option<&Passcode>,
+    ) -> Result<Vec<String>> {
+        let Some(passcode) = passcode else {
+            return Ok(self.validate_backup(&backup.store, &backup.name, None).await?.details);
+        };
+        let caller = self.caller_of(task, run);
+        let id = self.verify_backup_as_job(&backup.store, &backup.name, passcode.clone(), caller).await?;
+        loop {
+            let job = self.job(&id).await?;
+            match job.status {
+                JobStatus::Completed => return Ok(Vec::new()),
+                JobStatus::Failed | JobStatus::Cancelled => {
+                    return Ok(if job.messages.is_empty() {
+                        vec!["its verification ended".to_owned()]
+                    } else {
+                        job.messages
+                    });
+                }
+                _ if self.runner.is_stopping() => {
+                    return Err(Error::new(
+                        ErrorKind::Cancelled,
+                        format!("the server stops; job {id} goes on at its next start"),
+                    ));
+                }
+                _ => tokio::time::sleep(POLL_TIME).await,
+            }
+        }
+    }
+}
+
+fn lines(of: &[(String, String)]) -> Vec<String> {
+    of.iter().map(|(store, why)| format!("Store '{store}': {why}")).collect()
+}
+
+fn cleaned(report: &RetentionReport) -> Outcome {
+    if let Some(why) = &report.skipped {
+        return Outcome { status: RunStatus::Skipped, result: why.clone() };
+    }
+    let mut done =
+        format!("{} backups removed, {} bytes freed.", report.deleted.len(), report.bytes_reclaimed);
+    for (store, name, why) in report.kept.iter().take(LINES_MAX) {
+        done.push_str(&format!(" Kept '{name}' of store '{store}': {why}."));
+    }
+    outcome(done, lines(&report.failures))
+}
