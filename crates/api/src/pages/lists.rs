@@ -113,6 +113,9 @@ static LISTS: &[List] = &[
     },
 ];
 
+/// Texts of more bytes are long.
+const LONG: usize = 40;
+
 #[derive(Template)]
 #[template(path = "list.html")]
 struct ListPage {
@@ -127,6 +130,8 @@ struct ListPage {
 
 struct CellText {
     text: String,
+    /// Times and schedules stay on one line; long texts may break anywhere.
+    class: &'static str,
     link: Option<String>,
 }
 
@@ -143,7 +148,7 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
                 Some(id) => Some(format!("{}/{}", call.path(), path::encode(id))),
                 None => link(call, key, &text, Some(entry)),
             };
-            CellText { text, link }
+            CellText { class: class_of(key, entry.get(*key), &text), text, link }
         };
         list.columns.iter().enumerate().map(cell).collect()
     };
@@ -159,6 +164,15 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
         rows: entries.iter().map(row).collect(),
         cell,
     }))
+}
+
+fn class_of(key: &str, value: Option<&Value>, text: &str) -> &'static str {
+    match value {
+        Some(Value::Number(_)) => "line",
+        _ if key == "cronExpression" => "line",
+        _ if text.len() > LONG => "long",
+        _ => "",
+    }
 }
 
 #[cfg(test)]

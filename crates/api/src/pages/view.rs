@@ -87,7 +87,7 @@ pub(super) fn short(key: &str, value: Option<&Value>) -> String {
             Some(-1) if lower.ends_with("date") => "somebody deletes it".to_owned(),
             Some(-1) => "none".to_owned(),
             Some(ms) => match jiff::Timestamp::from_millisecond(ms) {
-                Ok(time) if ms > TIME_MIN => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+                Ok(time) if ms > TIME_MIN => time.strftime("%Y-%m-%d %H:%M UTC").to_string(),
                 _ => number.to_string(),
             },
             None => number.to_string(),
