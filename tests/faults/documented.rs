@@ -306,3 +306,57 @@ fn the_shell_commands_that_people_copy_work_as_they_stand() {
     assert_eq!(words, expected.split_whitespace().collect::<Vec<_>>());
     assert!(content.tree() == tree);
 }
+
+#[test]
+fn the_documented_settings_and_schedule_commands_work() {
+    let site = Site::new(documented());
+    Content::new(&site.content(), SMALL, seed("scheduled"));
+    let mut server = site.start();
+    let client = server.client();
+    client.register(&site);
+    let settings = r#"{"timeoutInSeconds":14400}"#;
+    show("settings", client.dr_post("settings/update", &[("settings", settings)])).ok();
+    assert_eq!(client.dr_get("settings").ok()["timeoutInSeconds"], 14_400);
+
+    // Every night at 02:30 UTC, kept 14 days.
+    let parameters = serde_json::json!({
+        "name": "nightly", "storeName": "s1", "passcode": PASSCODE,
+        "metaData": {"recurring": true, "startTime": "02:30", "retention": {"type": "day", "value": 14}},
+        "retentionOffset": 1_209_600_000,
+    });
+    let parameters = parameters.to_string();
+    let fields = [
+        ("type", "CreateBackup"),
+        ("title", "nightly"),
+        ("minute", "30"),
+        ("hour", "2"),
+        ("dayOfMonth", "*"),
+        ("month", "*"),
+        ("dayOfWeek", "?"),
+        ("maxOccurrences", "-1"),
+        ("parameters", &parameters),
+    ];
+    let made = show("createTask", client.post("admin/system/tasks/createTask", &fields).unwrap()).ok();
+    let task = format!("admin/system/tasks/{}", made["taskId"].as_str().unwrap());
+    let list = show("tasks", client.get("admin/system/tasks").unwrap());
+    assert!(!list.text.contains(PASSCODE));
+    assert!(list.text.contains("\"cronExpression\":\"0 30 2 * * ?\""), "{}", list.text);
+
+    let run = show("run", client.post(&format!("{task}/run"), &[]).unwrap()).ok();
+    client.completed(&run);
+    // The server dies; at its next start the schedule and the record of the run are as they were.
+    server.kill();
+    let server = site.start();
+    let client = server.client();
+    let runs = show("runs", client.get(&format!("{task}/runs")).unwrap()).ok();
+    assert_eq!(
+        (&runs["result"][0]["status"], &runs["result"][0]["jobid"]),
+        (&"succeeded".into(), &run["jobid"])
+    );
+    assert_eq!(client.backups().len(), 1);
+    for operation in ["disable", "enable", "delete"] {
+        show(operation, client.post(&format!("{task}/{operation}"), &[]).unwrap()).ok();
+    }
+    client.get(&task).unwrap().refused(404, "TASK_NOT_FOUND");
+    vault::verifies(&site.store());
+}

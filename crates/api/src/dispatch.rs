@@ -319,8 +319,8 @@ async fn handle(mut call: Call) -> Response {
     reply::render(&call, result)
 }
 
-/// Endpoints at which people and programs sign in or out.
-const SIGN_INS: [&str; 4] = ["login", "logout", "signin", "generateToken"];
+/// Endpoints at which people and programs sign in.
+const SIGN_INS: [&str; 3] = ["login", "signin", "generateToken"];
 
 /// The line for the audit log, if the request asked for a change or was a log-in; and whether it was the latter. What was
 /// refused before anybody was known to ask is not told, nor are log-ins without name and password: strangers must not

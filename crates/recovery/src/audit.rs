@@ -6,9 +6,12 @@ use crate::clock::now_ms;
 use crate::recovery::Inner;
 
 const KEPT_MS: i64 = 400 * 86_400_000;
-/// Strangers can cause entries by failing to log in; this bounds what they take.
 const ENTRIES_MAX: i64 = 200_000;
-/// Clients make a token before each call: further ones within this time are not told.
+/// Strangers cause entries by failing to log in. They get this much of the log, and so many entries in ten minutes; the
+/// server's own log has all.
+const FAILED_LOG_INS_MAX: i64 = 20_000;
+const FAILED_LOG_INS_AT_ONCE: i64 = 50;
+/// Clients make a token before each call: the same again within this time is not told.
 const SAME_LOG_IN_MS: i64 = 600_000;
 const TEXT_CHARS_MAX: usize = 300;
 /// More are never handed out at a time.
@@ -64,11 +67,19 @@ impl Inner {
             user = %entry.username, address = %entry.address, operation = %entry.operation, path = %entry.path,
             code = entry.code, request = %entry.request_id, "audit"
         );
-        let now = now_ms();
-        let not_since = (is_log_in && entry.code == 0).then_some(now - SAME_LOG_IN_MS);
-        if let Err(error) = self.state.add_audit(&entry, now, not_since).await {
+        if let Err(error) = self.add_to_audit(&entry, is_log_in, now_ms()).await {
             tracing::error!(request = %entry.request_id, "an entry is missing in the audit log: {error}");
         }
+    }
+
+    async fn add_to_audit(&self, entry: &AuditEntry, is_log_in: bool, now: i64) -> Result<()> {
+        if is_log_in {
+            let (failed, is_told) = self.state.told_log_ins(entry, now - SAME_LOG_IN_MS).await?;
+            if is_told || (entry.code != 0 && failed >= FAILED_LOG_INS_AT_ONCE) {
+                return Ok(());
+            }
+        }
+        self.state.add_audit(entry, is_log_in, now).await
     }
 
     /// Newest first, with ids below `before` if that is given; of one user, if a name is given.
@@ -78,6 +89,6 @@ impl Inner {
 
     /// Hourly: old entries go.
     pub async fn purge_audit(&self) -> Result<()> {
-        self.state.purge_audit(now_ms() - KEPT_MS, ENTRIES_MAX).await
+        self.state.purge_audit(now_ms() - KEPT_MS, FAILED_LOG_INS_MAX, ENTRIES_MAX).await
     }
 }

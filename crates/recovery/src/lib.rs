@@ -14,6 +14,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod jobs;
+mod looks;
 mod model;
 mod names;
 mod overview;

@@ -4,9 +4,12 @@
 //! What is said of backups is reckoned from the stores themselves, not from what this server remembers of having made
 //! them; so it is right on a new server, and after one that slept for a month.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+
+use crate::looks::Seen;
 
 use crate::clock::{self, now_ms};
 use crate::recovery::{Inner, blocking};
@@ -14,8 +17,8 @@ use crate::state::StoreRow;
 use crate::tasks::is_late;
 use crate::{BackupView, JobStatus, JobView, Result, RunStatus, RunView, StoreView, TaskKind, TaskView};
 
-/// A store that does not answer within this time counts as out of reach for this look.
-const STORE_TIME_MAX: Duration = Duration::from_secs(5);
+/// A look at the deployment waits so long for a store.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +123,7 @@ pub struct TaskRuns {
 }
 
 impl Inner {
-    pub async fn overview(&self) -> Result<Overview> {
+    pub async fn overview(self: &Arc<Self>) -> Result<Overview> {
         let now = now_ms();
         let mut looks = Vec::new();
         for row in self.state.stores().await? {
@@ -158,36 +161,43 @@ impl Inner {
         Ok(all)
     }
 
-    async fn look_at(&self, row: StoreRow) -> StoreOverview {
-        let view = row.view();
-        let looked = tokio::time::timeout(STORE_TIME_MAX, self.look_into(&row)).await;
-        let empty = StoreOverview { store: view, problem: None, backups: 0, newest: None, free_bytes: None };
-        match looked {
-            Ok(Ok((backups, free_bytes))) => {
-                let complete = |backup: &&BackupView| {
-                    matches!(backup.status.as_str(), "completed" | "completed_with_warnings")
-                };
-                StoreOverview {
-                    backups: backups.iter().filter(complete).count(),
-                    // Newest first.
-                    newest: backups.into_iter().find(|backup| backup.status == "completed"),
-                    free_bytes,
-                    ..empty
-                }
-            }
-            Ok(Err(error)) => StoreOverview { problem: Some(error.message), ..empty },
-            Err(_) => {
-                let why = format!("It did not answer within {} s.", STORE_TIME_MAX.as_secs());
+    /// Looks into a store, or waits for the look that is on its way. One that takes long shows what was seen before.
+    async fn look_at(self: &Arc<Self>, row: StoreRow) -> StoreOverview {
+        let empty =
+            StoreOverview { store: row.view(), problem: None, backups: 0, newest: None, free_bytes: None };
+        let look = self.looks.of(&row.name);
+        let finished = look.begin_or_join(|| {
+            let inner = self.clone();
+            async move { inner.look_into(&row).await.map_err(|error| error.message) }
+        });
+        let seen = tokio::time::timeout(LOOK_TIME_MAX, finished).await.ok().or_else(|| look.last());
+        match seen {
+            Some(Ok(seen)) => StoreOverview {
+                backups: seen.backups,
+                newest: seen.newest,
+                free_bytes: seen.free_bytes,
+                ..empty
+            },
+            Some(Err(problem)) => StoreOverview { problem: Some(problem), ..empty },
+            None => {
+                let why = format!("It has not answered for {} s.", look.since().as_secs());
                 StoreOverview { problem: Some(why), ..empty }
             }
         }
     }
 
-    async fn look_into(&self, row: &StoreRow) -> Result<(Vec<BackupView>, Option<u64>)> {
+    async fn look_into(&self, row: &StoreRow) -> Result<Seen> {
         let backups = self.backups(&row.name).await?;
         let store = self.open_store(row).await?;
-        let free = blocking(move || Ok(store.storage().free_space().unwrap_or(None))).await?;
-        Ok((backups, free))
+        let free_bytes = blocking(move || Ok(store.storage().free_space().unwrap_or(None))).await?;
+        let is_complete =
+            |b: &&BackupView| matches!(b.status.as_str(), "completed" | "completed_with_warnings");
+        Ok(Seen {
+            backups: backups.iter().filter(is_complete).count(),
+            // Newest first.
+            newest: backups.into_iter().find(|backup| backup.status == "completed"),
+            free_bytes,
+        })
     }
 
     async fn needs(
@@ -260,9 +270,10 @@ impl Needs {
             }
         }
         if overview.last_good.is_none() {
-            let incomplete = overview.stores.iter().any(|store| store.backups > 0);
-            let text = if incomplete {
+            let text = if overview.stores.iter().any(|store| store.backups > 0) {
                 "Every backup lacks something: look at the warnings of the newest one."
+            } else if overview.stores.iter().any(|store| store.problem.is_some()) {
+                "No store that can be reached holds a complete backup."
             } else {
                 "There is no backup yet: create one."
             };
@@ -277,7 +288,8 @@ impl Needs {
             self.warn(NeedPlace::Tasks, text.to_owned());
         }
         for TaskRuns { task, last_ended, last_good } in tasks.iter().filter(|state| state.task.active) {
-            let since = last_good.as_ref().map_or(task.created, |run| run.modified);
+            // What was paused or set anew has had no time yet.
+            let since = last_good.as_ref().map_or(0, |run| run.ended).max(task.updated);
             let place = NeedPlace::Task(task.id.clone());
             if task.kind == TaskKind::CreateBackup && is_late(task, since, now) {
                 let text =

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::clock::JumpWatch;
 use crate::jobs::Runner;
+use crate::looks::Looks;
 use crate::ownership::{Ownership, refuse_network};
 use crate::restores::WrongPasscodes;
 use crate::retention::{RetentionReport, Silences, Sweeps};
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     pub reclaiming: Mutex<()>,
     pub sweeps: Sweeps,
     pub silences: Silences,
+    /// Looks into stores for the start page.
+    pub looks: Looks,
     pub wrong_passcodes: WrongPasscodes,
     pub clock: JumpWatch,
     pub runner: Arc<Runner>,
@@ -127,6 +130,7 @@ impl Inner {
             reclaiming: Mutex::new(()),
             sweeps: Sweeps::default(),
             silences: Silences::default(),
+            looks: Looks::default(),
             wrong_passcodes: WrongPasscodes::default(),
             clock: JumpWatch::new(),
             _ownership: ownership,
@@ -215,9 +219,15 @@ impl Recovery {
         self.inner.remove_user(username).await
     }
 
-    /// Gives a user another role and ends the user's sessions. The last administrator stays one.
-    pub async fn set_role(&self, username: &str, role: Role) -> Result<()> {
-        self.inner.set_role(username, role).await
+    /// Gives a user another role, another password, or both, and ends the user's sessions. The last administrator stays
+    /// one.
+    pub async fn update_user(
+        &self,
+        username: &str,
+        role: Option<Role>,
+        password: Option<&SecretString>,
+    ) -> Result<()> {
+        self.inner.update_user(username, role, password).await
     }
 
     /// Ends all sessions of a user.

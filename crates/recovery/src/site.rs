@@ -125,7 +125,7 @@ impl Inner {
     pub async fn set_mode(&self, mode: Mode) -> Result<()> {
         self.refuse_while_restoring().await?;
         if mode.message.chars().count() > MESSAGE_CHARS_MAX
-            || mode.message.chars().any(|c| c.is_control() && c != '\n')
+            || mode.message.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
         {
             let message = "Parameter 'message' is not valid: at most 1,000 characters, none of them a control character.";
             return Err(Error::new(ErrorKind::ParameterInvalid, message));

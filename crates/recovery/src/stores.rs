@@ -302,6 +302,14 @@ impl Inner {
                 format!("Backups are being deleted from store '{}'; try again when that is done.", row.name);
             return Err(Error::new(ErrorKind::StoreInUse, message));
         };
+        let in_use = |job: String| {
+            let message = format!("Store '{}' is used by a running job.", row.name);
+            Error::new(ErrorKind::StoreInUse, message).detail(format!("jobid={job}"))
+        };
+        // Before a schedule is paused for nothing.
+        if let Some(job) = self.state.active_jobs().await?.into_iter().find(|job| job.store == row.name) {
+            return Err(in_use(job.id));
+        }
         for task in self.tasks_on_store(&row.name).await? {
             if !pause_tasks {
                 let message = format!(
@@ -323,10 +331,7 @@ impl Inner {
             DeleteStore::Unknown => {
                 Err(Error::new(ErrorKind::StoreNotFound, format!("There is no backup store '{}'.", row.name)))
             }
-            DeleteStore::InUse(job) => {
-                let message = format!("Store '{}' is used by a running job.", row.name);
-                Err(Error::new(ErrorKind::StoreInUse, message).detail(format!("jobid={job}")))
-            }
+            DeleteStore::InUse(job) => Err(in_use(job)),
         }
     }
 }

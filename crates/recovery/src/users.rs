@@ -104,9 +104,19 @@ impl Inner {
         changed(&username, self.state.delete_user(&username).await?)
     }
 
-    pub async fn set_role(&self, username: &str, role: Role) -> Result<()> {
+    pub async fn update_user(
+        &self,
+        username: &str,
+        role: Option<Role>,
+        password: Option<&SecretString>,
+    ) -> Result<()> {
         let username = normal(username);
-        changed(&username, self.state.update_role(&username, role).await?)
+        password.map(check_password).transpose()?;
+        let hash = match password {
+            Some(password) => Some(self.hash_password(password).await?),
+            None => None,
+        };
+        changed(&username, self.state.update_user(&username, role, hash.as_deref()).await?)
     }
 
     pub async fn revoke_tokens(&self, username: &str) -> Result<()> {

@@ -125,7 +125,7 @@ impl Page {
         self.family(name, "gauge", "seconds", "End of the last run that succeeded.");
         for of in tasks {
             if let Some(run) = &of.last_good {
-                self.sample(name, &labels(of), run.modified as f64 / 1000.0);
+                self.sample(name, &labels(of), run.ended as f64 / 1000.0);
             }
         }
         let name = "strongroom_task_last_run_ok";
@@ -143,8 +143,9 @@ impl Page {
     }
 }
 
-fn labels(of: &recovery::TaskRuns) -> [(&'static str, &str); 3] {
+fn labels(of: &recovery::TaskRuns) -> [(&'static str, &str); 4] {
     [
+        ("id", of.task.id.as_str()),
         ("task", of.task.title.as_str()),
         ("type", of.task.kind.name()),
         ("store", of.task.parameters.store_name.as_str()),

@@ -14,13 +14,16 @@ use std::sync::Arc;
 /// The version of the portal's own interface that goes with `RELEASE`.
 pub(crate) const PORTAL_VERSION: &str = "2025.1";
 
+/// What clients tell portals apart by: 16 digits.
+pub(super) fn id(call: &Call) -> String {
+    hex::encode_upper(&Sha256::digest(call.site.public_url.as_bytes())[..8])
+}
+
 /// `portals/self`: with a token also its user.
 pub(crate) async fn portal(call: Arc<Call>) -> ApiResult<Reply> {
     let principal = call.who_if_any().await?;
-    // Clients tell portals apart by it.
-    let id = hex::encode_upper(&Sha256::digest(call.site.public_url.as_bytes())[..8]);
     let mut reply = json!({
-        "id": id, "name": "Strongroom", "portalName": "Strongroom",
+        "id": id(&call), "name": "Strongroom", "portalName": "Strongroom",
         "portalDeploymentType": "ArcGISEnterpriseOnKubernetes", "isPortal": true,
         "portalMode": "singletenant", "allSSL": true, "currentVersion": PORTAL_VERSION,
     });

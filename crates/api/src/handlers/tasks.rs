@@ -3,7 +3,7 @@
 //! A task's passcode comes in and never goes out: replies show asterisks in its place, and a client that sends these
 //! back changes nothing.
 
-use super::{accepted, success};
+use super::{accepted, portal, success};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::parameters::Parameters;
@@ -13,19 +13,20 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 const HIDDEN: &str = "********";
+/// So many runs are shown on the page.
+const SHOWN: usize = 200;
 const DAY_MS: i64 = 86_400_000;
-/// Names the one organization that there is.
-pub(crate) const ORGANIZATION: &str = "0123456789ABCDEF";
 
 /// `tasks`
 pub(crate) async fn list(call: Arc<Call>) -> ApiResult<Reply> {
-    let tasks = call.lift(call.site.recovery.tasks().await)?;
-    Ok(Reply::Json(json!({"result": tasks.iter().map(entry).collect::<Value>()})))
+    let (tasks, portal) = (call.lift(call.site.recovery.tasks().await)?, portal::id(&call));
+    Ok(Reply::Json(json!({"result": tasks.iter().map(|task| entry(task, &portal)).collect::<Value>()})))
 }
 
 /// `tasks/<task>`
 pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Json(entry(&call.lift(call.site.recovery.task(id(&call)?).await)?)))
+    let task = call.lift(call.site.recovery.task(id(&call)?).await)?;
+    Ok(Reply::Json(entry(&task, &portal::id(&call))))
 }
 
 fn id(call: &Call) -> ApiResult<&str> {
@@ -37,7 +38,7 @@ fn run_id(call: &Call) -> ApiResult<&str> {
 }
 
 /// One task as documented; `nextRun`, `timeZone` and `occurrences` are ours.
-pub(crate) fn entry(task: &TaskView) -> Value {
+fn entry(task: &TaskView, portal: &str) -> Value {
     let kind = match task.kind {
         TaskKind::CreateBackup => "CREATE_BACKUP_TASK_TYPE",
         TaskKind::BackupRetentionCleaner => "BACKUP_RETENTION_CLEANER_TASK_TYPE",
@@ -48,7 +49,7 @@ pub(crate) fn entry(task: &TaskView) -> Value {
         "taskId": task.id, "id": task.id, "taskTitle": task.title, "title": task.title,
         "taskType": task.kind.name(), "type": kind,
         "taskState": if task.active { "active" } else { "paused" }, "active": task.active,
-        "generation": task.generation, "ownerId": task.owner, "orgId": ORGANIZATION,
+        "generation": task.generation, "ownerId": task.owner, "orgId": portal,
         "cronSchedule": task.cron, "cronExpression": task.cron.expression(), "timeZone": task.zone,
         "maxOccurrences": task.max_occurrences, "occurrences": task.occurrences,
         "created": task.created, "updated": task.updated,
@@ -147,7 +148,10 @@ pub(crate) async fn run(call: Arc<Call>) -> ApiResult<Reply> {
 pub(crate) async fn runs(call: Arc<Call>) -> ApiResult<Reply> {
     let task = call.lift(call.site.recovery.task(id(&call)?).await)?;
     let runs = call.lift(call.site.recovery.runs(&task.id).await)?;
-    Ok(Reply::Json(json!({"result": runs.iter().map(|run| run_entry(run, &task)).collect::<Value>()})))
+    // A page of all that a task did in half a year helps nobody.
+    let shown = if call.is_html() { SHOWN } else { usize::MAX };
+    let entries = runs.iter().take(shown).map(|run| run_entry(run, &task));
+    Ok(Reply::Json(json!({"result": entries.collect::<Value>()})))
 }
 
 /// `tasks/<task>/runs/<run>`
@@ -337,6 +341,9 @@ impl Told {
         let of = &mut self.parameters;
         of.name = sent.text("name").map_or_else(|| of.name.clone(), str::to_owned);
         of.store_name = sent.text("storeName").map_or_else(|| of.store_name.clone(), str::to_owned);
+        if sent.text("allBackups").is_some() {
+            of.all_backups = sent.boolean("allBackups")?;
+        }
         of.description = sent.description().map_or_else(|| of.description.clone(), str::to_owned);
         if let Some(days) = sent.integer("retentionDays")? {
             let valid = days == -1 || (1..=100_000).contains(&days);

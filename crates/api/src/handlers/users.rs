@@ -56,12 +56,7 @@ pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
     if role.is_none() && password.is_none() {
         return Err(ApiError::missing("role", "send it, or password"));
     }
-    if let Some(role) = role {
-        call.lift(call.site.recovery.set_role(name, role).await)?;
-    }
-    if let Some(password) = password {
-        call.lift(call.site.recovery.set_password(name, &password).await)?;
-    }
+    call.lift(call.site.recovery.update_user(name, role, password.as_ref()).await)?;
     success()
 }
 

@@ -309,6 +309,12 @@ pub(crate) static CREATE_TASK: Form = form(
         WEEKDAY.required().value("?"),
         ZONE,
         OCCURRENCES.value("-1"),
+        field(
+            Input::Switch,
+            "allBackups",
+            "Verify all backups",
+            "Not the newest one alone; for VerifyBackups.",
+        ),
     ],
 );
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod concurrency;
+mod coverage;
 mod faults;
 mod oauth;
 mod oauth_codes;

@@ -94,7 +94,8 @@ async fn a_failed_schedule_and_read_only_mode_are_told() {
     assert!(page.contains("The server is read-only"), "{page}");
     let figures = metrics(&world).await.text;
     assert_eq!(value(&figures, "strongroom_read_only"), 1.0);
-    let labels = "{task=\"<b>check</b>\",type=\"VerifyBackups\",store=\"s1\"}";
+    let id = made["taskId"].as_str().expect("id");
+    let labels = "{id=\"ID\",task=\"<b>check</b>\",type=\"VerifyBackups\",store=\"s1\"}".replace("ID", id);
     assert_eq!(value(&figures, &format!("strongroom_task_last_run_ok{labels}")), 0.0);
 }
 

@@ -76,6 +76,10 @@ async fn what_cannot_be_a_user_is_refused_and_the_last_administrator_stays() {
         assert_eq!(refusal(&world.run(&add, form).await), code, "{form}");
     }
     assert_eq!(refusal(&world.run(&format!("{USERS}/olga/update"), "").await), "PARAM_MISSING");
+    let half = world.run(&format!("{USERS}/olga/update"), "role=administrator&password=short").await;
+    assert_eq!(refusal(&half), "PARAM_INVALID");
+    let olga = world.ask(Role::Administrator, "GET", &format!("{USERS}/olga?f=json"), "").await.json();
+    assert_eq!(olga["role"], "operator", "nothing of it was done");
     assert_eq!(refusal(&world.run(&format!("{USERS}/admin/remove"), "").await), "LAST_ADMINISTRATOR");
     assert_eq!(
         refusal(&world.run(&format!("{USERS}/admin/update"), "role=viewer").await),

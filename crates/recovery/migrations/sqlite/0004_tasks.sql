@@ -29,6 +29,7 @@ CREATE TABLE runs (
     result      TEXT NOT NULL,
     created_at  BIGINT NOT NULL,
     modified_at BIGINT NOT NULL,
+    ended_at    BIGINT NOT NULL,                  -- 0 before its end; what is written into it later does not change this
     give_up_at  BIGINT NOT NULL,                  -- until then it waits for other jobs to end
     job         TEXT NOT NULL                     -- empty before there is one
 );

@@ -511,8 +511,8 @@ fn selected_components(components: &[Arc<dyn Component>], selection: &[String]) 
     components.iter().filter(chosen).cloned().collect()
 }
 
-/// Cancels a backup that takes longer than the settings allow, counted from when it was asked for. The settings of that
-/// time count.
+/// Cancels a backup that takes longer than the settings allow, counted from when this server began to work on it: time
+/// that it was down is not the backup's. The settings of that time count.
 async fn limit_time(inner: Arc<Inner>, job: JobRow, held: Arc<Held>) {
     if job.operation != "Backup" {
         return;
@@ -525,8 +525,10 @@ async fn limit_time(inner: Arc<Inner>, job: JobRow, held: Arc<Held>) {
             return;
         }
     };
-    let left = job.submitted_at.saturating_add(seconds * 1000).saturating_sub(now_ms()).max(0);
-    tokio::time::sleep(std::time::Duration::from_millis(left.unsigned_abs())).await;
+    tokio::time::sleep(std::time::Duration::from_secs(seconds.unsigned_abs())).await;
+    if held.stopped().is_some() {
+        return;
+    }
     match inner.state.cancel_job(&job.id, now_ms()).await {
         Ok(Cancel::Cancelling) => {
             let why = format!(

@@ -3,7 +3,7 @@
 //! The heartbeat is an operating-system thread with a small runtime of its own, so that neither the engine's threads
 //! nor a busy server can keep it from its statement. It renews at a third of the lease.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -38,8 +38,8 @@ pub(crate) struct Runner {
     killed: AtomicBool,
     deleted: Notify,
     tasks_due: Notify,
-    /// Held while runs of tasks are made and begun.
-    pub task_turn: tokio::sync::Mutex<()>,
+    /// Runs of tasks whose jobs are being made just now.
+    beginning: Mutex<HashSet<String>>,
     /// Ends reclaiming when the server stops; what it did not get to, the next hour does.
     pub reclaiming: Arc<Control>,
 }
@@ -59,7 +59,7 @@ impl Runner {
             killed: AtomicBool::new(false),
             deleted: Notify::new(),
             tasks_due: Notify::new(),
-            task_turn: tokio::sync::Mutex::new(()),
+            beginning: Mutex::default(),
             reclaiming: Control::new(),
         }
     }
@@ -97,6 +97,16 @@ impl Runner {
     /// Schedules were changed, or a run was asked for.
     pub fn wake_tasks(&self) {
         self.tasks_due.notify_one();
+    }
+
+    /// A run's job is going to be made; `None` if somebody is at it already.
+    pub fn begin_run(self: &Arc<Self>, run: &str) -> Option<Beginning> {
+        let is_new = self.beginning().insert(run.to_owned());
+        is_new.then(|| Beginning { runner: self.clone(), run: run.to_owned() })
+    }
+
+    fn beginning(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.beginning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until then.
@@ -157,6 +167,18 @@ impl Runner {
         if let Some(thread) = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take() {
             thread.unpark();
         }
+    }
+}
+
+/// One run whose job is being made; dropped, it is free again.
+pub(crate) struct Beginning {
+    runner: Arc<Runner>,
+    run: String,
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.runner.beginning().remove(&self.run);
     }
 }
 

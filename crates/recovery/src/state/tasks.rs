@@ -113,6 +113,7 @@ fn run_of(row: &SqliteRow) -> Result<RunView, sqlx::Error> {
         by_hand: row.try_get::<i64, _>("by_hand")? == 1,
         created: row.try_get("created_at")?,
         modified: row.try_get("modified_at")?,
+        ended: row.try_get("ended_at")?,
         job_id: row.try_get("job")?,
     })
 }
@@ -266,8 +267,9 @@ impl State {
 
     async fn insert_run(&self, write: &mut Connection, run: &NewRun, now: i64) -> Result<bool> {
         let done = sqlx::query(
-            "INSERT INTO runs (id, task, slot, by_hand, status, result, created_at, modified_at, give_up_at, job)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, '')
+            "INSERT INTO runs (id, task, slot, by_hand, status, result, created_at, modified_at, ended_at, give_up_at,
+                 job)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $9, $8, '')
              ON CONFLICT (task, slot) WHERE by_hand = 0 DO NOTHING",
         )
         .bind(&run.id)
@@ -278,6 +280,7 @@ impl State {
         .bind(&run.result)
         .bind(now)
         .bind(run.give_up_at)
+        .bind(if run.status.has_ended() { now } else { 0 })
         .execute(write)
         .await
         .map_err(self.write_error())?;
@@ -344,13 +347,16 @@ impl State {
     ) -> Result<bool> {
         let mut write = self.write().await?;
         let done = sqlx::query(
-            "UPDATE runs SET status = $3, result = $4, modified_at = $5 WHERE id = $1 AND status = $2",
+            "UPDATE runs SET status = $3, result = $4, modified_at = $5,
+                 ended_at = CASE WHEN ended_at = 0 AND $6 = 1 THEN $5 ELSE ended_at END
+             WHERE id = $1 AND status = $2",
         )
         .bind(id)
         .bind(from.name())
         .bind(to.name())
         .bind(result)
         .bind(now)
+        .bind(i64::from(to.has_ended()))
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
@@ -399,8 +405,8 @@ impl State {
         let mut write = self.write().await?;
         sqlx::query(
             "DELETE FROM runs WHERE modified_at < $1 AND status NOT IN ('scheduled', 'executing')
-             AND (SELECT COUNT(*) FROM runs newer WHERE newer.task = runs.task
-                  AND newer.created_at > runs.created_at) >= $2",
+             AND created_at < (SELECT created_at FROM runs newer WHERE newer.task = runs.task
+                  ORDER BY newer.created_at DESC LIMIT 1 OFFSET $2 - 1)",
         )
         .bind(ended_before)
         .bind(RUNS_KEPT)

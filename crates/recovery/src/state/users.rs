@@ -101,18 +101,28 @@ impl State {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Gives a user another role, and ends all of the user's sessions.
-    pub async fn update_role(&self, username: &str, role: Role) -> Result<UserChange> {
+    /// Gives a user another role, another password, or both, and ends all of the user's sessions.
+    pub async fn update_user(
+        &self,
+        username: &str,
+        role: Option<Role>,
+        hash: Option<&str>,
+    ) -> Result<UserChange> {
         let mut write = self.write().await?;
-        if role != Role::Administrator && self.is_last_administrator(&mut write, username).await? {
+        let loses = role.is_some_and(|role| role != Role::Administrator);
+        if loses && self.is_last_administrator(&mut write, username).await? {
             return Ok(UserChange::LastAdministrator);
         }
-        let done = sqlx::query("UPDATE users SET role = $2 WHERE username = $1")
-            .bind(username)
-            .bind(role_text(role))
-            .execute(&mut *write)
-            .await
-            .map_err(self.write_error())?;
+        let done = sqlx::query(
+            "UPDATE users SET role = COALESCE($2, role), password_hash = COALESCE($3, password_hash)
+             WHERE username = $1",
+        )
+        .bind(username)
+        .bind(role.map(role_text))
+        .bind(hash)
+        .execute(&mut *write)
+        .await
+        .map_err(self.write_error())?;
         sqlx::query("DELETE FROM tokens WHERE username = $1")
             .bind(username)
             .execute(&mut *write)

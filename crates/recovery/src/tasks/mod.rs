@@ -27,6 +27,8 @@ use plan::Schedule;
 pub const CLEANER_ID: &str = "00000000000000000000000000000001";
 /// A prefix leaves room for the time that is appended.
 const PREFIX_CHARS_MAX: usize = 80;
+/// What is appended, at its longest.
+const TIME_SHAPE: &str = "-00000000-000000-9";
 const TITLE_CHARS_MAX: usize = 200;
 /// Backups by schedule are kept for an hour at least, and for a thousand years at most.
 const RETENTION_MS: std::ops::RangeInclusive<i64> = 3_600_000..=1000 * 366 * 86_400_000;
@@ -34,6 +36,8 @@ const RETENTION_MS: std::ops::RangeInclusive<i64> = 3_600_000..=1000 * 366 * 86_
 const TASKS_MAX: usize = 1000;
 /// Somebody else changed the task meanwhile: so often it is read and changed again.
 const CHANGE_TRIES: usize = 5;
+/// How long a store may take to answer before its backup is begun.
+const STORE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// A run may take so long before it is missed.
 const LATE_MS: i64 = 3_600_000;
 /// Runs are kept this long.
@@ -59,6 +63,11 @@ fn missing(parameter: &str, expected: &str) -> Error {
 fn no_such_task(id: &str) -> Error {
     let shown: String = id.chars().filter(|c| !c.is_control()).take(60).collect();
     Error::new(ErrorKind::TaskNotFound, format!("There is no task '{shown}'."))
+}
+
+fn does_not_answer(store: &str) -> Error {
+    let message = format!("Store '{store}' did not answer within {} s.", STORE_TIME_MAX.as_secs());
+    Error::new(ErrorKind::StoreUnreachable, message)
 }
 
 fn no_such_run(id: &str) -> Error {
@@ -143,8 +152,8 @@ impl TaskRow {
             return Err(invalid("startDate", "expected milliseconds since 1970, for endDate too"));
         }
         let schedule = self.schedule()?;
-        if moved && self.end_date > 0 && schedule.next_after(now) < 0 {
-            return Err(invalid("endDate", "no run would come before it"));
+        if moved && schedule.next_after(now) < 0 {
+            return Err(invalid("endDate", "no run would come before it, and after 'startDate'"));
         }
         if moved && self.active {
             self.next_run = schedule.next_after(now);
@@ -183,10 +192,11 @@ fn check_parameters(kind: TaskKind, parameters: &mut TaskParameters) -> Result<(
     match kind {
         TaskKind::CreateBackup => {
             parameters.name = check_name(Named::Backup, &parameters.name)?;
-            if parameters.name.chars().count() > PREFIX_CHARS_MAX {
+            let with_time = check_name(Named::Backup, &format!("{}{TIME_SHAPE}", parameters.name));
+            if parameters.name.chars().count() > PREFIX_CHARS_MAX || with_time.is_err() {
                 return Err(Error::new(
                     ErrorKind::NameInvalid,
-                    "The name of a schedule has at most 80 characters, as the time is appended.",
+                    "The name of a schedule has at most 80 characters and 181 bytes, as the time is appended.",
                 ));
             }
             if parameters.store_name.is_empty() {
@@ -320,6 +330,12 @@ impl Inner {
                 row.active = active;
                 row.occurrences = 0;
                 row.next_run = if active { row.schedule()?.next_after(now_ms()) } else { -1 };
+                if active && row.next_run < 0 {
+                    return Err(invalid(
+                        "endDate",
+                        "it has passed, so this task would never run; change it first",
+                    ));
+                }
                 row.updated_at = now_ms();
             }
             Ok(())
@@ -381,10 +397,17 @@ impl Inner {
             self.runner.wake_tasks();
             return Ok((run.id, None));
         }
-        // One at a time, so that the scheduler does not find this run before its job is made.
-        let _alone = self.runner.task_turn.lock().await;
+        // So that the scheduler leaves it alone.
+        let _begun = self.runner.begin_run(&run.id);
         self.state.add_run(&run, now).await?;
-        match self.submit_scheduled(&row, &run.id, now, caller).await {
+        let submitted =
+            match tokio::time::timeout(STORE_TIME_MAX, self.submit_scheduled(&row, &run.id, now, caller))
+                .await
+            {
+                Ok(submitted) => submitted,
+                Err(_) => Err(does_not_answer(&row.parameters.store_name)),
+            };
+        match submitted {
             Ok(job) => Ok((run.id, Some(job))),
             Err(error) => {
                 // Nothing ran: the answer says why, and no record is left.

@@ -195,8 +195,10 @@ pub struct RunView {
     pub by_hand: bool,
     /// When it was found due.
     pub created: i64,
-    /// When its status last changed.
+    /// When its record last changed.
     pub modified: i64,
+    /// When it ended; 0 before.
+    pub ended: i64,
     /// Its job; empty if there is none.
     pub job_id: String,
 }

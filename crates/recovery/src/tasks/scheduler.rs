@@ -14,7 +14,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::plan::Due;
-use super::{CLEANER_ID, CronFields, RunStatus, RunView, TaskKind, TaskParameters, new_id};
+use super::{
+    CLEANER_ID, CronFields, RunStatus, RunView, STORE_TIME_MAX, TaskKind, TaskParameters, does_not_answer,
+    new_id,
+};
 use crate::clock::{self, now_ms};
 use crate::recovery::Inner;
 use crate::state::{Claim, NewRun, TaskRow, status_text};
@@ -25,6 +28,7 @@ const WAIT_MS: i64 = 3_600_000;
 /// With runs at work the scheduler looks this often, else this often at least.
 const BUSY_TIME: Duration = Duration::from_secs(1);
 const IDLE_TIME: Duration = Duration::from_secs(20);
+const IDLE_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// What is due of a task at that time, and how it goes on.
 pub(super) fn decide(task: &TaskRow, now: i64) -> Option<Claim> {
@@ -139,25 +143,36 @@ impl Inner {
         let next =
             tasks.iter().filter(|task| task.active && task.next_run >= 0).map(|task| task.next_run).min();
         let left = next.map_or(i64::MAX, |next| next.saturating_sub(now_ms()).max(0));
-        Duration::from_millis(left.unsigned_abs()).min(IDLE_TIME)
+        Duration::from_millis(left.unsigned_abs()).clamp(IDLE_TIME_MIN, IDLE_TIME)
     }
 
     /// One look: claims what is due, begins what waits, notes what has ended. Returns how many runs are open.
     pub(super) async fn tick(self: &Arc<Self>, now: i64, works: &mut JoinSet<()>) -> Result<usize> {
-        let _alone = self.runner.task_turn.lock().await;
         self.put_back_next_runs(now).await?;
         self.state.claim_due(now, |task| decide(task, now)).await?;
         self.settle_runs(now).await?;
         let open = self.state.open_runs().await?;
         for waiting in open.iter().filter(|open| open.run.status == RunStatus::Scheduled) {
             let Some(task) = self.state.task(&waiting.run.task).await? else { continue };
+            let (inner, run) = (self.clone(), waiting.run.clone());
             if task.kind == TaskKind::CreateBackup {
-                self.begin_backup(&task, &waiting.run, waiting.give_up_at, now).await?;
+                // Beside: a store that hangs must not keep other tasks waiting.
+                let Some(begun) = self.runner.begin_run(&run.id) else { continue };
+                let give_up_at = waiting.give_up_at;
+                works.spawn(async move {
+                    inner.begin_backup(&task, &run, give_up_at, now).await;
+                    drop(begun);
+                });
+            } else if open
+                .iter()
+                .any(|other| other.run.task == task.id && other.run.status == RunStatus::Executing)
+            {
+                let why = "The run before was still at work.";
+                self.state.move_run(&run.id, RunStatus::Scheduled, RunStatus::Skipped, why, now).await?;
             } else {
                 let (from, to) = (RunStatus::Scheduled, RunStatus::Executing);
-                if self.state.move_run(&waiting.run.id, from, to, "", now).await? {
-                    let (inner, run) = (self.clone(), waiting.run.id.clone());
-                    works.spawn(async move { inner.work_on_run(&task, &run).await });
+                if self.state.move_run(&run.id, from, to, "", now).await? {
+                    works.spawn(async move { inner.work_on_run(&task, &run.id).await });
                 }
             }
         }
@@ -215,16 +230,32 @@ impl Inner {
         Ok(())
     }
 
-    async fn begin_backup(&self, task: &TaskRow, run: &RunView, give_up_at: i64, now: i64) -> Result<()> {
+    async fn begin_backup(&self, task: &TaskRow, run: &RunView, give_up_at: i64, now: i64) {
         let caller = self.caller_of(task, &run.id);
-        let error = match self.submit_scheduled(task, &run.id, run.slot, caller).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let submitted =
+            tokio::time::timeout(STORE_TIME_MAX, self.submit_scheduled(task, &run.id, run.slot, caller))
+                .await;
+        let error = match submitted {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error,
+            Err(_) => does_not_answer(&task.parameters.store_name),
         };
-        let jobs = error.details.iter().map(|line| format!(" ({line})")).collect::<String>();
-        let why = format!("{}{jobs}", error.message);
+        if let Err(failed) = self.note_not_begun(task, run, &error, now < give_up_at, now).await {
+            tracing::error!(task = %task.id, run = %run.id, "what became of this run could not be noted: {failed}");
+        }
+    }
+
+    async fn note_not_begun(
+        &self,
+        task: &TaskRow,
+        run: &RunView,
+        error: &Error,
+        may_wait: bool,
+        now: i64,
+    ) -> Result<()> {
+        let why = told(error);
         let in_the_way = matches!(error.kind, ErrorKind::Busy | ErrorKind::ReadOnly);
-        if in_the_way && now < give_up_at {
+        if in_the_way && may_wait {
             // Still waiting: what for is told, without a write at each look.
             if run.result != why {
                 self.state.move_run(&run.id, RunStatus::Scheduled, RunStatus::Scheduled, &why, now).await?;
@@ -251,12 +282,12 @@ impl Inner {
     }
 }
 
-/// What an error says, with its details.
+/// What an error says to those who may read a run, with its details. What is our own fault is for the log.
 pub(super) fn told(error: &Error) -> String {
-    let mut text = error.message.clone();
-    for line in &error.details {
-        text.push(' ');
-        text.push_str(line);
+    if error.kind == ErrorKind::Internal {
+        tracing::error!("a run of a task failed: {error}");
+        return "The server failed at this; its log names the cause.".to_owned();
     }
-    text
+    let details = error.details.iter().map(|line| format!(" ({line})"));
+    error.message.clone() + &details.collect::<String>()
 }

@@ -348,6 +348,7 @@ async fn what_a_task_cannot_do_is_refused_before_anything_is_kept() {
         (with(&|_, told| told.name.clear()), ErrorKind::ParameterMissing),
         (with(&|_, told| told.name = "a/b".to_owned()), ErrorKind::NameInvalid),
         (with(&|_, told| told.name = "n".repeat(81)), ErrorKind::NameInvalid),
+        (with(&|_, told| told.name = "日".repeat(62)), ErrorKind::NameInvalid),
         (with(&|_, told| told.store_name.clear()), ErrorKind::ParameterMissing),
         (with(&|_, told| told.store_name = "nope".to_owned()), ErrorKind::StoreNotFound),
         (with(&|_, told| told.retention_offset = Some(0)), ErrorKind::ParameterInvalid),
@@ -396,6 +397,7 @@ async fn the_passcode_of_a_task_lies_sealed_and_never_in_clear() {
     let (_, job) = server.run_task(&id, caller()).await.unwrap();
     ended(&server, &job.unwrap()).await;
     server.stop().await;
+    drop(server);
     assert!(!files_with(&site.base, "nightly").is_empty(), "the search finds what is there");
     assert_eq!(files_with(&site.base, PASSCODE), Vec::<std::path::PathBuf>::new());
     assert!(!format!("{:?}", nightly()).contains(PASSCODE));
@@ -595,4 +597,63 @@ async fn a_schedule_is_late_after_two_slots_without_a_backup_and_not_over_a_week
     {
         assert_eq!(is_late(&task, friday, friday + later), late, "{} hours later", later / HOUR);
     }
+}
+
+#[tokio::test]
+async fn a_run_is_skipped_while_the_one_before_is_still_at_work() {
+    let site = Site::new();
+    let server = site.idle_server().await;
+    server.register_store(register("s", &site.store())).await.unwrap();
+    let change = TaskChange { cron: Some(daily("0", "*")), ..TaskChange::default() };
+    let task = server.create_task(TaskKind::ReclaimSpace, change, "admin").await.unwrap();
+    let slot = server.task(&task).await.unwrap().next_run;
+    let long = NewRun {
+        id: new_id(),
+        task: task.clone(),
+        status: RunStatus::Executing,
+        result: String::new(),
+        slot: slot - HOUR,
+        by_hand: false,
+        give_up_at: 0,
+    };
+    server.inner.state.add_run(&long, slot - HOUR).await.unwrap();
+    tick(&server, slot).await;
+    let runs = server.runs(&task).await.unwrap();
+    assert_eq!((runs[0].slot, runs[0].status), (slot, RunStatus::Skipped), "{runs:?}");
+    assert_eq!(runs[1].status, RunStatus::Executing);
+}
+
+#[tokio::test]
+async fn a_verification_that_verified_nothing_has_not_succeeded() {
+    let site = Site::new();
+    let server = site.server_with_store().await;
+    let change = TaskChange {
+        cron: Some(daily("0", "3")),
+        parameters: Some(TaskParameters { all_backups: true, ..TaskParameters::default() }),
+        passcode: Some(passcode("not the right one")),
+        ..TaskChange::default()
+    };
+    let task = server.create_task(TaskKind::VerifyBackups, change, "admin").await.unwrap();
+    let (run, _) = server.run_task(&task, caller()).await.unwrap();
+    assert_eq!(ended_run(&server, &task, &run).await.status, RunStatus::Skipped, "there is no backup");
+    make(&server, "b1").await;
+    let (run, _) = server.run_task(&task, caller()).await.unwrap();
+    let run = ended_run(&server, &task, &run).await;
+    assert_eq!(run.status, RunStatus::Failed);
+    assert!(run.result.contains("No backup opens"), "{run:?}");
+}
+
+#[tokio::test]
+async fn what_is_written_into_a_record_does_not_change_when_its_run_ended() {
+    let site = Site::new();
+    let server = site.idle_server().await;
+    server.register_store(register("s", &site.store())).await.unwrap();
+    let task = create_nightly(&server).await;
+    let slot = server.task(&task).await.unwrap().next_run;
+    tick(&server, slot + 12 * HOUR).await;
+    let run = server.runs(&task).await.unwrap().remove(0);
+    assert_eq!((run.status, run.ended), (RunStatus::Skipped, slot + 12 * HOUR));
+    server.update_run(&task, &run.id, Some(RunStatus::Succeeded), None).await.unwrap();
+    let changed = server.run(&task, &run.id).await.unwrap();
+    assert_eq!((changed.status, changed.ended), (RunStatus::Succeeded, run.ended));
 }

@@ -115,7 +115,7 @@ impl Inner {
     /// every pack is there.
     async fn verify_stores(&self, task: &TaskRow, run: &str) -> Result<Outcome> {
         let passcode = self.passcode_of_task(task)?;
-        let (mut verified, mut failures, mut other) = (0, Vec::new(), 0);
+        let (mut verified, mut failures, mut other) = (0_usize, Vec::new(), 0_usize);
         for store in self.stores_of(task).await? {
             let mut backups = match self.backups(&store).await {
                 Ok(backups) => backups,
@@ -140,6 +140,9 @@ impl Inner {
                         backup.name,
                         details.join("; ")
                     )),
+                    // Deleted meanwhile, or just being deleted.
+                    Err(error)
+                        if matches!(error.kind, ErrorKind::BackupNotFound | ErrorKind::BackupInUse) => {}
                     Err(error) if error.kind == ErrorKind::PasscodeWrong && task.parameters.all_backups => {
                         other += 1
                     }
@@ -159,6 +162,16 @@ impl Inner {
         let mut done = format!("{verified} backups verified ({how}).");
         if other > 0 {
             done.push_str(&format!(" {other} have another passcode and were not read."));
+        }
+        if verified == 0 && failures.is_empty() {
+            if other > 0 {
+                failures.push("No backup opens with the passcode of this task.".to_owned());
+            } else {
+                return Ok(Outcome {
+                    status: RunStatus::Skipped,
+                    result: "There is no complete backup.".to_owned(),
+                });
+            }
         }
         Ok(outcome(done, failures))
     }
@@ -181,11 +194,15 @@ impl Inner {
             match job.status {
                 JobStatus::Completed => return Ok(Vec::new()),
                 JobStatus::Failed | JobStatus::Cancelled => {
-                    return Ok(if job.messages.is_empty() {
-                        vec!["its verification ended".to_owned()]
-                    } else {
-                        job.messages
-                    });
+                    let damage = job.result.as_ref().and_then(|result| result.get("details"));
+                    let damage: Vec<String> = damage
+                        .and_then(|lines| serde_json::from_value(lines.clone()).ok())
+                        .unwrap_or_default();
+                    if !damage.is_empty() {
+                        return Ok(damage);
+                    }
+                    let why = job.messages.join(" ");
+                    return Err(Error::new(ErrorKind::Busy, format!("it could not be verified: {why}")));
                 }
                 _ if self.runner.is_stopping() => {
                     return Err(Error::new(
