@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use crate::exit::Failure;
 
 /// The environment variable that may hold the passcode.
-const VARIABLE: &str = "STRONGROOM_PASSCODE";
+pub const VARIABLE: &str = "STRONGROOM_PASSCODE";
 /// Fewer characters are refused when something new is sealed.
 const LENGTH_MIN: usize = 8;
 /// A secret file longer than this is not one.

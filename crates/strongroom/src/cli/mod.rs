@@ -48,6 +48,8 @@ enum Command {
     Store(remote::store::Arguments),
     /// Work with the backups of a running server
     Backup(Box<remote::backup::Arguments>),
+    /// Work with the schedules of a running server, and what else it does by itself
+    Schedule(Box<remote::schedule::Arguments>),
     /// Work with the jobs of a running server
     Job(remote::job::Arguments),
     /// List, verify and restore backups with nothing but a store and a passcode
@@ -70,7 +72,7 @@ pub fn run() -> Outcome {
 }
 
 /// The commands that tell their failures in JSON too.
-const IN_JSON: [&str; 7] = ["repo", "login", "logout", "status", "store", "backup", "job"];
+const IN_JSON: [&str; 8] = ["repo", "login", "logout", "status", "store", "backup", "schedule", "job"];
 
 impl Command {
     /// Whether whoever started it reads JSON, also where it fails.
@@ -82,6 +84,7 @@ impl Command {
             Self::Status(arguments) => arguments.place.json,
             Self::Store(arguments) => arguments.place.json,
             Self::Backup(arguments) => arguments.place.json,
+            Self::Schedule(arguments) => arguments.place.json,
             Self::Job(arguments) => arguments.place.json,
             _ => false,
         }
@@ -115,6 +118,7 @@ fn run_command(command: Command) -> Result<Exit> {
         Command::Status(arguments) => remote::status::run(arguments),
         Command::Store(arguments) => remote::store::run(arguments),
         Command::Backup(arguments) => remote::backup::run(*arguments),
+        Command::Schedule(arguments) => remote::schedule::run(*arguments),
         Command::Job(arguments) => remote::job::run(arguments),
         Command::Man(arguments) => man::run(arguments),
         Command::Completions(arguments) => completions::run(arguments),

@@ -37,6 +37,9 @@ const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The root of everything about disaster recovery.
 pub const DISASTER_RECOVERY: &str = "admin/system/disasterrecovery";
 
+/// The root of everything that the server does by itself.
+pub const TASKS: &str = "admin/system/tasks";
+
 /// Somebody who talks to a server, logged in or not.
 #[derive(Debug)]
 pub struct Client {
@@ -155,6 +158,11 @@ pub fn backup(store_name: &str, name: &str) -> String {
 /// The path of a job.
 pub fn job(id: &str) -> String {
     format!("admin/jobs/{}", api::encode_segment(id))
+}
+
+/// The path of a task.
+pub fn task(id: &str) -> String {
+    format!("{TASKS}/{}", api::encode_segment(id))
 }
 
 #[cfg(test)]

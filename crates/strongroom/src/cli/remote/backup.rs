@@ -139,7 +139,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
 }
 
 /// The store that was named, else the default one, else the only one.
-fn store_meant(client: &Client, named: Option<&str>) -> Result<String> {
+pub fn store_meant(client: &Client, named: Option<&str>) -> Result<String> {
     if let Some(name) = named {
         return Ok(name.to_owned());
     }

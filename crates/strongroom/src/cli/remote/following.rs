@@ -38,7 +38,7 @@ pub fn begin(
 ) -> Result<Exit> {
     if !waiting.wait {
         let accepted = ask()?;
-        let id = client.text(&accepted, "jobid")?;
+        let Some(id) = accepted["jobid"].as_str() else { return tell_without_job(place, &accepted, what) };
         if place.json {
             terminal::out_json(&accepted)?;
         } else {
@@ -50,8 +50,13 @@ pub fn begin(
     // In place before the job begins: Ctrl-C must not end this without a word on what goes on.
     let control = listen()?;
     let accepted = ask()?;
-    let id = client.text(&accepted, "jobid")?;
+    let Some(id) = accepted["jobid"].as_str() else { return tell_without_job(place, &accepted, what) };
     follow(place, client, id, what, &control)
+}
+
+/// Some tasks of the server need no job; what they did stands in their runs.
+fn tell_without_job(place: &Place, answer: &Value, what: &str) -> Result<Exit> {
+    place.tell(answer, || format!("{} has begun, without a job", printable(what)))
 }
 
 /// Waits for a job that runs already.

@@ -1,9 +1,9 @@
-//! The commands that are clients of a running server: `login`, `logout`, `status`, `store`, `backup`, `job`.
+//! The commands that are clients of a running server: `login`, `logout`, `status`, `store`, `backup`, `schedule`, `job`.
 //!
 //! ```text
 //! Place      which server, whom to trust, JSON or words: the same options for every verb
 //! login      keeps a token; the others use it
-//! store, backup, job, status    one call each, and what came of it
+//! store, backup, schedule, job, status    one call each, and what came of it
 //! following  of a job: the bar, and how it ended
 //! ```
 //!
@@ -16,6 +16,7 @@ pub mod job;
 mod keeping;
 pub mod login;
 pub mod logout;
+pub mod schedule;
 pub mod status;
 pub mod store;
 
