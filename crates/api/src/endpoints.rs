@@ -108,7 +108,7 @@ const fn backup(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Operation(form), role, refused: Refused::WhileRestoring, handler }
+    Endpoint { refused: Refused::WhileRestoring, ..operation(path, title, role, form, handler) }
 }
 
 /// An operation that is refused while a restore runs or the deployment is read-only.
@@ -119,7 +119,7 @@ const fn change(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Operation(form), role, refused: Refused::WhileReadOnly, handler }
+    Endpoint { refused: Refused::WhileReadOnly, ..operation(path, title, role, form, handler) }
 }
 
 const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint {

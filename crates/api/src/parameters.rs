@@ -146,6 +146,62 @@ impl Parameters {
     }
 }
 
+/// The keys of a JSON object that came as one parameter, read by type. Null is the same as absent.
+pub(crate) struct Keys<'a> {
+    /// The parameter, which errors name.
+    parameter: &'static str,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Keys<'a> {
+    pub fn of(parameter: &'static str, object: &'a Map<String, Value>) -> Self {
+        Self { parameter, object }
+    }
+
+    /// 400 for a key whose value cannot be taken.
+    pub fn wrong(&self, key: &str, expected: &str) -> ApiError {
+        ApiError::invalid(self.parameter, &format!("its key '{key}' must be {expected}"))
+    }
+
+    pub fn value(&self, key: &str) -> Option<&'a Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    pub fn text(&self, key: &str) -> ApiResult<Option<String>> {
+        let read = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| self.wrong(key, "a text"));
+        self.value(key).map(read).transpose()
+    }
+
+    /// A whole number, also as text; an empty text is absent.
+    pub fn number(&self, key: &str) -> ApiResult<Option<i64>> {
+        let read = |value: &Value| {
+            let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+            number.ok_or_else(|| self.wrong(key, "a whole number"))
+        };
+        self.value(key).filter(|value| value.as_str() != Some("")).map(read).transpose()
+    }
+
+    /// A boolean, also in the spellings that clients use.
+    pub fn boolean(&self, key: &str) -> ApiResult<Option<bool>> {
+        let read = |value: &Value| boolean(value).ok_or_else(|| self.wrong(key, "true or false"));
+        self.value(key).map(read).transpose()
+    }
+
+    /// The keys of an object inside.
+    pub fn object(&self, key: &str) -> ApiResult<Option<Keys<'a>>> {
+        let read = |value: &'a Value| match value.as_object() {
+            Some(object) => Ok(Keys::of(self.parameter, object)),
+            None => Err(self.wrong(key, "an object")),
+        };
+        self.value(key).map(read).transpose()
+    }
+}
+
+/// A JSON boolean, or one of the spellings that clients use.
+pub(crate) fn boolean(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| truth(value.as_str()?))
+}
+
 /// The spellings of a boolean that clients use.
 pub(crate) fn truth(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {

@@ -171,6 +171,13 @@ pub struct BackupView {
     pub job_id: String,
 }
 
+impl BackupView {
+    /// Whether it can be restored: not in progress, and not being deleted.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.status.as_str(), "completed" | "completed_with_warnings")
+    }
+}
+
 /// One component inside a backup.
 #[derive(Clone, Debug)]
 pub struct BackupComponentView {

@@ -92,10 +92,10 @@ pub struct Overview {
     pub now: i64,
     /// All stores by name.
     pub stores: Vec<StoreOverview>,
-    /// The newest complete backup without warnings in any store.
-    pub last_good: Option<BackupView>,
-    /// The next backup by schedule, and when.
-    pub next: Option<(TaskView, i64)>,
+    /// All tasks, oldest first, each with what became of it last.
+    pub tasks: Vec<TaskRuns>,
+    /// Whether somebody made this server read-only.
+    pub is_read_only: bool,
     /// The backup or restore that runs.
     pub running: Option<JobView>,
     /// The last restore that was carried out.
@@ -105,6 +105,18 @@ pub struct Overview {
 }
 
 impl Overview {
+    /// The newest complete backup without warnings in any store.
+    pub fn last_good(&self) -> Option<&BackupView> {
+        self.stores.iter().filter_map(|store| store.newest.as_ref()).max_by_key(|backup| backup.start_time)
+    }
+
+    /// The schedule that makes the next backup.
+    pub fn next_backup(&self) -> Option<&TaskView> {
+        let tasks = self.tasks.iter().map(|state| &state.task);
+        let backups = tasks.filter(|task| task.kind == TaskKind::CreateBackup && task.next_run >= 0);
+        backups.min_by_key(|task| task.next_run)
+    }
+
     /// Whether a disaster now would find everything protected.
     pub fn is_protected(&self) -> bool {
         self.needs.iter().all(|need| need.severity < Severity::Alarm)
@@ -130,27 +142,25 @@ impl Inner {
             looks.push(self.look_at(row));
         }
         let stores = join_all(looks).await;
-        let tasks = self.tasks_with_last_runs().await?;
         let last_job = self.last_operation().await?;
-        let newest = |store: &StoreOverview| store.newest.clone();
         let mut overview = Overview {
             now,
-            last_good: stores.iter().filter_map(newest).max_by_key(|backup| backup.start_time),
-            next: next_backup(&tasks),
             running: last_job.clone().filter(|job| job.end_time == 0),
             restored: self.state.last_restore().await?.map(|job| MeasuredRestore {
                 took_ms: job.ended_at - job.submitted_at,
                 ended: job.ended_at,
                 job_id: job.id,
             }),
+            tasks: self.tasks_with_last_runs().await?,
+            is_read_only: self.mode().await?.is_read_only,
             needs: Vec::new(),
             stores,
         };
-        overview.needs = self.needs(&overview, &tasks, last_job.as_ref()).await?;
+        overview.needs = self.needs(&overview, last_job.as_ref());
         Ok(overview)
     }
 
-    pub async fn tasks_with_last_runs(&self) -> Result<Vec<TaskRuns>> {
+    async fn tasks_with_last_runs(&self) -> Result<Vec<TaskRuns>> {
         self.settle_runs(now_ms()).await?;
         let mut all = Vec::new();
         for task in self.tasks().await? {
@@ -190,47 +200,34 @@ impl Inner {
         let backups = self.backups(&row.name).await?;
         let store = self.open_store(row).await?;
         let free_bytes = blocking(move || Ok(store.storage().free_space().unwrap_or(None))).await?;
-        let is_complete =
-            |b: &&BackupView| matches!(b.status.as_str(), "completed" | "completed_with_warnings");
         Ok(Seen {
-            backups: backups.iter().filter(is_complete).count(),
+            backups: backups.iter().filter(|backup| backup.is_complete()).count(),
             // Newest first.
             newest: backups.into_iter().find(|backup| backup.status == "completed"),
             free_bytes,
         })
     }
 
-    async fn needs(
-        &self,
-        overview: &Overview,
-        tasks: &[TaskRuns],
-        last_job: Option<&JobView>,
-    ) -> Result<Vec<Need>> {
+    fn needs(&self, overview: &Overview, last_job: Option<&JobView>) -> Vec<Need> {
         let mut needs = Needs::default();
         if self.settings.components.is_empty() {
             let text = "Nothing is protected: the configuration names no component.";
             needs.alarm(NeedPlace::Configuration, text.to_owned());
         }
         needs.look_at_stores(overview);
-        needs.look_at_tasks(tasks, overview.now);
+        needs.look_at_tasks(&overview.tasks, overview.now);
         if let Some(job) = last_job.filter(|job| job.status == JobStatus::Failed) {
             let why = job.messages.first().map_or("", String::as_str);
             let text = format!("The last {} ('{}') failed: {why}", job.operation.to_lowercase(), job.backup);
             needs.warn(NeedPlace::Job(job.id.clone()), text);
         }
-        if self.mode().await?.is_read_only {
+        if overview.is_read_only {
             let text = "The server is read-only: expired backups stay, and nothing can be restored.";
             needs.warn(NeedPlace::Mode, text.to_owned());
         }
         needs.0.sort_by_key(|need| std::cmp::Reverse(need.severity));
-        Ok(needs.0)
+        needs.0
     }
-}
-
-fn next_backup(tasks: &[TaskRuns]) -> Option<(TaskView, i64)> {
-    let backups =
-        tasks.iter().filter(|state| state.task.kind == TaskKind::CreateBackup && state.task.next_run >= 0);
-    backups.min_by_key(|state| state.task.next_run).map(|state| (state.task.clone(), state.task.next_run))
 }
 
 #[derive(Default)]
@@ -269,7 +266,7 @@ impl Needs {
                 self.warn(NeedPlace::Store(name.clone()), text);
             }
         }
-        if overview.last_good.is_none() {
+        if overview.last_good().is_none() {
             let text = if overview.stores.iter().any(|store| store.backups > 0) {
                 "Every backup lacks something: look at the warnings of the newest one."
             } else if overview.stores.iter().any(|store| store.problem.is_some()) {

@@ -22,7 +22,7 @@ use crate::stores::Gates;
 use crate::{
     AuditEntry, AuditView, BackupView, Caller, CreateBackup, Deletion, DisasterSettings, Error, ErrorKind,
     JobView, Mode, Overview, Passcode, Principal, Purpose, RegisterStore, RestoreBackup, Result, Role,
-    RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind, TaskRuns, TaskView, UserView,
+    RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind, TaskView, UserView,
     Validation,
 };
 
@@ -211,7 +211,7 @@ impl Recovery {
     /// Sets a password and ends the user's sessions.
     pub async fn set_password(&self, username: &str, password: &SecretString) -> Result<()> {
         let (inner, username, password) = (self.inner.clone(), username.to_owned(), password.clone());
-        detached(async move { inner.set_password(&username, &password).await }).await
+        detached(async move { inner.update_user(&username, None, Some(&password)).await }).await
     }
 
     /// Removes a user and ends the user's sessions. The last administrator stays.
@@ -227,7 +227,8 @@ impl Recovery {
         role: Option<Role>,
         password: Option<&SecretString>,
     ) -> Result<()> {
-        self.inner.update_user(username, role, password).await
+        let (inner, username, password) = (self.inner.clone(), username.to_owned(), password.cloned());
+        detached(async move { inner.update_user(&username, role, password.as_ref()).await }).await
     }
 
     /// Ends all sessions of a user.
@@ -501,11 +502,6 @@ impl Recovery {
     /// The deployment at one look: what is protected, how well, and what needs somebody.
     pub async fn overview(&self) -> Result<Overview> {
         self.inner.overview().await
-    }
-
-    /// All tasks, each with what became of it last.
-    pub async fn tasks_with_last_runs(&self) -> Result<Vec<TaskRuns>> {
-        self.inner.tasks_with_last_runs().await
     }
 
     /// How many jobs are kept, by operation and status.

@@ -80,7 +80,7 @@ impl Inner {
         check_passcode(&request.passcode)?;
         let row = self.store_row(&request.store).await?;
         let view = self.backup(&row.name, &request.name).await?;
-        if !matches!(view.status.as_str(), "completed" | "completed_with_warnings") {
+        if !view.is_complete() {
             let message =
                 format!("Backup '{}' cannot be restored: its status is {}.", view.name, view.status);
             return Err(

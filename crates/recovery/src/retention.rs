@@ -106,8 +106,7 @@ fn decide(backups: &[BackupView], in_use: &HashSet<String>, keep_last: usize, no
     }
     let mut decision = Decision::default();
     for backup in backups {
-        let complete = matches!(backup.status.as_str(), "completed" | "completed_with_warnings");
-        if !complete || backup.retention_date < 0 || backup.retention_date > now {
+        if !backup.is_complete() || backup.retention_date < 0 || backup.retention_date > now {
             continue;
         }
         if last.contains(&&backup.name) {

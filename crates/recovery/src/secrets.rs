@@ -10,7 +10,7 @@ use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use hmac::{Hmac, KeyInit, Mac};
+use aws_lc_rs::hmac;
 use sha2::{Digest, Sha256};
 use storage::Storage;
 use zeroize::Zeroizing;
@@ -44,7 +44,7 @@ impl Place<'_> {
 pub(crate) struct MasterKey {
     key: LessSafeKey,
     /// Derived from the master key, for signatures alone.
-    signing: Zeroizing<[u8; 32]>,
+    signing: hmac::Key,
     id: [u8; KEY_ID_LEN],
 }
 
@@ -99,7 +99,8 @@ impl MasterKey {
         id.copy_from_slice(&digest[..KEY_ID_LEN]);
         let key = UnboundKey::new(&AES_256_GCM, bytes)
             .map_err(|_| Error::new(ErrorKind::Internal, "cannot use the master key with AES-256-GCM"))?;
-        let signing = Zeroizing::new(mac(bytes, &[b"strongroom signing key 1"]));
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"strongroom signing key 1");
+        let signing = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
         Ok(Self { key: LessSafeKey::new(key), signing, id })
     }
 
@@ -111,8 +112,7 @@ impl MasterKey {
     /// A signature over `text` that holds for this purpose alone, in hexadecimal digits. What strangers can make us sign,
     /// any number of times, must not use up the nonces of the sealing key, and need not be hidden from them.
     pub fn sign(&self, purpose: &str, text: &str) -> String {
-        let length = (purpose.len() as u64).to_be_bytes();
-        hex::encode(mac(&self.signing, &[&length, purpose.as_bytes(), text.as_bytes()]))
+        hex::encode(hmac::sign(&self.signing, &signed_bytes(purpose, text)))
     }
 
     /// Whether [`MasterKey::sign`] gave this signature; compared in constant time.
@@ -169,14 +169,9 @@ impl MasterKey {
     }
 }
 
-/// HMAC-SHA256 of the parts.
-fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC pads a key with zeros to its block, so this is the MAC under the key itself.
-    let mut block = Zeroizing::new([0; 64]);
-    block[..key.len()].copy_from_slice(key);
-    let mut mac = <Hmac<Sha256> as KeyInit>::new(&(*block).into());
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
+/// What a signature is over: the purpose with its length in front, so that no other division of the bytes gives the same.
+fn signed_bytes(purpose: &str, text: &str) -> Vec<u8> {
+    [&(purpose.len() as u64).to_be_bytes(), purpose.as_bytes(), text.as_bytes()].concat()
 }
 
 /// Writes a new key, durably and never over another one.

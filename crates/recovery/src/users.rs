@@ -91,14 +91,6 @@ impl Inner {
         Err(Error::new(ErrorKind::ParameterInvalid, message))
     }
 
-    pub async fn set_password(&self, username: &str, password: &SecretString) -> Result<()> {
-        check_password(password)?;
-        let username = normal(username);
-        let hash = self.hash_password(password).await?;
-        let done = self.state.update_password(&username, &hash).await?;
-        if done { Ok(()) } else { Err(no_such_user(&username)) }
-    }
-
     pub async fn remove_user(&self, username: &str) -> Result<()> {
         let username = normal(username);
         changed(&username, self.state.delete_user(&username).await?)

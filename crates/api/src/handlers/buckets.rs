@@ -3,6 +3,7 @@
 //! The documented shape is a provider with its services; the one of usage BACKUP says where the store is.
 
 use crate::error::{ApiError, ApiResult};
+use crate::parameters::boolean;
 use recovery::{BucketConnection, Credentials, ObjectOptions, ObjectPlace, Service};
 use serde_json::{Map, Value, json};
 
@@ -134,7 +135,7 @@ fn required(object: &Object, key: &str) -> ApiResult<String> {
 fn flag(object: &Object, key: &str) -> ApiResult<Option<bool>> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => match super::stores::boolean(value) {
+        Some(value) => match boolean(value) {
             Some(flag) => Ok(Some(flag)),
             None => Err(wrong(&format!("'{key}' must be true or false"))),
         },

@@ -6,7 +6,7 @@
 use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::reply::Reply;
-use recovery::{NeedPlace, Overview, RunStatus, Severity};
+use recovery::{Overview, RunStatus, Severity};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) async fn metrics(call: Arc<Call>) -> ApiResult<Reply> {
         let labels = [("operation", operation.as_str()), ("status", status.as_str())];
         page.sample("strongroom_jobs", &labels, count as f64);
     }
-    page.of_tasks(&call.lift(call.site.recovery.tasks_with_last_runs().await)?);
+    page.of_tasks(&overview.tasks);
     page.0.push_str("# EOF\n");
     Ok(Reply::Metrics(page.0))
 }
@@ -61,9 +61,8 @@ impl Page {
         self.family("strongroom_needs", "gauge", "", "Things that need somebody.");
         self.sample("strongroom_needs", &[("severity", "alarm")], count(Severity::Alarm) as f64);
         self.sample("strongroom_needs", &[("severity", "warning")], count(Severity::Warning) as f64);
-        let read_only = overview.needs.iter().any(|need| need.place == NeedPlace::Mode);
         self.family("strongroom_read_only", "gauge", "", "1 in read-only mode.");
-        self.sample("strongroom_read_only", &[], f64::from(u8::from(read_only)));
+        self.sample("strongroom_read_only", &[], f64::from(u8::from(overview.is_read_only)));
         if let Some(restored) = &overview.restored {
             let name = "strongroom_last_restore_duration_seconds";
             self.family(name, "gauge", "seconds", "How long the last restore took.");

@@ -62,7 +62,10 @@ async fn backup_asked_for(call: &Call) -> ApiResult<(String, String)> {
 
 /// A passcode that seals a new backup, its length checked with the other parameters.
 fn new_passcode(parameters: &Parameters) -> ApiResult<Passcode> {
-    let text = parameters.required("passcode", "at least 8 characters")?;
+    passcode_of(parameters.required("passcode", "at least 8 characters")?)
+}
+
+fn passcode_of(text: &str) -> ApiResult<Passcode> {
     match text.chars().count() {
         0..8 => Err(ApiError::new(400, "DR_PASSCODE_SHORT", "The passcode must have at least 8 characters.")),
         8..=256 => Ok(Passcode::new(text.to_owned())),

@@ -3,6 +3,7 @@
 use super::success;
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
+use crate::parameters::Keys;
 use crate::reply::Reply;
 use recovery::{DisasterSettings, Mode, StagingVolume, VolumeProvisioning};
 use serde_json::{Map, Value, json};
@@ -46,7 +47,7 @@ pub(crate) async fn settings(call: Arc<Call>) -> ApiResult<Reply> {
 pub(crate) async fn update_settings(call: Arc<Call>) -> ApiResult<Reply> {
     let sent =
         call.parameters.object("settings")?.ok_or_else(|| ApiError::missing("settings", "a JSON object"))?;
-    let change = SettingsChange::of(&sent)?;
+    let change = SettingsChange::of(&Keys::of("settings", &sent))?;
     call.lift(call.site.recovery.update_disaster_settings(move |settings| change.apply(settings)).await)?;
     success()
 }
@@ -59,40 +60,17 @@ struct SettingsChange {
     storage_class: Option<String>,
     size: Option<String>,
     labels: Option<BTreeMap<String, String>>,
-    has_volume: bool,
-}
-
-fn wrong(key: &str, expected: &str) -> ApiError {
-    ApiError::invalid("settings", &format!("its key '{key}' must be {expected}"))
-}
-
-fn text_of(sent: &Map<String, Value>, key: &str) -> ApiResult<Option<String>> {
-    match sent.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(wrong(key, "a text")),
-    }
 }
 
 impl SettingsChange {
     /// The documentation names the time-out in two places; both count.
-    fn of(sent: &Map<String, Value>) -> ApiResult<Self> {
-        let mut change = Self::default();
-        let volume = match sent.get("stagingVolumeConfig") {
-            None | Some(Value::Null) => None,
-            Some(Value::Object(volume)) => Some(volume),
-            Some(_) => return Err(wrong("stagingVolumeConfig", "an object")),
-        };
-        let timeout = sent.get("timeoutInSeconds").or_else(|| volume?.get("timeoutInSeconds"));
-        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_null()) {
-            let number = timeout.as_i64().or_else(|| timeout.as_str()?.trim().parse().ok());
-            change.timeout_in_seconds =
-                Some(number.ok_or_else(|| wrong("timeoutInSeconds", "a whole number"))?);
+    fn of(sent: &Keys<'_>) -> ApiResult<Self> {
+        let mut change = Self { timeout_in_seconds: sent.number("timeoutInSeconds")?, ..Self::default() };
+        if let Some(volume) = sent.object("stagingVolumeConfig")? {
+            change.timeout_in_seconds = change.timeout_in_seconds.or(volume.number("timeoutInSeconds")?);
+            change.take_volume(&volume)?;
         }
-        if let Some(volume) = volume {
-            change.take_volume(volume)?;
-        }
-        if change.timeout_in_seconds.is_none() && !change.has_volume {
+        if change.timeout_in_seconds.is_none() && !change.has_volume() {
             return Err(ApiError::invalid(
                 "settings",
                 "nothing known in it; expected stagingVolumeConfig or timeoutInSeconds",
@@ -101,32 +79,30 @@ impl SettingsChange {
         Ok(change)
     }
 
-    fn take_volume(&mut self, volume: &Map<String, Value>) -> ApiResult<()> {
-        self.provisioning_type = match text_of(volume, "provisioningType")?.as_deref() {
+    fn take_volume(&mut self, volume: &Keys<'_>) -> ApiResult<()> {
+        self.provisioning_type = match volume.text("provisioningType")?.as_deref() {
             None => None,
             Some(text) if text.eq_ignore_ascii_case("DYNAMIC") => Some(VolumeProvisioning::Dynamic),
             Some(text) if text.eq_ignore_ascii_case("STATIC") => Some(VolumeProvisioning::Static),
-            Some(_) => return Err(wrong("provisioningType", "DYNAMIC or STATIC")),
+            Some(_) => return Err(volume.wrong("provisioningType", "DYNAMIC or STATIC")),
         };
-        self.storage_class = text_of(volume, "storageClass")?;
-        self.size = text_of(volume, "size")?;
-        self.labels = match volume.get("labels") {
-            None | Some(Value::Null) => None,
-            Some(labels) => {
-                let labels = serde_json::from_value(labels.clone());
-                Some(labels.map_err(|_| wrong("labels", "an object of texts"))?)
-            }
-        };
-        self.has_volume = self.provisioning_type.is_some()
+        self.storage_class = volume.text("storageClass")?;
+        self.size = volume.text("size")?;
+        let labels = volume.value("labels").map(|labels| serde_json::from_value(labels.clone()));
+        self.labels = labels.transpose().map_err(|_| volume.wrong("labels", "an object of texts"))?;
+        Ok(())
+    }
+
+    fn has_volume(&self) -> bool {
+        self.provisioning_type.is_some()
             || self.storage_class.is_some()
             || self.size.is_some()
-            || self.labels.is_some();
-        Ok(())
+            || self.labels.is_some()
     }
 
     fn apply(self, settings: &mut DisasterSettings) {
         settings.timeout_in_seconds = self.timeout_in_seconds.unwrap_or(settings.timeout_in_seconds);
-        if !self.has_volume {
+        if !self.has_volume() {
             return;
         }
         let volume = settings.staging_volume_config.get_or_insert(StagingVolume {

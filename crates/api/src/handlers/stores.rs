@@ -3,7 +3,7 @@
 use super::{accepted, buckets, success, texts};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
-use crate::parameters::{Parameters, truth};
+use crate::parameters::{Parameters, boolean};
 use crate::reply::Reply;
 use recovery::{Credentials, RegisterStore, Service, StorePlace, StoreView, Validation};
 use serde_json::{Map, Value, json};
@@ -162,10 +162,6 @@ fn refuse_bds(wish: Option<&Value>) -> ApiResult<()> {
     Ok(())
 }
 
-pub(super) fn boolean(value: &Value) -> Option<bool> {
-    value.as_bool().or_else(|| truth(value.as_str()?))
-}
-
 /// `stores/<store>/update`
 pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
     let name = store(&call)?;
@@ -238,7 +234,6 @@ pub(crate) fn validation_entry(validation: &Validation) -> Value {
 
 /// `stores/<store>/unregister`
 pub(crate) async fn unregister(call: Arc<Call>) -> ApiResult<Reply> {
-    call.parameters.boolean("force")?;
     let force = call.parameters.boolean("force")?;
     call.lift(call.site.recovery.unregister_store(store(&call)?, force).await)?;
     success()

@@ -3,16 +3,36 @@
 //! A task's passcode comes in and never goes out: replies show asterisks in its place, and a client that sends these
 //! back changes nothing.
 
-use super::{accepted, portal, success};
+use super::{accepted, passcode_of, portal, success};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
-use crate::parameters::Parameters;
+use crate::parameters::{Keys, Parameters};
 use crate::reply::Reply;
 use recovery::{CronFields, Passcode, RunStatus, RunView, TaskChange, TaskKind, TaskParameters, TaskView};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 const HIDDEN: &str = "********";
+/// The parameters that change something of a task.
+const CHANGING: [&str; 17] = [
+    "title",
+    "minute",
+    "hour",
+    "dayOfMonth",
+    "month",
+    "dayOfWeek",
+    "timeZone",
+    "startDate",
+    "endDate",
+    "maxOccurrences",
+    "parameters",
+    "name",
+    "storeName",
+    "description",
+    "retentionDays",
+    "allBackups",
+    "passcode",
+];
 /// So many runs are shown on the page.
 const SHOWN: usize = 200;
 const DAY_MS: i64 = 86_400_000;
@@ -86,9 +106,7 @@ pub(crate) async fn create(call: Arc<Call>) -> ApiResult<Reply> {
         let kinds = TaskKind::ALL.map(TaskKind::name).join(", ");
         ApiError::not_supported(format!("This version has no tasks of that type; it has {kinds}."))
     })?;
-    let mut change = change(parameters, None)?;
-    // Without parameters the kind's own checks say what is missing.
-    change.parameters.get_or_insert_default();
+    let change = change(parameters, None)?;
     let owner = call.caller().username;
     let id = call.lift(call.site.recovery.create_task(kind, change, &owner).await)?;
     done(&id)
@@ -100,10 +118,10 @@ pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
     if call.parameters.text("type").is_some_and(|kind| kind != task.kind.name()) {
         return Err(ApiError::invalid("type", "the type of a task cannot be changed"));
     }
-    let change = change(&call.parameters, Some(&task))?;
-    if is_empty(&change) {
+    if CHANGING.iter().all(|name| call.parameters.text(name).is_none()) {
         return Err(ApiError::new(400, "PARAM_MISSING", "Nothing to change: no known parameter was sent."));
     }
+    let change = change(&call.parameters, Some(&task))?;
     call.lift(call.site.recovery.update_task(&task.id, change).await)?;
     done(&task.id)
 }
@@ -192,39 +210,25 @@ pub(crate) async fn delete_run(call: Arc<Call>) -> ApiResult<Reply> {
     success()
 }
 
-fn is_empty(change: &TaskChange) -> bool {
-    let TaskChange { title, cron, zone, start_date, end_date, max_occurrences, parameters, passcode } =
-        change;
-    title.is_none()
-        && cron.is_none()
-        && zone.is_none()
-        && start_date.is_none()
-        && end_date.is_none()
-        && max_occurrences.is_none()
-        && parameters.is_none()
-        && passcode.is_none()
-}
-
 /// What is sent, over what the task has already.
 fn change(parameters: &Parameters, task: Option<&TaskView>) -> ApiResult<TaskChange> {
-    let mut change = TaskChange {
+    let mut told =
+        Told { parameters: task.map(|task| task.parameters.clone()).unwrap_or_default(), passcode: None };
+    if let Some(sent) = parameters.object("parameters")? {
+        told.take(&Keys::of("parameters", &sent))?;
+    }
+    told.take_flat(parameters)?;
+    Ok(TaskChange {
         title: parameters.text("title").map(str::to_owned),
         cron: cron(parameters, task)?,
         zone: parameters.text("timeZone").map(str::to_owned),
         start_date: parameters.integer("startDate")?,
         end_date: parameters.integer("endDate")?,
         max_occurrences: parameters.integer("maxOccurrences")?,
-        ..TaskChange::default()
-    };
-    let before = task.map(|task| task.parameters.clone()).unwrap_or_default();
-    let mut told = Told { parameters: before.clone(), passcode: None };
-    if let Some(sent) = parameters.object("parameters")? {
-        told.take(&sent)?;
-    }
-    told.take_flat(parameters)?;
-    change.parameters = (told.parameters != before).then_some(told.parameters);
-    change.passcode = told.passcode;
-    Ok(change)
+        parameters: Some(told.parameters),
+        passcode: told.passcode,
+        generation: task.map(|task| task.generation),
+    })
 }
 
 /// The five fields; of a task that is there already those that are not sent stay.
@@ -254,83 +258,53 @@ struct Told {
     passcode: Option<Passcode>,
 }
 
-fn wrong(key: &str, expected: &str) -> ApiError {
-    ApiError::invalid("parameters", &format!("its key '{key}' must be {expected}"))
-}
-
-fn text_of(sent: &Map<String, Value>, key: &str) -> ApiResult<Option<String>> {
-    match sent.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(wrong(key, "a text")),
-    }
-}
-
-fn number_of(sent: &Map<String, Value>, key: &str) -> ApiResult<Option<i64>> {
-    match sent.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(value) => {
-            let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-            number.map(Some).ok_or_else(|| wrong(key, "a whole number"))
-        }
-    }
-}
-
-fn boolean_of(sent: &Map<String, Value>, key: &str) -> ApiResult<Option<bool>> {
-    match sent.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => super::stores::boolean(value).map(Some).ok_or_else(|| wrong(key, "true or false")),
-    }
-}
-
 impl Told {
     /// The documented form: one JSON object. Unknown keys get nowhere.
-    fn take(&mut self, sent: &Map<String, Value>) -> ApiResult<()> {
+    fn take(&mut self, sent: &Keys<'_>) -> ApiResult<()> {
         let of = &mut self.parameters;
-        of.name = text_of(sent, "name")?.unwrap_or_else(|| of.name.clone());
-        of.store_name = text_of(sent, "storeName")?.unwrap_or_else(|| of.store_name.clone());
-        of.description = text_of(sent, "description")?.unwrap_or_else(|| of.description.clone());
-        if let Some(keep) = number_of(sent, "keepLast")? {
-            of.keep_last = Some(u32::try_from(keep).map_err(|_| wrong("keepLast", "a number from 1"))?);
+        of.name = sent.text("name")?.unwrap_or_else(|| of.name.clone());
+        of.store_name = sent.text("storeName")?.unwrap_or_else(|| of.store_name.clone());
+        of.description = sent.text("description")?.unwrap_or_else(|| of.description.clone());
+        if let Some(keep) = sent.number("keepLast")? {
+            let keep = u32::try_from(keep).map_err(|_| sent.wrong("keepLast", "a number from 1"))?;
+            of.keep_last = Some(keep);
         }
-        of.all_backups = boolean_of(sent, "allBackups")?.unwrap_or(of.all_backups);
-        if let Some(meta) = sent.get("metaData").filter(|meta| !meta.is_null()) {
-            let meta = meta.as_object().ok_or_else(|| wrong("metaData", "an object"))?;
-            self.take_meta(meta)?;
+        of.all_backups = sent.boolean("allBackups")?.unwrap_or(of.all_backups);
+        if let Some(meta) = sent.object("metaData")? {
+            self.take_meta(&meta)?;
         }
-        if let Some(offset) = number_of(sent, "retentionOffset")? {
+        if let Some(offset) = sent.number("retentionOffset")? {
             self.parameters.retention_offset = Some(offset);
         }
-        if let Some(passcode) = text_of(sent, "passcode")? {
-            self.take_passcode(&passcode)?;
+        match sent.text("passcode")? {
+            Some(passcode) => self.take_passcode(&passcode),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// `recurring` and `retention` count, `startTime` is only shown.
-    fn take_meta(&mut self, meta: &Map<String, Value>) -> ApiResult<()> {
+    fn take_meta(&mut self, meta: &Keys<'_>) -> ApiResult<()> {
         let mut kept = Map::new();
-        if let Some(recurring) = boolean_of(meta, "recurring")? {
+        if let Some(recurring) = meta.boolean("recurring")? {
             self.parameters.once = !recurring;
             kept.insert("recurring".into(), json!(recurring));
         }
-        if let Some(time) = text_of(meta, "startTime")? {
+        if let Some(time) = meta.text("startTime")? {
             let shown: String = time.chars().filter(|c| !c.is_control()).take(20).collect();
             kept.insert("startTime".into(), json!(shown));
         }
-        if let Some(retention) = meta.get("retention").filter(|retention| !retention.is_null()) {
-            let retention = retention.as_object().ok_or_else(|| wrong("retention", "an object"))?;
-            let days = match text_of(retention, "type")?.as_deref() {
+        if let Some(retention) = meta.object("retention")? {
+            let kind = retention.text("type")?;
+            let days = match kind.as_deref() {
                 Some("day") => 1,
                 Some("week") => 7,
                 Some("month") => 30,
-                _ => return Err(wrong("retention", "of type day, week or month")),
+                _ => return Err(meta.wrong("retention", "of type day, week or month")),
             };
-            let value = number_of(retention, "value")?.filter(|value| (1..=100_000).contains(value));
-            let value = value.ok_or_else(|| wrong("retention", "of a value from 1"))?;
+            let value = retention.number("value")?.filter(|value| (1..=100_000).contains(value));
+            let value = value.ok_or_else(|| meta.wrong("retention", "of a value from 1"))?;
             self.parameters.retention_offset = Some(value * days * DAY_MS);
-            kept.insert("retention".into(), json!({"type": retention["type"], "value": value}));
+            kept.insert("retention".into(), json!({"type": kind, "value": value}));
         }
         self.parameters.meta_data = Value::Object(kept);
         Ok(())
@@ -360,16 +334,9 @@ impl Told {
     }
 
     fn take_passcode(&mut self, text: &str) -> ApiResult<()> {
-        match text.chars().count() {
-            _ if text == HIDDEN || text.is_empty() => return Ok(()),
-            0..8 => {
-                let message = "The passcode must have at least 8 characters.";
-                return Err(ApiError::new(400, "DR_PASSCODE_SHORT", message));
-            }
-            8..=256 => {}
-            _ => return Err(ApiError::invalid("passcode", "at most 256 characters")),
+        if text != HIDDEN && !text.is_empty() {
+            self.passcode = Some(passcode_of(text)?);
         }
-        self.passcode = Some(Passcode::new(text.to_owned()));
         Ok(())
     }
 }

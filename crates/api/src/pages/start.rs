@@ -92,14 +92,14 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
                 link: need_link(&need.place),
             })
             .collect(),
-        last: overview.last_good.as_ref().map(|backup| Fact {
+        last: overview.last_good().map(|backup| Fact {
             words: ago(now - backup.start_time),
             exact: exact(backup.start_time),
             link: backup_link(&backup.store, &backup.name),
         }),
-        next: overview.next.as_ref().map(|(task, at)| Fact {
-            words: ahead(at - now),
-            exact: exact(*at),
+        next: overview.next_backup().map(|task| Fact {
+            words: ahead(task.next_run - now),
+            exact: exact(task.next_run),
             link: Link {
                 text: task.title.clone(),
                 path: if may_see_tasks {

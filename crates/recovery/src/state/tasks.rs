@@ -59,14 +59,11 @@ pub(crate) struct OpenRun {
     pub give_up_at: i64,
 }
 
-/// What is due of a task, and how the task goes on.
+/// What is due of a task, and its slot after that; -1 = none.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
-    pub run: Option<NewRun>,
+    pub run: NewRun,
     pub next_run: i64,
-    pub last_start: i64,
-    pub occurrences: i64,
-    pub active: bool,
 }
 
 fn task_of(row: &SqliteRow) -> Result<TaskRow, sqlx::Error> {
@@ -233,17 +230,21 @@ impl State {
         for row in &rows {
             let task = task_of(row).map_err(self.read_error())?;
             let Some(claim) = decide(&task) else { continue };
-            if let Some(run) = &claim.run {
-                made += usize::from(self.insert_run(&mut write, run, now).await?);
-            }
+            // A limit that was lowered leaves nothing to run; a slot that had its run gets no second one.
+            let is_new = !task.is_spent_after(task.occurrences)
+                && self.insert_run(&mut write, &claim.run, now).await?;
+            made += usize::from(is_new);
+            let began = is_new && !claim.run.status.has_ended();
+            let occurrences = task.occurrences + i64::from(began);
+            let next_run = if task.is_spent_after(occurrences) { -1 } else { claim.next_run };
             sqlx::query(
                 "UPDATE tasks SET next_run = $2, last_start = $3, occurrences = $4, active = $5 WHERE id = $1",
             )
             .bind(&task.id)
-            .bind(claim.next_run)
-            .bind(claim.last_start)
-            .bind(claim.occurrences)
-            .bind(i64::from(claim.active))
+            .bind(next_run)
+            .bind(if began { now } else { task.last_start })
+            .bind(occurrences)
+            .bind(i64::from(next_run >= 0))
             .execute(&mut *write)
             .await
             .map_err(self.write_error())?;

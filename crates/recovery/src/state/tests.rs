@@ -273,7 +273,7 @@ async fn tokens_are_found_by_hash_until_they_expire_or_their_user_goes() {
     let (holder, _) = f.state.token_holder("t1", Purpose::Access, 999).await.unwrap().unwrap();
     assert_eq!((holder.username.as_str(), holder.role), ("Anna", Role::Operator));
     assert!(f.state.token_holder("t1", Purpose::Access, 1000).await.unwrap().is_none());
-    f.state.update_password("Anna", "other").await.unwrap();
+    f.state.update_user("Anna", None, Some("other")).await.unwrap();
     assert!(
         f.state.token_holder("t1", Purpose::Access, 999).await.unwrap().is_none(),
         "a new password ends sessions"

@@ -83,24 +83,6 @@ impl State {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Sets the password and ends all of the user's sessions. False if there is no such user.
-    pub async fn update_password(&self, username: &str, hash: &str) -> Result<bool> {
-        let mut write = self.write().await?;
-        let done = sqlx::query("UPDATE users SET password_hash = $2 WHERE username = $1")
-            .bind(username)
-            .bind(hash)
-            .execute(&mut *write)
-            .await
-            .map_err(self.write_error())?;
-        sqlx::query("DELETE FROM tokens WHERE username = $1")
-            .bind(username)
-            .execute(&mut *write)
-            .await
-            .map_err(self.write_error())?;
-        self.commit(write).await?;
-        Ok(done.rows_affected() == 1)
-    }
-
     /// Gives a user another role, another password, or both, and ends all of the user's sessions.
     pub async fn update_user(
         &self,
@@ -123,11 +105,7 @@ impl State {
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
-        sqlx::query("DELETE FROM tokens WHERE username = $1")
-            .bind(username)
-            .execute(&mut *write)
-            .await
-            .map_err(self.write_error())?;
+        self.end_sessions(&mut write, username).await?;
         self.commit(write).await?;
         Ok(if done.rows_affected() == 1 { UserChange::Done } else { UserChange::Unknown })
     }
@@ -141,6 +119,15 @@ impl State {
         Ok(administrators == [username])
     }
 
+    async fn end_sessions(&self, write: &mut super::Connection, username: &str) -> Result<()> {
+        sqlx::query("DELETE FROM tokens WHERE username = $1")
+            .bind(username)
+            .execute(write)
+            .await
+            .map_err(self.write_error())?;
+        Ok(())
+    }
+
     /// Ends all sessions of a user. False if there is no such user.
     pub async fn delete_tokens(&self, username: &str) -> Result<bool> {
         let mut write = self.write().await?;
@@ -149,11 +136,7 @@ impl State {
             .fetch_optional(&mut *write)
             .await
             .map_err(self.read_error())?;
-        sqlx::query("DELETE FROM tokens WHERE username = $1")
-            .bind(username)
-            .execute(&mut *write)
-            .await
-            .map_err(self.write_error())?;
+        self.end_sessions(&mut write, username).await?;
         self.commit(write).await?;
         Ok(known.is_some())
     }

@@ -18,7 +18,6 @@ use crate::secrets::Place;
 use crate::state::{NewRun, TaskRow};
 use crate::{Caller, Error, ErrorKind, Passcode, Result};
 
-use cron::Cron;
 pub use cron::CronFields;
 pub use model::{RunStatus, RunView, TaskChange, TaskKind, TaskParameters, TaskView};
 use plan::Schedule;
@@ -76,23 +75,39 @@ fn no_such_run(id: &str) -> Error {
 }
 
 impl TaskRow {
+    /// A new task of somebody's, active and without a limit; it has no next run yet.
+    fn new(id: String, kind: TaskKind, cron: CronFields, owner: &str, now: i64) -> Self {
+        Self {
+            id,
+            title: String::new(),
+            kind,
+            active: true,
+            generation: 1,
+            owner: owner.to_owned(),
+            cron,
+            zone: "UTC".to_owned(),
+            start_date: 0,
+            end_date: 0,
+            max_occurrences: -1,
+            occurrences: 0,
+            created_at: now,
+            updated_at: now,
+            last_start: 0,
+            next_run: -1,
+            parameters: TaskParameters::default(),
+            passcode: None,
+        }
+    }
+
     /// When it runs. What is kept was understood once, so only another release can have written what is not.
     fn schedule(&self) -> Result<Schedule> {
-        Ok(Schedule {
-            cron: Cron::parse(&self.cron)?,
-            zone: cron::zone(&self.zone)?,
-            start_date: self.start_date,
-            end_date: self.end_date,
-        })
+        Schedule::parse(&self.cron, &self.zone, self.start_date, self.end_date)
     }
 
-    /// Runs that it may have in all; -1 = no limit.
-    fn limit(&self) -> i64 {
-        if self.parameters.once { 1 } else { self.max_occurrences }
-    }
-
-    fn is_spent(&self) -> bool {
-        self.limit() >= 0 && self.occurrences >= self.limit()
+    /// Whether it may run no more after so many runs.
+    pub(crate) fn is_spent_after(&self, occurrences: i64) -> bool {
+        let limit = if self.parameters.once { 1 } else { self.max_occurrences };
+        limit >= 0 && occurrences >= limit
     }
 
     fn view(self) -> TaskView {
@@ -212,8 +227,9 @@ fn check_parameters(kind: TaskKind, parameters: &mut TaskParameters) -> Result<(
 /// Whether two slots in a row have passed since then without being made use of; the second one an hour ago, so that its
 /// run has had time to begin and end.
 pub(crate) fn is_late(task: &TaskView, since: i64, now: i64) -> bool {
-    let (Ok(cron), Ok(zone)) = (Cron::parse(&task.cron), cron::zone(&task.zone)) else { return false };
-    let schedule = Schedule { cron, zone, start_date: task.start_date, end_date: task.end_date };
+    let Ok(schedule) = Schedule::parse(&task.cron, &task.zone, task.start_date, task.end_date) else {
+        return false;
+    };
     let first = schedule.next_after(since);
     let second = if first < 0 { -1 } else { schedule.next_after(first) };
     second >= 0 && second + LATE_MS < now
@@ -242,26 +258,7 @@ impl Inner {
         }
         let cron = change.cron.clone().ok_or_else(|| missing("minute", "the fields of the schedule"))?;
         let (now, passcode) = (now_ms(), change.passcode.clone());
-        let mut row = TaskRow {
-            id: new_id(),
-            title: String::new(),
-            kind,
-            active: true,
-            generation: 1,
-            owner: owner.to_owned(),
-            cron,
-            zone: "UTC".to_owned(),
-            start_date: 0,
-            end_date: 0,
-            max_occurrences: -1,
-            occurrences: 0,
-            created_at: now,
-            updated_at: now,
-            last_start: 0,
-            next_run: -1,
-            parameters: TaskParameters::default(),
-            passcode: None,
-        };
+        let mut row = TaskRow::new(new_id(), kind, cron, owner, now);
         row.apply(change, now)?;
         match passcode {
             Some(passcode) => row.passcode = Some(self.seal_for_task(&row.id, &passcode)?),
@@ -313,6 +310,9 @@ impl Inner {
     pub async fn update_task(&self, id: &str, change: TaskChange) -> Result<()> {
         self.refuse_while_read_only().await?;
         self.edit_task(id, |row| {
+            if change.generation.is_some_and(|seen| seen != row.generation) {
+                return Err(changed_meanwhile());
+            }
             row.apply(change.clone(), now_ms())?;
             if let Some(passcode) = &change.passcode {
                 row.passcode = Some(self.seal_for_task(&row.id, passcode)?);
@@ -362,7 +362,7 @@ impl Inner {
                 return Ok(());
             }
         }
-        Err(Error::new(ErrorKind::Busy, "Somebody else changes this task at the moment; try again."))
+        Err(changed_meanwhile())
     }
 
     /// Forgets a task and the record of its runs; its backups stay.
@@ -486,6 +486,10 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+fn changed_meanwhile() -> Error {
+    Error::new(ErrorKind::Busy, "Somebody else changed this task meanwhile; look at it and try again.")
 }
 
 fn run_in_use(run: &RunView) -> Error {

@@ -132,6 +132,8 @@ pub struct TaskChange {
     pub parameters: Option<TaskParameters>,
     /// What seals, or opens, its backups.
     pub passcode: Option<Passcode>,
+    /// The generation that this change was made from: one made from an older one is refused.
+    pub generation: Option<i64>,
 }
 
 /// Where a run is in its life; the names are those of the interface.

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::cron::Cron;
+use super::cron::{self, Cron, CronFields};
+use crate::Result;
 
 /// A time that passed while nobody was there is made up for if it is younger.
 const MAKE_UP_MS: i64 = 6 * 3_600_000;
@@ -29,6 +30,11 @@ pub(crate) enum Due {
 }
 
 impl Schedule {
+    /// Of what is kept, or refuses what cannot be understood by its name on the wire.
+    pub fn parse(cron: &CronFields, zone: &str, start_date: i64, end_date: i64) -> Result<Self> {
+        Ok(Self { cron: Cron::parse(cron)?, zone: cron::zone(zone)?, start_date, end_date })
+    }
+
     /// The first slot after an instant; -1 if there is none.
     pub fn next_after(&self, after: i64) -> i64 {
         let after = after.max(self.start_date.saturating_sub(1));
@@ -57,7 +63,6 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cron::{CronFields, zone};
     use super::*;
 
     const HOUR: i64 = 3_600_000;
@@ -71,8 +76,7 @@ mod tests {
             month: "*".to_owned(),
             day_of_week: "?".to_owned(),
         };
-        let cron = Cron::parse(&fields).unwrap();
-        Schedule { cron, zone: zone("UTC").unwrap(), start_date: 0, end_date: 0 }
+        Schedule::parse(&fields, "UTC", 0, 0).unwrap()
     }
 
     #[test]

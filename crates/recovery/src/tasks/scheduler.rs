@@ -14,10 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::plan::Due;
-use super::{
-    CLEANER_ID, CronFields, RunStatus, RunView, STORE_TIME_MAX, TaskKind, TaskParameters, does_not_answer,
-    new_id,
-};
+use super::{CLEANER_ID, CronFields, RunStatus, RunView, STORE_TIME_MAX, TaskKind, does_not_answer, new_id};
 use crate::clock::{self, now_ms};
 use crate::recovery::Inner;
 use crate::state::{Claim, NewRun, TaskRow, status_text};
@@ -28,7 +25,6 @@ const WAIT_MS: i64 = 3_600_000;
 /// With runs at work the scheduler looks this often, else this often at least.
 const BUSY_TIME: Duration = Duration::from_secs(1);
 const IDLE_TIME: Duration = Duration::from_secs(20);
-const IDLE_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// What is due of a task at that time, and how it goes on.
 pub(super) fn decide(task: &TaskRow, now: i64) -> Option<Claim> {
@@ -39,8 +35,7 @@ pub(super) fn decide(task: &TaskRow, now: i64) -> Option<Claim> {
             return None;
         }
     };
-    let due = schedule.due(task.next_run, now)?;
-    let (slot, status, result) = match due {
+    let (slot, status, result) = match schedule.due(task.next_run, now)? {
         Due::Run(slot) => (slot, RunStatus::Scheduled, String::new()),
         Due::Missed(slot) => {
             let why = format!(
@@ -50,10 +45,6 @@ pub(super) fn decide(task: &TaskRow, now: i64) -> Option<Claim> {
             (slot, RunStatus::Skipped, why)
         }
     };
-    let began = status == RunStatus::Scheduled;
-    let occurrences = task.occurrences + i64::from(began);
-    let spent = task.limit() >= 0 && occurrences >= task.limit();
-    let next_run = if spent { -1 } else { schedule.next_after(now) };
     let run = NewRun {
         id: new_id(),
         task: task.id.clone(),
@@ -63,14 +54,7 @@ pub(super) fn decide(task: &TaskRow, now: i64) -> Option<Claim> {
         by_hand: false,
         give_up_at: now + WAIT_MS,
     };
-    Some(Claim {
-        // A limit that was lowered may leave nothing to run.
-        run: (!task.is_spent()).then_some(run),
-        next_run,
-        last_start: if began { now } else { task.last_start },
-        occurrences,
-        active: next_run >= 0,
-    })
+    Some(Claim { run, next_run: schedule.next_after(now) })
 }
 
 impl Inner {
@@ -78,32 +62,17 @@ impl Inner {
     pub async fn prepare_tasks(&self) -> Result<()> {
         let now = now_ms();
         let every = || "*".to_owned();
-        let mut cleaner = TaskRow {
-            id: CLEANER_ID.to_owned(),
-            title: "Remove backups whose retention date has passed".to_owned(),
-            kind: TaskKind::BackupRetentionCleaner,
-            active: true,
-            generation: 1,
-            owner: String::new(),
-            cron: CronFields {
-                minute: "0".to_owned(),
-                hour: every(),
-                day_of_month: every(),
-                month: every(),
-                day_of_week: "?".to_owned(),
-            },
-            zone: "UTC".to_owned(),
-            start_date: 0,
-            end_date: 0,
-            max_occurrences: -1,
-            occurrences: 0,
-            created_at: now,
-            updated_at: now,
-            last_start: 0,
-            next_run: -1,
-            parameters: TaskParameters { keep_last: Some(1), ..TaskParameters::default() },
-            passcode: None,
+        let hourly = CronFields {
+            minute: "0".to_owned(),
+            hour: every(),
+            day_of_month: every(),
+            month: every(),
+            day_of_week: "?".to_owned(),
         };
+        let kind = TaskKind::BackupRetentionCleaner;
+        let mut cleaner = TaskRow::new(CLEANER_ID.to_owned(), kind, hourly, "", now);
+        cleaner.title = "Remove backups whose retention date has passed".to_owned();
+        cleaner.parameters.keep_last = Some(1);
         cleaner.next_run = cleaner.schedule()?.next_after(now);
         self.state.add_task(&cleaner).await?;
         // Work without a job ended with the server that did it.
@@ -143,7 +112,7 @@ impl Inner {
         let next =
             tasks.iter().filter(|task| task.active && task.next_run >= 0).map(|task| task.next_run).min();
         let left = next.map_or(i64::MAX, |next| next.saturating_sub(now_ms()).max(0));
-        Duration::from_millis(left.unsigned_abs()).clamp(IDLE_TIME_MIN, IDLE_TIME)
+        Duration::from_millis(left.unsigned_abs()).clamp(BUSY_TIME, IDLE_TIME)
     }
 
     /// One look: claims what is due, begins what waits, notes what has ended. Returns how many runs are open.
@@ -183,9 +152,12 @@ impl Inner {
     /// Slots that had a run get no second one.
     async fn put_back_next_runs(&self, now: i64) -> Result<()> {
         for mut task in self.state.tasks().await? {
+            if !task.active || task.next_run <= now {
+                continue;
+            }
             let Ok(schedule) = task.schedule() else { continue };
             let next = schedule.next_after(now);
-            if task.active && task.next_run > now && next >= 0 && next < task.next_run {
+            if next >= 0 && next < task.next_run {
                 tracing::warn!(task = %task.id, "its next run was too late by the clock; it is put right");
                 (task.next_run, task.updated_at) = (next, now);
                 let last_start = task.last_start;

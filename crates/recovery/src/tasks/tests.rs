@@ -1,18 +1,17 @@
-//! Schedules as their users rely on them: each time once, whatever dies meanwhile; waiting, giving up, making up.
+//! Schedules as their users rely on them, over a whole server: waiting, giving up, making up, what is kept of it.
 
-use std::collections::{BTreeMap, HashSet};
+mod slots;
+
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 use tokio::task::JoinSet;
 
-use super::scheduler::decide;
 use super::*;
-use crate::state::State;
 use crate::tests::gate::Point;
 use crate::tests::support::*;
-use crate::{JobStatus, Mode, Recovery};
+use crate::{JobStatus, Recovery};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -46,6 +45,22 @@ async fn create_nightly(server: &Recovery) -> String {
     server.create_task(TaskKind::CreateBackup, nightly(), "admin").await.unwrap()
 }
 
+/// A server that accepts jobs and does not work on them, with the store `s` and a nightly schedule: its id, its first slot.
+async fn idle_with_nightly(site: &Site) -> (Recovery, String, i64) {
+    let server = site.idle_server().await;
+    server.register_store(register("s", &site.store())).await.unwrap();
+    let task = create_nightly(&server).await;
+    let slot = server.task(&task).await.unwrap().next_run;
+    (server, task, slot)
+}
+
+/// Cancels all jobs that can be, so that the next may begin.
+async fn clear_the_way(server: &Recovery) {
+    for job in server.jobs().await.unwrap() {
+        let _ = server.cancel_job(&job).await;
+    }
+}
+
 /// One look of the scheduler at that time, and all that it began to its end.
 async fn tick(server: &Recovery, now: i64) {
     let mut works = JoinSet::new();
@@ -62,102 +77,6 @@ async fn ended_run(server: &Recovery, task: &str, run: &str) -> RunView {
         }
         assert!(Instant::now() < deadline, "still {found:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn row(id: &str, cron: CronFields, zone: &str, now: i64) -> TaskRow {
-    let mut row = TaskRow {
-        id: id.to_owned(),
-        title: id.to_owned(),
-        kind: TaskKind::CreateBackup,
-        active: true,
-        generation: 1,
-        owner: String::new(),
-        cron,
-        zone: zone.to_owned(),
-        start_date: 0,
-        end_date: 0,
-        max_occurrences: -1,
-        occurrences: 0,
-        created_at: now,
-        updated_at: now,
-        last_start: 0,
-        next_run: -1,
-        parameters: TaskParameters::default(),
-        passcode: None,
-    };
-    row.next_run = row.schedule().unwrap().next_after(now);
-    row
-}
-
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
-
-#[tokio::test]
-async fn over_two_years_in_three_time_zones_two_servers_with_restarts_run_each_slot_exactly_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("state.db");
-    let mut servers = [State::open(&file).await.unwrap(), State::open(&file).await.unwrap()];
-    let start: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-    let (start, end) =
-        (start.as_millisecond(), "2028-01-01T12:00:00Z".parse::<Timestamp>().unwrap().as_millisecond());
-    // Times that each zone's clocks skip once a year, and show twice once a year.
-    let zones = [
-        ("berlin", "Europe/Berlin", "30", "2"),
-        ("new-york", "America/New_York", "30", "1"),
-        ("lord-howe", "Australia/Lord_Howe", "15", "2"),
-    ];
-    for (id, zone, minute, hour) in zones {
-        assert!(servers[0].add_task(&row(id, daily(minute, hour), zone, start)).await.unwrap());
-    }
-    let (mut dice, mut now) = (Dice(7), start);
-    while now < end {
-        // Up to five hours and a half between two looks: what passed then is made up for.
-        now += i64::try_from(dice.below(330)).unwrap() * 60_000 + 1;
-        let first = usize::try_from(dice.below(2)).unwrap();
-        if dice.below(50) == 0 {
-            servers[first].close().await;
-            servers[first] = State::open(&file).await.unwrap();
-        }
-        let look = |task: &TaskRow| decide(task, now);
-        // Both at once, and sometimes one alone.
-        let one = servers[first].claim_due(now, look);
-        if dice.below(3) == 0 {
-            one.await.unwrap();
-        } else {
-            let (one, other) = tokio::join!(one, servers[1 - first].claim_due(now, look));
-            assert!(one.unwrap() + other.unwrap() <= zones.len());
-        }
-    }
-    for (id, zone, minute, hour) in zones {
-        let zone = cron::zone(zone).unwrap();
-        let mut days: BTreeMap<Date, Vec<String>> = BTreeMap::new();
-        for run in servers[0].runs(id).await.unwrap() {
-            assert_eq!(run.status, RunStatus::Scheduled, "{run:?}");
-            let local = zone.to_datetime(Timestamp::from_millisecond(run.slot).unwrap());
-            days.entry(local.date()).or_default().push(local.strftime("%H:%M").to_string());
-        }
-        let (first, last) = (*days.keys().next().unwrap(), *days.keys().last().unwrap());
-        assert_eq!(
-            days.len(),
-            usize::try_from((last - first).get_days()).unwrap() + 1,
-            "{id}: a day is missing"
-        );
-        assert!(days.len() >= 729, "{id}: {}", days.len());
-        let usual = format!("{hour:0>2}:{minute:0>2}");
-        let others: Vec<_> = days.iter().filter(|(_, times)| **times != [usual.clone()]).collect();
-        for (_, times) in &others {
-            assert_eq!(times.len(), 1, "{id}: twice on one day: {others:?}");
-        }
-        // Once a year the clocks skip that time in Berlin and on Lord Howe; in New York it is only shown twice.
-        assert_eq!(others.len(), if id == "new-york" { 0 } else { 2 }, "{id}: {others:?}");
     }
 }
 
@@ -188,12 +107,8 @@ async fn a_backup_by_schedule_is_made_under_its_name_with_its_retention() {
 #[tokio::test]
 async fn a_run_waits_an_hour_for_another_job_and_then_gives_up_naming_it() {
     let site = Site::new();
-    // Jobs are accepted and not worked on, so that one stays in the way.
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     let job = server.create_backup(create("s", "by hand"), caller()).await.unwrap();
-    let slot = server.task(&task).await.unwrap().next_run;
 
     tick(&server, slot - 1).await;
     assert!(server.runs(&task).await.unwrap().is_empty(), "too early");
@@ -212,11 +127,8 @@ async fn a_run_waits_an_hour_for_another_job_and_then_gives_up_naming_it() {
 #[tokio::test]
 async fn a_waiting_run_begins_when_the_way_is_free_and_gets_one_job_even_across_a_restart() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     let job = server.create_backup(create("s", "by hand"), caller()).await.unwrap();
-    let slot = server.task(&task).await.unwrap().next_run;
     tick(&server, slot).await;
     server.cancel_job(&job).await.unwrap();
     drop(server);
@@ -241,10 +153,7 @@ async fn a_waiting_run_begins_when_the_way_is_free_and_gets_one_job_even_across_
 #[tokio::test]
 async fn what_was_missed_for_long_is_told_once_and_not_made_up_for() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
-    let slot = server.task(&task).await.unwrap().next_run;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     tick(&server, slot + 30 * DAY + 12 * HOUR).await;
     let runs = server.runs(&task).await.unwrap();
     assert_eq!((runs.len(), runs[0].status, runs[0].slot), (1, RunStatus::Skipped, slot), "{runs:?}");
@@ -256,10 +165,7 @@ async fn what_was_missed_for_long_is_told_once_and_not_made_up_for() {
 #[tokio::test]
 async fn a_clock_that_was_ahead_for_a_while_leaves_no_gap_and_no_second_run() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
-    let slot = server.task(&task).await.unwrap().next_run;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     tick(&server, slot).await;
     let job = server.runs(&task).await.unwrap()[0].job_id.clone();
     server.cancel_job(&job).await.unwrap();
@@ -287,9 +193,7 @@ async fn after_its_last_run_a_task_is_paused_and_counts_anew_once_enabled() {
     let slot = server.task(&twice).await.unwrap().next_run;
     for day in 0..5 {
         tick(&server, slot + day * DAY).await;
-        for job in server.jobs().await.unwrap() {
-            let _ = server.cancel_job(&job).await;
-        }
+        clear_the_way(&server).await;
     }
     let task = server.task(&twice).await.unwrap();
     assert_eq!((server.runs(&twice).await.unwrap().len(), task.active, task.next_run), (2, false, -1));
@@ -309,11 +213,8 @@ async fn after_its_last_run_a_task_is_paused_and_counts_anew_once_enabled() {
 #[tokio::test]
 async fn a_disabled_task_does_not_run_and_its_waiting_run_ends() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     server.create_backup(create("s", "by hand"), caller()).await.unwrap();
-    let slot = server.task(&task).await.unwrap().next_run;
     tick(&server, slot).await;
     server.enable_task(&task, false).await.unwrap();
     let run = server.runs(&task).await.unwrap().remove(0);
@@ -492,10 +393,7 @@ async fn a_store_with_a_schedule_is_unregistered_only_if_the_schedule_is_paused(
 #[tokio::test]
 async fn records_of_runs_change_and_go_only_after_their_end() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
-    let slot = server.task(&task).await.unwrap().next_run;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     tick(&server, slot).await;
     let run = server.runs(&task).await.unwrap().remove(0);
     assert_eq!(kind(server.delete_run(&task, &run.id).await), ErrorKind::TaskInUse);
@@ -516,16 +414,11 @@ async fn records_of_runs_change_and_go_only_after_their_end() {
 #[tokio::test]
 async fn old_runs_go_but_the_last_twenty() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
-    let slot = server.task(&task).await.unwrap().next_run;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     let state = &server.inner.state;
     for day in 0..30 {
         tick(&server, slot + day * DAY).await;
-        for job in server.jobs().await.unwrap() {
-            let _ = server.cancel_job(&job).await;
-        }
+        clear_the_way(&server).await;
     }
     server.inner.settle_runs(slot + 30 * DAY).await.unwrap();
     state.purge_runs(slot + 5 * DAY).await.unwrap();
@@ -533,70 +426,6 @@ async fn old_runs_go_but_the_last_twenty() {
     assert!((20..30).contains(&left), "{left}");
     state.purge_runs(slot + 900 * DAY).await.unwrap();
     assert_eq!(server.runs(&task).await.unwrap().len(), 20);
-}
-
-#[tokio::test]
-async fn a_backup_that_takes_longer_than_the_settings_allow_is_cancelled_and_says_so() {
-    let site = Site::new();
-    let server = site.server_with_store().await;
-    server.inner.state.set_meta("disaster_settings", r#"{"timeoutInSeconds": 1}"#).await.unwrap();
-    site.gate.close(Point::Backup);
-    let id = server.create_backup(create("s", "long"), caller()).await.unwrap();
-    let job = ended(&server, &id).await;
-    assert_eq!(job.status, JobStatus::Cancelled, "{job:?}");
-    assert!(job.messages[0].contains("timeoutInSeconds") && job.messages[0].contains("1 seconds"), "{job:?}");
-    site.gate.open();
-    assert!(server.backups("s").await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn in_read_only_mode_backups_are_made_and_nothing_else_changes() {
-    let site = Site::new();
-    let server = site.server_with_store().await;
-    make(&server, "b1").await;
-    let told = "Maintenance until noon.";
-    server.set_mode(Mode { is_read_only: true, message: told.to_owned() }).await.unwrap();
-    drop(server);
-    let server = site.server().await;
-    assert_eq!(server.read_only_reason().await.unwrap().as_deref(), Some(told), "it outlasts a restart");
-    make(&server, "b2").await;
-    let refused = server.delete_backup("s", "b1", false, caller()).await.unwrap_err();
-    assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::ReadOnly, told));
-    assert_eq!(kind(server.restore_backup(restore("s", "b1"), caller()).await), ErrorKind::ReadOnly);
-    assert_eq!(kind(server.create_task(TaskKind::CreateBackup, nightly(), "a").await), ErrorKind::ReadOnly);
-    assert_eq!(kind(server.unregister_store("s", false).await), ErrorKind::ReadOnly);
-    assert!(server.run_retention_now().await.unwrap().skipped.is_some());
-    let mut check = restore("s", "b1");
-    check.validate_only = true;
-    assert_eq!(server.restore_backup(check, caller()).await.unwrap(), None);
-    server.set_mode(Mode::default()).await.unwrap();
-    server.delete_backup("s", "b1", false, caller()).await.unwrap();
-}
-
-#[tokio::test]
-async fn settings_are_checked_and_what_is_not_sent_stays() {
-    let site = Site::new();
-    let server = site.idle_server().await;
-    assert_eq!(server.disaster_settings().await.unwrap().timeout_in_seconds, 7200);
-    server.update_disaster_settings(|settings| settings.timeout_in_seconds = 14_400).await.unwrap();
-    for bad in [59, -1, 2_592_001, i64::MAX] {
-        let outcome =
-            server.update_disaster_settings(move |settings| settings.timeout_in_seconds = bad).await;
-        assert_eq!(kind(outcome), ErrorKind::ParameterInvalid, "{bad}");
-    }
-    assert_eq!(server.disaster_settings().await.unwrap().timeout_in_seconds, 14_400);
-}
-
-#[tokio::test]
-async fn a_schedule_is_late_after_two_slots_without_a_backup_and_not_over_a_weekend_that_it_leaves_out() {
-    let weekdays =
-        CronFields { day_of_month: "?".to_owned(), day_of_week: "MON-FRI".to_owned(), ..daily("30", "2") };
-    let friday = "2026-11-27T03:00:00Z".parse::<Timestamp>().unwrap().as_millisecond();
-    let task = row("t", weekdays, "UTC", friday - DAY).view();
-    for (later, late) in [(2 * DAY, false), (3 * DAY + HOUR, false), (4 * DAY, false), (4 * DAY + HOUR, true)]
-    {
-        assert_eq!(is_late(&task, friday, friday + later), late, "{} hours later", later / HOUR);
-    }
 }
 
 #[tokio::test]
@@ -646,14 +475,40 @@ async fn a_verification_that_verified_nothing_has_not_succeeded() {
 #[tokio::test]
 async fn what_is_written_into_a_record_does_not_change_when_its_run_ended() {
     let site = Site::new();
-    let server = site.idle_server().await;
-    server.register_store(register("s", &site.store())).await.unwrap();
-    let task = create_nightly(&server).await;
-    let slot = server.task(&task).await.unwrap().next_run;
+    let (server, task, slot) = idle_with_nightly(&site).await;
     tick(&server, slot + 12 * HOUR).await;
     let run = server.runs(&task).await.unwrap().remove(0);
     assert_eq!((run.status, run.ended), (RunStatus::Skipped, slot + 12 * HOUR));
     server.update_run(&task, &run.id, Some(RunStatus::Succeeded), None).await.unwrap();
     let changed = server.run(&task, &run.id).await.unwrap();
     assert_eq!((changed.status, changed.ended), (RunStatus::Succeeded, run.ended));
+}
+
+#[tokio::test]
+async fn a_change_made_from_an_older_state_of_a_task_is_refused() {
+    let site = Site::new();
+    let (server, task, _) = idle_with_nightly(&site).await;
+    let seen = Some(server.task(&task).await.unwrap().generation);
+    let change =
+        |title: &str| TaskChange { title: Some(title.to_owned()), generation: seen, ..TaskChange::default() };
+    server.update_task(&task, change("first")).await.unwrap();
+    assert_eq!(kind(server.update_task(&task, change("second")).await), ErrorKind::Busy);
+    assert_eq!(server.task(&task).await.unwrap().title, "first");
+}
+
+#[tokio::test]
+async fn a_limit_that_was_lowered_pauses_a_task_without_counting_a_run_that_was_not_made() {
+    let site = Site::new();
+    let (server, task, slot) = idle_with_nightly(&site).await;
+    for day in 0..2 {
+        tick(&server, slot + day * DAY).await;
+        clear_the_way(&server).await;
+    }
+    let before = server.task(&task).await.unwrap();
+    let lower = TaskChange { max_occurrences: Some(1), ..TaskChange::default() };
+    server.update_task(&task, lower).await.unwrap();
+    tick(&server, slot + 2 * DAY).await;
+    let after = server.task(&task).await.unwrap();
+    assert_eq!((after.active, after.occurrences, after.last_start), (false, 2, before.last_start));
+    assert_eq!(server.runs(&task).await.unwrap().len(), 2);
 }

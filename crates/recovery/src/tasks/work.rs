@@ -124,7 +124,7 @@ impl Inner {
                     continue;
                 }
             };
-            backups.retain(|b| matches!(b.status.as_str(), "completed" | "completed_with_warnings"));
+            backups.retain(BackupView::is_complete);
             if !task.parameters.all_backups {
                 backups.truncate(1);
             }

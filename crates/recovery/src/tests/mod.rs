@@ -6,4 +6,5 @@ mod interruptions;
 mod places;
 mod restores;
 mod sessions;
+mod site;
 pub(crate) mod support;
