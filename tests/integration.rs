@@ -16,6 +16,8 @@ mod buckets;
 mod client;
 #[path = "integration/client_jobs.rs"]
 mod client_jobs;
+#[path = "integration/client_people.rs"]
+mod client_people;
 #[path = "integration/client_schedules.rs"]
 mod client_schedules;
 #[path = "integration/command.rs"]

@@ -1,7 +1,7 @@
 //! One request from its head to its reply: the checks in their fixed order, then the handler.
 //!
 //! ```text
-//! body (413) → f (400) → token (498, 499) → route (404) → method (405) → privilege (403) → read-only (423)
+//! body (413) → f (400) → token (498, 499) → route (404) → method (405) → privilege (403: role, then key) → read-only (423)
 //!            → parameters as a whole (400) → handler: parameters, named things, conflicts, store, passcode
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! and a panic ends in an error reply instead of a broken connection.
 
 use crate::body::{self, BodyError};
-use crate::endpoints::{self, Endpoint, Kind, Names, Refused};
+use crate::endpoints::{self, Endpoint, Kind, Names, Refused, StoreIn};
 use crate::error::{self, ApiError, ApiResult};
 use crate::format::Format;
 use crate::log_ins::LogIns;
@@ -19,7 +19,7 @@ use crate::reply::{self, Reply, Response};
 use crate::{handlers, pages, path, session, token};
 use hyper::body::{Body, Bytes};
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use recovery::{AuditEntry, Caller, Principal, Recovery};
+use recovery::{AuditEntry, Caller, ErrorKind, Principal, Recovery};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -132,6 +132,7 @@ impl Call {
         {
             return Err(ApiError::forbidden(&pages::purpose(endpoint), role));
         }
+        self.check_key(endpoint).await?;
         if self.is_post() {
             let recovery = &self.site.recovery;
             let reason = match endpoint.refused {
@@ -145,6 +146,38 @@ impl Call {
         }
         self.parameters.whole()?;
         Ok(endpoint)
+    }
+
+    /// Whether the key that this request rests on is good for it: the one place where keys are bounded. What cannot be
+    /// told to be about one of a key's stores is refused.
+    async fn check_key(&self, endpoint: &Endpoint) -> ApiResult<()> {
+        let Some(scope) = self.principal.as_ref().and_then(|principal| principal.key.as_ref()) else {
+            return Ok(());
+        };
+        let beyond = |why: &str| Err(ApiError::beyond_key(&pages::purpose(endpoint), why));
+        let Some(group) = endpoint.group else { return beyond("only a person who signed in can") };
+        if !scope.operations.contains(&group) {
+            return beyond(&format!("it is not good for the operations '{}'", group.name()));
+        }
+        if scope.stores.is_empty() {
+            return Ok(());
+        }
+        match self.store_asked_about(endpoint).await? {
+            Some(store) if scope.stores.contains(&store) => Ok(()),
+            _ => beyond("it is good for some stores alone, and this request is not about one of them"),
+        }
+    }
+
+    async fn store_asked_about(&self, endpoint: &Endpoint) -> ApiResult<Option<String>> {
+        match endpoint.store_in() {
+            StoreIn::Path => Ok(self.name("store").map(str::to_owned)),
+            StoreIn::Parameter => Ok(self.parameters.text("storeName").map(str::to_owned)),
+            StoreIn::Nowhere => Ok(None),
+            StoreIn::Job => match self.site.recovery.job(self.name("job").unwrap_or_default()).await {
+                Err(error) if error.kind == ErrorKind::JobNotFound => Ok(None),
+                job => self.lift(job).map(|job| Some(job.store)),
+            },
+        }
     }
 
     /// Who asks, at a public endpoint that says more to those who do.
@@ -169,6 +202,8 @@ impl Call {
             if by_cookie { session::cookie_token(&self.headers, self.site.secure_cookies) } else { None };
         let token = sent.or_else(|| cookie.clone()).ok_or_else(ApiError::token_required)?;
         let principal = self.lift(self.site.recovery.authenticate(&token).await)?;
+        // Sessions are for people.
+        let principal = principal.filter(|principal| cookie.is_none() || principal.key.is_none());
         self.principal = Some(principal.ok_or_else(ApiError::token_invalid)?);
         self.session = cookie;
         match &self.session {
@@ -349,13 +384,26 @@ fn audited(call: &Call, result: &ApiResult<Reply>) -> Option<(AuditEntry, bool)>
         username: call.principal.as_ref().map_or_else(typed, |principal| principal.username.clone()),
         address: call.address.to_string(),
         operation: endpoint.title.to_lowercase(),
-        path: call.path(),
+        path: path_told(call, endpoint),
         code,
         message_code: message_code.to_owned(),
         job_id,
         request_id: call.request_id.clone(),
     };
     Some((entry, is_log_in))
+}
+
+/// The path, and where something is made its name, which stands in a parameter.
+fn path_told(call: &Call, endpoint: &Endpoint) -> String {
+    let parameter = match endpoint.last() {
+        "create" | "backup" => "name",
+        "add" => "username",
+        "register" => "storeName",
+        "createTask" => "title",
+        _ => return call.path(),
+    };
+    let name = call.parameters.text(parameter);
+    name.map_or_else(|| call.path(), |name| format!("{}?{parameter}={name}", call.path()))
 }
 
 /// The segments under the context: `None` outside of it, `Some(None)` for a path below it that cannot be

@@ -7,11 +7,12 @@ use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
-    audit, backups, disaster_recovery, jobs, login, metrics, oauth, portal, restore, root, site, status,
-    stores, tasks, users,
+    audit, backups, disaster_recovery, jobs, keys, login, metrics, oauth, portal, restore, root, site,
+    status, stores, tasks, users,
 };
 use crate::pages::forms::{self, Form};
 use crate::reply::Reply;
+use recovery::OperationGroup::{self, Backup, Restore, Schedules};
 use recovery::Role;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) struct Endpoint {
     pub kind: Kind,
     /// Least role; `None` is open to everybody.
     pub role: Option<Role>,
+    /// What a key must be good for; none: keys are good for it never.
+    pub group: Option<OperationGroup>,
     /// When POST is refused (423).
     pub refused: Refused,
     /// Does the work.
@@ -45,6 +48,19 @@ pub(crate) enum Refused {
     WhileRestoring,
     /// While a restore runs, and while an administrator made the deployment read-only.
     WhileReadOnly,
+}
+
+/// Where a request says which store it is about; a key that is good for some stores needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreIn {
+    /// In its path.
+    Path,
+    /// In `storeName`, which the old layout takes for the store.
+    Parameter,
+    /// It names a job, which knows its store.
+    Job,
+    /// It is about several stores, or none.
+    Nowhere,
 }
 
 /// How an endpoint is used.
@@ -86,7 +102,8 @@ const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 type Run = fn(Arc<Call>) -> Answer;
 
 const fn resource(path: &'static str, title: &'static str, role: Option<Role>, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Resource, role, refused: Refused::Never, handler }
+    let group = Some(OperationGroup::Read);
+    Endpoint { path, title, kind: Kind::Resource, role, group, refused: Refused::Never, handler }
 }
 
 /// An operation that works at all times.
@@ -97,7 +114,8 @@ const fn operation(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Operation(form), role, refused: Refused::Never, handler }
+    let group = Some(OperationGroup::Manage);
+    Endpoint { path, title, kind: Kind::Operation(form), role, group, refused: Refused::Never, handler }
 }
 
 /// An operation that is refused while a restore runs.
@@ -108,7 +126,8 @@ const fn backup(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { refused: Refused::WhileRestoring, ..operation(path, title, role, form, handler) }
+    let group = Some(OperationGroup::Backup);
+    Endpoint { group, refused: Refused::WhileRestoring, ..operation(path, title, role, form, handler) }
 }
 
 /// An operation that is refused while a restore runs or the deployment is read-only.
@@ -123,11 +142,21 @@ const fn change(
 }
 
 const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Page, role: PUBLIC, refused: Refused::Never, handler }
+    Endpoint { path, title, kind: Kind::Page, role: PUBLIC, group: None, refused: Refused::Never, handler }
 }
 
 const fn program(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Program, role: PUBLIC, refused: Refused::Never, handler }
+    Endpoint { path, title, kind: Kind::Program, role: PUBLIC, group: None, refused: Refused::Never, handler }
+}
+
+/// The same, in another group of operations.
+const fn within(group: OperationGroup, endpoint: Endpoint) -> Endpoint {
+    Endpoint { group: Some(group), ..endpoint }
+}
+
+/// The same, for people alone: a key must not make another one, or somebody who makes one.
+const fn people(endpoint: Endpoint) -> Endpoint {
+    Endpoint { group: None, ..endpoint }
 }
 
 /// The table. Where a literal and a name compete for a segment, the literal stands first. A restore is no
@@ -158,34 +187,38 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     resource("sharing/rest/failing", "A handler that panics", PUBLIC, |c| Box::pin(crate::tests::failing(c))),
 
     resource("admin", "Administration", VIEWER, |c| Box::pin(root::admin(c))),
-    operation("admin/password", "change your own password", VIEWER, &forms::OWN_PASSWORD, |c| Box::pin(users::own_password(c))),
-    resource("admin/users", "Users", ADMINISTRATOR, |c| Box::pin(users::list(c))),
-    operation("admin/users/add", "add a user", ADMINISTRATOR, &forms::ADD_USER, |c| Box::pin(users::add(c))),
-    resource("admin/users/{user}", "User account", ADMINISTRATOR, |c| Box::pin(users::one(c))),
-    operation("admin/users/{user}/update", "update a user", ADMINISTRATOR, &forms::UPDATE_USER, |c| Box::pin(users::update(c))),
-    operation("admin/users/{user}/signOut", "sign a user out everywhere", ADMINISTRATOR, &forms::SIGN_OUT_USER, |c| Box::pin(users::sign_out(c))),
-    operation("admin/users/{user}/remove", "remove a user", ADMINISTRATOR, &forms::REMOVE_USER, |c| Box::pin(users::remove(c))),
+    people(operation("admin/password", "change your own password", VIEWER, &forms::OWN_PASSWORD, |c| Box::pin(users::own_password(c)))),
+    people(resource("admin/users", "Users", ADMINISTRATOR, |c| Box::pin(users::list(c)))),
+    people(operation("admin/users/add", "add a user", ADMINISTRATOR, &forms::ADD_USER, |c| Box::pin(users::add(c)))),
+    people(resource("admin/users/{user}", "User account", ADMINISTRATOR, |c| Box::pin(users::one(c)))),
+    people(operation("admin/users/{user}/update", "update a user", ADMINISTRATOR, &forms::UPDATE_USER, |c| Box::pin(users::update(c)))),
+    people(operation("admin/users/{user}/signOut", "sign a user out everywhere", ADMINISTRATOR, &forms::SIGN_OUT_USER, |c| Box::pin(users::sign_out(c)))),
+    people(operation("admin/users/{user}/remove", "remove a user", ADMINISTRATOR, &forms::REMOVE_USER, |c| Box::pin(users::remove(c)))),
+    people(resource("admin/keys", "API keys", ADMINISTRATOR, |c| Box::pin(keys::list(c)))),
+    people(operation("admin/keys/create", "create an API key", ADMINISTRATOR, &forms::CREATE_KEY, |c| Box::pin(keys::create(c)))),
+    people(resource("admin/keys/{key}", "API key", ADMINISTRATOR, |c| Box::pin(keys::one(c)))),
+    people(operation("admin/keys/{key}/revoke", "revoke an API key", ADMINISTRATOR, &forms::REVOKE_KEY, |c| Box::pin(keys::revoke(c)))),
     resource("admin/audit", "Audit log", ADMINISTRATOR, |c| Box::pin(audit::list(c))),
     resource("admin/metrics", "Metrics", VIEWER, |c| Box::pin(metrics::metrics(c))),
     resource("admin/jobs", "Jobs", VIEWER, |c| Box::pin(jobs::list(c))),
     resource("admin/jobs/{job}", "Job", VIEWER, |c| Box::pin(jobs::one(c))),
-    operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, |c| Box::pin(jobs::cancel(c))),
+    within(Backup, operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, |c| Box::pin(jobs::cancel(c)))),
     resource("admin/mode", "Mode", VIEWER, |c| Box::pin(site::mode(c))),
     operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, |c| Box::pin(site::update_mode(c))),
     resource("admin/system", "System", VIEWER, |c| Box::pin(root::system(c))),
 
     resource("admin/system/tasks", "Schedules and tasks", OPERATOR, |c| Box::pin(tasks::list(c))),
-    change("admin/system/tasks/createTask", "create a task", ADMINISTRATOR, &forms::CREATE_TASK, |c| Box::pin(tasks::create(c))),
+    within(Schedules, change("admin/system/tasks/createTask", "create a task", ADMINISTRATOR, &forms::CREATE_TASK, |c| Box::pin(tasks::create(c)))),
     resource("admin/system/tasks/{task}", "Task", OPERATOR, |c| Box::pin(tasks::one(c))),
-    change("admin/system/tasks/{task}/update", "update a task", ADMINISTRATOR, &forms::UPDATE_TASK, |c| Box::pin(tasks::update(c))),
-    change("admin/system/tasks/{task}/enable", "enable a task", ADMINISTRATOR, &forms::ENABLE_TASK, |c| Box::pin(tasks::enable(c))),
-    change("admin/system/tasks/{task}/disable", "disable a task", ADMINISTRATOR, &forms::DISABLE_TASK, |c| Box::pin(tasks::disable(c))),
-    change("admin/system/tasks/{task}/run", "run a task now", ADMINISTRATOR, &forms::RUN_TASK, |c| Box::pin(tasks::run(c))),
-    change("admin/system/tasks/{task}/delete", "delete a task", ADMINISTRATOR, &forms::DELETE_TASK, |c| Box::pin(tasks::delete(c))),
+    within(Schedules, change("admin/system/tasks/{task}/update", "update a task", ADMINISTRATOR, &forms::UPDATE_TASK, |c| Box::pin(tasks::update(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/enable", "enable a task", ADMINISTRATOR, &forms::ENABLE_TASK, |c| Box::pin(tasks::enable(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/disable", "disable a task", ADMINISTRATOR, &forms::DISABLE_TASK, |c| Box::pin(tasks::disable(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/run", "run a task now", ADMINISTRATOR, &forms::RUN_TASK, |c| Box::pin(tasks::run(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/delete", "delete a task", ADMINISTRATOR, &forms::DELETE_TASK, |c| Box::pin(tasks::delete(c)))),
     resource("admin/system/tasks/{task}/runs", "Runs", OPERATOR, |c| Box::pin(tasks::runs(c))),
     resource("admin/system/tasks/{task}/runs/{run}", "Run", OPERATOR, |c| Box::pin(tasks::one_run(c))),
-    change("admin/system/tasks/{task}/runs/{run}/update", "update a run", ADMINISTRATOR, &forms::UPDATE_RUN, |c| Box::pin(tasks::update_run(c))),
-    change("admin/system/tasks/{task}/runs/{run}/delete", "delete a run", ADMINISTRATOR, &forms::DELETE_RUN, |c| Box::pin(tasks::delete_run(c))),
+    within(Schedules, change("admin/system/tasks/{task}/runs/{run}/update", "update a run", ADMINISTRATOR, &forms::UPDATE_RUN, |c| Box::pin(tasks::update_run(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/runs/{run}/delete", "delete a run", ADMINISTRATOR, &forms::DELETE_RUN, |c| Box::pin(tasks::delete_run(c)))),
 
     resource("admin/system/disasterrecovery", "Disaster recovery", VIEWER, |c| Box::pin(disaster_recovery::root(c))),
     resource("admin/system/disasterrecovery/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
@@ -195,14 +228,14 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     change("admin/system/disasterrecovery/stores/register", "register a backup store", ADMINISTRATOR, &forms::REGISTER_STORE, |c| Box::pin(stores::register(c))),
     resource("admin/system/disasterrecovery/stores/{store}", "Backup store", VIEWER, |c| Box::pin(stores::one(c))),
     change("admin/system/disasterrecovery/stores/{store}/update", "update a backup store", ADMINISTRATOR, &forms::UPDATE_STORE, |c| Box::pin(stores::update(c))),
-    operation("admin/system/disasterrecovery/stores/{store}/validate", "validate a backup store", OPERATOR, &forms::VALIDATE_STORE, |c| Box::pin(stores::validate(c))),
+    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/validate", "validate a backup store", OPERATOR, &forms::VALIDATE_STORE, |c| Box::pin(stores::validate(c)))),
     change("admin/system/disasterrecovery/stores/{store}/unregister", "unregister a backup store", ADMINISTRATOR, &forms::UNREGISTER_STORE, |c| Box::pin(stores::unregister(c))),
     resource("admin/system/disasterrecovery/stores/{store}/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
     backup("admin/system/disasterrecovery/stores/{store}/backups/create", "create a backup", OPERATOR, &forms::CREATE_BACKUP, |c| Box::pin(backups::create(c))),
     resource("admin/system/disasterrecovery/stores/{store}/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
-    operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, |c| Box::pin(restore::restore(c))),
+    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, |c| Box::pin(restore::restore(c)))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, |c| Box::pin(backups::update(c))),
-    operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, |c| Box::pin(backups::validate(c))),
+    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, |c| Box::pin(backups::validate(c)))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, |c| Box::pin(backups::delete(c))),
 
     resource("admin/system/disasterrecovery/backuprestore", "Backup and restore (10.9)", VIEWER, |c| Box::pin(disaster_recovery::old_root(c))),
@@ -210,8 +243,8 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     backup("admin/system/disasterrecovery/backuprestore/backup", "create a backup", OPERATOR, &forms::CREATE_BACKUP_BY_STORE, |c| Box::pin(backups::create(c))),
     resource("admin/system/disasterrecovery/backuprestore/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
     resource("admin/system/disasterrecovery/backuprestore/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
-    operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP_BY_STORE, |c| Box::pin(restore::restore(c))),
-    operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP_BY_STORE, |c| Box::pin(backups::validate(c))),
+    within(Restore, operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP_BY_STORE, |c| Box::pin(restore::restore(c)))),
+    within(Backup, operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP_BY_STORE, |c| Box::pin(backups::validate(c)))),
     change("admin/system/disasterrecovery/backuprestore/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP_BY_STORE, |c| Box::pin(backups::delete(c))),
 ];
 
@@ -243,6 +276,20 @@ impl Endpoint {
     /// The last segment of the pattern.
     pub fn last(&self) -> &'static str {
         self.pattern().last().unwrap_or_default()
+    }
+
+    /// Where a request says which store it is about.
+    pub fn store_in(&self) -> StoreIn {
+        let old_layout = self.path.contains("/backuprestore/");
+        if self.path.contains("{store}") {
+            StoreIn::Path
+        } else if self.path.contains("{job}") {
+            StoreIn::Job
+        } else if old_layout && (self.path.contains("{backup}") || self.last() == "backup") {
+            StoreIn::Parameter
+        } else {
+            StoreIn::Nowhere
+        }
     }
 
     /// Endpoints one segment below this one.
@@ -312,6 +359,7 @@ mod tests {
             let needed = match endpoint.last() {
                 "generateToken" => None,
                 "password" => VIEWER,
+                "create" if endpoint.path.starts_with("admin/keys") => ADMINISTRATOR,
                 "create" | "backup" | "validate" | "cancel" => OPERATOR,
                 _ => ADMINISTRATOR,
             };

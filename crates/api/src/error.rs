@@ -63,6 +63,11 @@ impl ApiError {
         Self::new(403, "FORBIDDEN", message)
     }
 
+    /// 403 for a key that is not good for this.
+    pub fn beyond_key(operation: &str, why: &str) -> Self {
+        Self::new(403, "FORBIDDEN", format!("This key cannot be used to {operation}: {why}."))
+    }
+
     /// 499: nobody has said who asks. The text is fixed by what clients look for.
     pub fn token_required() -> Self {
         Self::new(499, "TOKEN_REQUIRED", "Token Required")
@@ -146,6 +151,7 @@ pub(crate) fn wire_code(kind: ErrorKind) -> (u16, &'static str) {
         ErrorKind::BackupNotFound => (404, "BACKUP_NOT_FOUND"),
         ErrorKind::JobNotFound => (404, "JOB_NOT_FOUND"),
         ErrorKind::UserNotFound => (404, "USER_NOT_FOUND"),
+        ErrorKind::KeyNotFound => (404, "KEY_NOT_FOUND"),
         ErrorKind::LastAdministrator => (409, "LAST_ADMINISTRATOR"),
         ErrorKind::TaskNotFound => (404, "TASK_NOT_FOUND"),
         ErrorKind::RunNotFound => (404, "RUN_NOT_FOUND"),

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     BackupNotFound,
     /// No such user.
     UserNotFound,
+    /// No such key.
+    KeyNotFound,
     /// Nobody could administer this server any more.
     LastAdministrator,
     /// No such job.

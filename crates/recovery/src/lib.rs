@@ -14,6 +14,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod jobs;
+mod keys;
 mod looks;
 mod model;
 mod names;
@@ -38,6 +39,7 @@ pub use audit::{AuditEntry, AuditView};
 pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
+pub use keys::{KeyScope, KeyView, NewKey, OperationGroup};
 pub use model::{
     BackupComponentView, BackupView, Caller, CreateBackup, Deletion, JobStatus, JobView, Principal,
     ProgressView, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace, StoreView,

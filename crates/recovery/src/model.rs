@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use components::Kind;
 use repository::Passcode;
 
+use crate::keys::KeyScope;
+
 /// What a user may do; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -18,13 +20,22 @@ pub enum Role {
     Administrator,
 }
 
-/// Who is logged in.
+/// Who asks.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// The user's name.
+    /// The user's name; that of a key has a mark before it that no user's name can have.
     pub username: String,
     /// What the user may do.
     pub role: Role,
+    /// What the key is good for that proved it; none for a person.
+    pub key: Option<KeyScope>,
+}
+
+impl Principal {
+    /// Somebody who signed in.
+    pub fn person(username: String, role: Role) -> Self {
+        Self { username, role, key: None }
+    }
 }
 
 /// What a token is good for. One of each kind is worthless where another is asked for.
@@ -46,7 +57,7 @@ pub struct UserView {
     /// What the user may do.
     pub role: Role,
     /// When the user was added.
-    #[serde(rename = "createdAt")]
+    #[serde(rename = "createdTime")]
     pub created_at: i64,
 }
 

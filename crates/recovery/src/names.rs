@@ -21,14 +21,19 @@ pub(crate) enum Named {
     Store,
     Backup,
     User,
+    Key,
 }
 
 impl Named {
+    /// What stands before a key's name where users are named, so that neither is taken for the other.
+    pub const KEY_MARK: &str = "key:";
+
     fn noun(self) -> &'static str {
         match self {
             Named::Store => "store",
             Named::Backup => "backup",
             Named::User => "user",
+            Named::Key => "key",
         }
     }
 
@@ -37,6 +42,7 @@ impl Named {
             Named::Store => Some("register"),
             Named::Backup => Some("create"),
             Named::User => Some("add"),
+            Named::Key => Some("create"),
         }
     }
 }
@@ -82,6 +88,10 @@ pub(crate) fn check_name(named: Named, name: &str) -> Result<String> {
     }
     if name.trim() != name {
         return refuse("it must not start or end with a space");
+    }
+    let marked = name_key(&name).starts_with(Named::KEY_MARK);
+    if named == Named::User && marked {
+        return refuse(&format!("'{}' stands before the names of keys", Named::KEY_MARK));
     }
     if named.reserved().is_some_and(|word| name.eq_ignore_ascii_case(word)) {
         return refuse(&format!("'{name}' is an operation of the interface"));

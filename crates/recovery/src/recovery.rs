@@ -21,9 +21,9 @@ use crate::state::State;
 use crate::stores::Gates;
 use crate::{
     AuditEntry, AuditView, BackupView, Caller, CreateBackup, Deletion, DisasterSettings, Error, ErrorKind,
-    JobView, Mode, Overview, Passcode, Principal, Purpose, RegisterStore, RestoreBackup, Result, Role,
-    RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind, TaskView, UserView,
-    Validation,
+    JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Purpose, RegisterStore, RestoreBackup,
+    Result, Role, RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind, TaskView,
+    UserView, Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -236,6 +236,28 @@ impl Recovery {
         self.inner.revoke_tokens(username).await
     }
 
+    /// Makes a key for programs; returns it, which nobody can tell again, and its end.
+    pub async fn create_key(&self, new: NewKey, created_by: &str) -> Result<(SecretString, i64)> {
+        let (inner, created_by) = (self.inner.clone(), created_by.to_owned());
+        detached(async move { inner.create_key(new, &created_by).await }).await
+    }
+
+    /// All keys by name, those too whose end has come.
+    pub async fn keys(&self) -> Result<Vec<KeyView>> {
+        self.inner.keys().await
+    }
+
+    /// One key.
+    pub async fn key(&self, name: &str) -> Result<KeyView> {
+        self.inner.key(name).await
+    }
+
+    /// Makes a key worthless at once.
+    pub async fn revoke_key(&self, name: &str) -> Result<()> {
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        detached(async move { inner.revoke_key(&name).await }).await
+    }
+
     /// Adds an entry to the audit log. Of log-ins that succeed one after another, the first is told.
     pub async fn record(&self, entry: AuditEntry, is_log_in: bool) {
         self.inner.record(entry, is_log_in).await;
@@ -270,7 +292,7 @@ impl Recovery {
         self.inner.issue_token(principal, minutes).await
     }
 
-    /// Who holds this token; `None` if unknown or expired, or the user is gone.
+    /// Who holds this token or key; `None` if unknown, expired or revoked, or the user is gone.
     pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
         self.inner.authenticate(token).await
     }

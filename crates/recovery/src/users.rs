@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use crate::clock::now_ms;
+use crate::keys;
 use crate::names::{Named, check_name, check_password, normal};
 use crate::recovery::{Inner, blocking};
 use crate::state::{NewToken, UserChange};
@@ -75,7 +76,7 @@ fn verify(password: &SecretString, stored: &str) -> bool {
     })
 }
 
-fn token_hash(token: &str) -> String {
+pub(crate) fn token_hash(token: &str) -> String {
     hex::encode(Sha256::digest(token.as_bytes()))
 }
 
@@ -153,7 +154,7 @@ impl Inner {
         if self.state.login_failures(&username, &address).await?.0 > 0 {
             self.state.clear_login_failures(&username, &address).await?;
         }
-        Ok(Principal { username, role })
+        Ok(Principal::person(username, role))
     }
 
     async fn refuse_while_locked_out(&self, username: &str, address: &str) -> Result<()> {
@@ -190,6 +191,9 @@ impl Inner {
     }
 
     pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>> {
+        if token.starts_with(keys::PREFIX) && token.len() <= TOKEN_LEN_MAX {
+            return self.key_holder(token).await;
+        }
         Ok(self.grant(token, Purpose::Access).await?.map(|(principal, _)| principal))
     }
 
@@ -213,6 +217,7 @@ impl Inner {
 
     /// Hourly: what has expired goes.
     pub async fn purge_sessions(&self) -> Result<()> {
+        self.purge_keys().await?;
         let now = now_ms();
         self.state.purge_sessions(now, now - FAILURES_KEPT_MS).await
     }

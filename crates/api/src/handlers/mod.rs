@@ -7,6 +7,7 @@ mod buckets;
 pub(crate) mod disaster_recovery;
 pub(crate) mod health;
 pub(crate) mod jobs;
+pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod metrics;
 pub(crate) mod oauth;

@@ -35,7 +35,7 @@ pub(crate) async fn portal(call: Arc<Call>) -> ApiResult<Reply> {
 
 /// `community/self`
 pub(crate) async fn myself(call: Arc<Call>) -> ApiResult<Reply> {
-    let Principal { username, role } = call.principal.as_ref().ok_or_else(ApiError::token_required)?;
+    let Principal { username, role, .. } = call.principal.as_ref().ok_or_else(ApiError::token_required)?;
     Ok(Reply::Json(user(username, *role)))
 }
 

@@ -30,7 +30,7 @@ fn user(call: &Call) -> ApiResult<&str> {
     call.name("user").ok_or_else(ApiError::unknown_url)
 }
 
-fn role(call: &Call) -> ApiResult<Option<Role>> {
+pub(super) fn role(call: &Call) -> ApiResult<Option<Role>> {
     match call.parameters.text("role") {
         None => Ok(None),
         Some("viewer") => Ok(Some(Role::Viewer)),

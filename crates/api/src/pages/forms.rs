@@ -1,5 +1,9 @@
 //! The forms of the operations: what the pages ask for. The operations take more than this from programs.
 
+mod people;
+
+pub(crate) use people::*;
+
 /// One form.
 #[derive(Debug)]
 pub(crate) struct Form {
@@ -367,48 +371,3 @@ pub(crate) static UPDATE_RUN: Form = form(
 );
 /// tasks/{task}/runs/{run}/delete
 pub(crate) static DELETE_RUN: Form = caution("Only the record goes.", "Delete this record", &[]);
-
-const USER_NAME: Field =
-    field(Input::Text, "username", "User name", "1 to 100 characters; none of / \\ ? # % < > \" &.");
-const ROLE: Field = field(
-    Input::Text,
-    "role",
-    "Role",
-    "viewer: reads. operator: makes and validates backups as well. administrator: everything.",
-);
-
-/// admin/password
-pub(crate) static OWN_PASSWORD: Form = form(
-    "Changes your own password and signs you out everywhere.",
-    "Change the password",
-    &[
-        field(Input::Secret, "password", "Present password", "").required(),
-        field(Input::Secret, "newPassword", "New password", "At least 8 characters.").required(),
-    ],
-);
-
-/// users/add
-pub(crate) static ADD_USER: Form = form(
-    "The new user can sign in at once.",
-    "Add this user",
-    &[
-        USER_NAME.required(),
-        ROLE.required().value("viewer"),
-        field(Input::Secret, "password", "Password", "At least 8 characters.").required(),
-    ],
-);
-
-/// users/{user}/update
-pub(crate) static UPDATE_USER: Form = form(
-    "What is left empty stays as it is. The user is signed out everywhere.",
-    "Update",
-    &[ROLE, field(Input::Secret, "password", "New password", "At least 8 characters.")],
-);
-
-/// users/{user}/signOut
-pub(crate) static SIGN_OUT_USER: Form =
-    form("Ends all sessions of this user and makes all tokens worthless.", "Sign out everywhere", &[]);
-
-/// users/{user}/remove
-pub(crate) static REMOVE_USER: Form =
-    caution("The user is signed out everywhere and cannot sign in any more.", "Remove this user", &[]);

@@ -98,6 +98,20 @@ static LISTS: &[List] = &[
         columns: &[("username", "User"), ("role", "Role"), ("createdTime", "Added")],
     },
     List {
+        path: "admin/keys",
+        key: "keys",
+        id: "name",
+        columns: &[
+            ("name", "Key"),
+            ("role", "Role"),
+            ("operations", "Good for"),
+            ("stores", "In these stores alone"),
+            ("createdBy", "Made by"),
+            ("expires", "Ends"),
+            ("lastUsedTime", "Last used"),
+        ],
+    },
+    List {
         path: "admin/audit",
         key: "entries",
         id: "",
@@ -153,7 +167,7 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
         list.columns.iter().enumerate().map(cell).collect()
     };
     let (children, operations) = links_below(call);
-    let is_whole = matches!(list.path, "admin/jobs" | "admin/users" | "admin/audit");
+    let is_whole = matches!(list.path, "admin/jobs" | "admin/users" | "admin/keys" | "admin/audit");
     let cell = (!is_whole && !entries.is_empty())
         .then(|| Cell::of(value, &|key, text, around| link(call, key, text, around)));
     Some(finish(&ListPage {

@@ -92,6 +92,9 @@ pub(super) fn short(key: &str, value: Option<&Value>) -> String {
             },
             None => number.to_string(),
         },
+        Some(Value::Array(list)) => {
+            list.iter().map(|item| short("", Some(item))).collect::<Vec<_>>().join(", ")
+        }
         Some(other) => other.to_string(),
     }
 }

@@ -3,9 +3,10 @@
 use crate::endpoints::ENDPOINTS;
 
 const TABLE: &str = include_str!("../../../../docs/coverage.md");
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("access.rs"),
     include_str!("concurrency.rs"),
+    include_str!("keys.rs"),
     include_str!("oauth.rs"),
     include_str!("oauth_codes.rs"),
     include_str!("overview.rs"),

@@ -5,6 +5,7 @@ mod access;
 mod concurrency;
 mod coverage;
 mod faults;
+mod keys;
 mod oauth;
 mod oauth_codes;
 mod overview;

@@ -34,7 +34,7 @@ impl World {
             [("victor", Role::Viewer), ("olga", Role::Operator), ("admin", Role::Administrator)]
         {
             recovery.add_user(username, &SecretString::from(PASSWORD), role).await.expect("user");
-            let principal = Principal { username: username.to_owned(), role };
+            let principal = Principal::person(username.to_owned(), role);
             let (token, _) = recovery.issue_token(&principal, 60).await.expect("token");
             tokens.push(token.expose_secret().to_owned());
         }

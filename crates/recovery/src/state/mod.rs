@@ -1,4 +1,4 @@
-//! The server's own memory: users, tokens, registered stores, jobs and system tasks, in one SQLite file.
+//! The server's own memory: users, tokens, keys, registered stores, jobs and system tasks, in one SQLite file.
 //!
 //! Reads go through a small pool of connections, writes through a pool of exactly one, each write in a
 //! transaction that takes the write lock at its start (`BEGIN IMMEDIATE`): so writers queue in the process and
@@ -7,6 +7,7 @@
 
 mod audit;
 mod jobs;
+mod keys;
 mod leases;
 mod stores;
 mod tasks;
@@ -213,6 +214,7 @@ fn migrations() -> Migrator {
     let grants = include_str!("../../migrations/sqlite/0003_grants.sql").into_sql_str();
     let tasks = include_str!("../../migrations/sqlite/0004_tasks.sql").into_sql_str();
     let audit = include_str!("../../migrations/sqlite/0005_audit.sql").into_sql_str();
+    let keys = include_str!("../../migrations/sqlite/0006_keys.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
     Migrator::with_migrations(vec![
@@ -221,6 +223,7 @@ fn migrations() -> Migrator {
         step(3, "grants", grants),
         step(4, "tasks", tasks),
         step(5, "audit", audit),
+        step(6, "keys", keys),
     ])
 }
 

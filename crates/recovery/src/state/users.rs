@@ -21,7 +21,7 @@ pub(crate) enum UserChange {
     LastAdministrator,
 }
 
-fn role_text(role: Role) -> &'static str {
+pub(super) fn role_text(role: Role) -> &'static str {
     match role {
         Role::Viewer => "viewer",
         Role::Operator => "operator",
@@ -30,7 +30,7 @@ fn role_text(role: Role) -> &'static str {
 }
 
 /// An unknown text gives the least right, never the most.
-fn role_of(text: &str) -> Role {
+pub(super) fn role_of(text: &str) -> Role {
     match text {
         "administrator" => Role::Administrator,
         "operator" => Role::Operator,
@@ -231,7 +231,7 @@ impl State {
         .fetch_optional(self.reader())
         .await
         .map_err(self.read_error())?;
-        Ok(row.map(|(username, role, facts)| (Principal { username, role: role_of(&role) }, facts)))
+        Ok(row.map(|(username, role, facts)| (Principal::person(username, role_of(&role)), facts)))
     }
 
     /// Like [`State::token_holder`], and the token is gone: of two callers one gets it.

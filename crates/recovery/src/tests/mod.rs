@@ -3,6 +3,7 @@
 mod backups;
 pub(crate) mod gate;
 mod interruptions;
+mod keys;
 mod places;
 mod restores;
 mod sessions;

@@ -36,8 +36,10 @@ enum Command {
     Init(init::Arguments),
     /// Run the server
     Serve(serve::Arguments),
-    /// Manage who may log in
-    User(user::Arguments),
+    /// Manage who may log in, on a running server or in the state of this machine
+    User(Box<user::Arguments>),
+    /// Manage the keys with which programs use a running server
+    Key(Box<remote::key::Arguments>),
     /// Log in to a running server and keep the token
     Login(remote::login::Arguments),
     /// Forget the token that `login` kept
@@ -72,7 +74,8 @@ pub fn run() -> Outcome {
 }
 
 /// The commands that tell their failures in JSON too.
-const IN_JSON: [&str; 8] = ["repo", "login", "logout", "status", "store", "backup", "schedule", "job"];
+const IN_JSON: [&str; 10] =
+    ["repo", "login", "logout", "status", "store", "backup", "schedule", "job", "user", "key"];
 
 impl Command {
     /// Whether whoever started it reads JSON, also where it fails.
@@ -86,6 +89,8 @@ impl Command {
             Self::Backup(arguments) => arguments.place.json,
             Self::Schedule(arguments) => arguments.place.json,
             Self::Job(arguments) => arguments.place.json,
+            Self::User(arguments) => arguments.place.json,
+            Self::Key(arguments) => arguments.place.json,
             _ => false,
         }
     }
@@ -110,7 +115,8 @@ fn run_command(command: Command) -> Result<Exit> {
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
-        Command::User(arguments) => user::run(arguments),
+        Command::User(arguments) => user::run(*arguments),
+        Command::Key(arguments) => remote::key::run(*arguments),
         Command::Rescue(arguments) => rescue::run(arguments),
         Command::Repo(arguments) => repo::run(*arguments),
         Command::Login(arguments) => remote::login::run(arguments),

@@ -43,7 +43,7 @@ pub enum Error {
         reason: String,
     },
     /// The token is unknown or has expired, or there is none.
-    #[error("you are not logged in to {server}, or no longer")]
+    #[error("you are not logged in to {server}, or no longer; or the key was revoked or has ended")]
     LoggedOut {
         /// Its URL.
         server: String,

@@ -40,6 +40,12 @@ pub const DISASTER_RECOVERY: &str = "admin/system/disasterrecovery";
 /// The root of everything that the server does by itself.
 pub const TASKS: &str = "admin/system/tasks";
 
+/// The users.
+pub const USERS: &str = "admin/users";
+
+/// The keys of programs.
+pub const KEYS: &str = "admin/keys";
+
 /// Somebody who talks to a server, logged in or not.
 #[derive(Debug)]
 pub struct Client {
@@ -163,6 +169,16 @@ pub fn job(id: &str) -> String {
 /// The path of a task.
 pub fn task(id: &str) -> String {
     format!("{TASKS}/{}", api::encode_segment(id))
+}
+
+/// The path of a user.
+pub fn user(name: &str) -> String {
+    format!("{USERS}/{}", api::encode_segment(name))
+}
+
+/// The path of a key.
+pub fn key(name: &str) -> String {
+    format!("{KEYS}/{}", api::encode_segment(name))
 }
 
 #[cfg(test)]

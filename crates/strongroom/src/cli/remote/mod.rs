@@ -1,4 +1,5 @@
-//! The commands that are clients of a running server: `login`, `logout`, `status`, `store`, `backup`, `schedule`, `job`.
+//! The commands that are clients of a running server: `login`, `logout`, `status`, `store`, `backup`, `schedule`, `job`, `key`;
+//! and `user`, which also works without one.
 //!
 //! ```text
 //! Place      which server, whom to trust, JSON or words: the same options for every verb
@@ -14,6 +15,7 @@ pub mod backup;
 mod following;
 pub mod job;
 mod keeping;
+pub mod key;
 pub mod login;
 pub mod logout;
 pub mod schedule;
@@ -27,6 +29,7 @@ use serde_json::Value;
 
 use crate::client::{self, Client, Kept, Server, Trust};
 use crate::exit::{Exit, Failure};
+use crate::passcode::read_secret_file;
 use crate::progress::printable;
 use crate::{terminal, tls};
 
@@ -39,15 +42,26 @@ pub struct Place {
     /// Trust the certificates in this file (PEM) and no others [default: as at the log-in; else those of this machine]
     #[arg(long, value_name = "FILE", env = "STRONGROOM_CA_FILE", global = true, help_heading = "Server")]
     ca_file: Option<PathBuf>,
+    /// Use the API key in this file, and no log-in; needs --server
+    #[arg(long, value_name = "FILE", env = "STRONGROOM_KEY_FILE", global = true, help_heading = "Server")]
+    key_file: Option<PathBuf>,
     /// The server's own answer, as one line of JSON
     #[arg(long, global = true, help_heading = "Server")]
     pub json: bool,
 }
 
 impl Place {
-    /// A client that is logged in.
-    fn connect(&self) -> Result<Client> {
+    /// A client that is logged in, or has a key.
+    pub(super) fn connect(&self) -> Result<Client> {
         tls::install_provider();
+        if let Some(file) = &self.key_file {
+            let server = self.server()?.ok_or_else(|| {
+                Failure::usage("a key does not say which server it is for")
+                    .hint("name it with --server or STRONGROOM_SERVER")
+            })?;
+            let trust = self.ca_file.clone().map_or(Trust::System, Trust::Certificates);
+            return Ok(Client::new(server, &trust)?.with_token(read_secret_file(file)?));
+        }
         let kept = self.kept()?;
         let trust = self.trust(&kept);
         Ok(Client::new(kept.server, &trust)?.with_token(kept.token))
@@ -85,7 +99,7 @@ impl Place {
     }
 
     /// Tells the server's answer as it is, or what people make of it.
-    fn tell(&self, answer: &Value, in_words: impl FnOnce() -> String) -> Result<Exit> {
+    pub(super) fn tell(&self, answer: &Value, in_words: impl FnOnce() -> String) -> Result<Exit> {
         if self.json {
             terminal::out_json(answer)?;
         } else {
@@ -96,7 +110,7 @@ impl Place {
 }
 
 /// A text of the server for people; empty if it is not there.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text),
         Value::Null => String::new(),
@@ -105,7 +119,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// A list of the server; empty if it is not there.
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -113,7 +127,7 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-fn time(value: &Value) -> String {
+pub(super) fn time(value: &Value) -> String {
     crate::words::moment(value.as_i64().unwrap_or_default())
 }
 
