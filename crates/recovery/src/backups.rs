@@ -4,6 +4,8 @@
 //! read. Who may start while something runs is decided in the transaction that makes the job durable, by
 //! [`Inner::submit`] and the rules below it.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::clock::now_ms;
@@ -11,6 +13,7 @@ use crate::jobs::{SubmitJob, backup_stages};
 use crate::names::{Named, check_description, check_name, check_passcode, check_retention, name_key, normal};
 use crate::recovery::{Inner, blocking};
 use crate::state::{JobRow, LANE_MAIN, LANE_SIDE, LANE_VERIFY, StoreRow};
+use crate::store::cache::{Listed, Look};
 use crate::store::{CatalogueEntry, Store};
 use crate::work;
 use crate::{
@@ -26,39 +29,54 @@ const DETAILS_MAX: usize = 100;
 
 impl Inner {
     /// All that the catalogue of a store lists; what it cannot read is logged and left out.
-    async fn entries(&self, row: &StoreRow, store: &Store) -> Result<Vec<CatalogueEntry>> {
-        let store = store.clone();
-        let (entries, findings) = blocking(move || store.backups()).await?;
-        for finding in findings {
-            tracing::warn!(store = %row.name, file = %finding.file, "damaged catalogue entry: {}", finding.problem);
-        }
-        Ok(entries)
+    pub async fn look_at_catalogue(&self, row: &StoreRow, store: &Store) -> Result<Look> {
+        let (store, name, cache) =
+            (store.clone(), row.name.clone(), self.caches.of(&row.name, &row.identity));
+        let look = blocking(move || store.listed(&cache, &name)).await?;
+        log_damaged(row, &look.findings);
+        Ok(look)
     }
 
-    pub async fn backups(&self, store: &str) -> Result<Vec<BackupView>> {
+    pub async fn backups(&self, store: &str) -> Result<Vec<Arc<BackupView>>> {
         let row = self.store_row(store).await?;
         self.backups_of(&row).await
     }
 
-    async fn backups_of(&self, row: &StoreRow) -> Result<Vec<BackupView>> {
+    async fn backups_of(&self, row: &StoreRow) -> Result<Vec<Arc<BackupView>>> {
         // Jobs first: a backup that is completed in between is then in both lists, never in none.
         let active = self.state.active_jobs().await?;
         let store = self.open_store(row).await?;
-        let entries = self.entries(row, &store).await?;
-        let mut views: Vec<BackupView> = entries.iter().map(|entry| entry.view(&row.name)).collect();
+        let look = self.look_at_catalogue(row, &store).await?;
+        Ok(self.with_jobs(row, &active, &look.backups))
+    }
+
+    /// The same from the entries as they lie in the store now, for those who act on it.
+    pub async fn backups_read_anew(&self, row: &StoreRow) -> Result<Vec<Arc<BackupView>>> {
+        let active = self.state.active_jobs().await?;
+        let store = self.open_store(row).await?;
+        let (entries, findings) = blocking(move || store.backups()).await?;
+        log_damaged(row, &findings);
+        let listed: Vec<_> =
+            entries.into_iter().map(|entry| Arc::new(Listed::of(entry, &row.name))).collect();
+        Ok(self.with_jobs(row, &active, &listed))
+    }
+
+    /// What is being made and deleted counts too. Newest first.
+    fn with_jobs(&self, row: &StoreRow, active: &[JobRow], listed: &[Arc<Listed>]) -> Vec<Arc<BackupView>> {
+        let mut views: Vec<Arc<BackupView>> = listed.iter().map(|listed| listed.view.clone()).collect();
         for job in active.iter().filter(|job| job.store == row.name) {
-            let listed = views.iter_mut().find(|view| name_key(&view.name) == job.backup_key);
-            match (job.operation.as_str(), listed) {
-                ("Backup", None) => views.push(self.in_progress(job)),
-                ("Delete", Some(view)) => view.status = "deleting".to_owned(),
+            let place = listed.iter().position(|listed| listed.name_key == job.backup_key);
+            match (job.operation.as_str(), place.and_then(|place| views.get_mut(place))) {
+                ("Backup", None) => views.push(Arc::new(self.in_progress(job))),
+                ("Delete", Some(view)) => Arc::make_mut(view).status = "deleting".to_owned(),
                 _ => {}
             }
         }
         sort_newest_first(&mut views);
-        Ok(views)
+        views
     }
 
-    pub async fn all_backups(&self) -> Result<Vec<BackupView>> {
+    pub async fn all_backups(&self) -> Result<Vec<Arc<BackupView>>> {
         let mut all = Vec::new();
         let mut unreachable = None;
         for row in self.state.stores().await? {
@@ -97,6 +115,7 @@ impl Inner {
             format_version: 1,
             vault: String::new(),
             warnings: Vec::new(),
+            warning_count: 0,
             job_id: job.id.clone(),
         }
     }
@@ -182,11 +201,11 @@ impl Inner {
         let key = name_key(&name);
         admit_backup(&self.state.active_jobs().await?, &row.name, &key)?;
         let store = self.open_store_apart(&row).await?;
-        if let Some(there) =
-            self.entries(&row, &store).await?.iter().find(|entry| name_key(&entry.name) == key)
-        {
-            let error = backup_exists(&row.name, &there.name);
-            return Err(error.detail(format!("jobid={}", there.view(&row.name).job_id)));
+        // For a better answer alone: the commit finds out by itself whether the name is free.
+        let look = self.look_at_catalogue(&row, &store).await?;
+        if let Some(there) = look.backups.iter().find(|listed| listed.name_key == key) {
+            let error = backup_exists(&row.name, &there.view.name);
+            return Err(error.detail(format!("jobid={}", there.view.job_id)));
         }
         let job = SubmitJob {
             operation: "Backup",
@@ -397,7 +416,13 @@ pub(crate) fn schedule_type(parameters: &serde_json::Value) -> String {
     told.filter(|told| *told == SCHEDULED).unwrap_or(MANUAL).to_owned()
 }
 
-fn sort_newest_first(views: &mut [BackupView]) {
+fn log_damaged(row: &StoreRow, findings: &[repository::Finding]) {
+    for finding in findings {
+        tracing::warn!(store = %row.name, file = %finding.file, "damaged catalogue entry: {}", finding.problem);
+    }
+}
+
+fn sort_newest_first(views: &mut [Arc<BackupView>]) {
     views.sort_by(|a, b| b.start_time.cmp(&a.start_time).then_with(|| a.name.cmp(&b.name)));
 }
 

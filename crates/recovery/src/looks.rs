@@ -20,7 +20,7 @@ const LAST_TIME_MAX: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub backups: usize,
-    pub newest: Option<BackupView>,
+    pub newest: Option<Arc<BackupView>>,
     pub free_bytes: Option<u64>,
 }
 

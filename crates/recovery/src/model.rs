@@ -176,8 +176,10 @@ pub struct BackupView {
     pub format_version: u32,
     /// The vault that holds it.
     pub vault: String,
-    /// What is not in it, with reasons.
+    /// What is not in it, with reasons; empty in lists.
     pub warnings: Vec<repository::Warning>,
+    /// How many such warnings there were.
+    pub warning_count: u64,
     /// The job that makes or made it.
     pub job_id: String,
 }

@@ -69,7 +69,7 @@ pub struct StoreOverview {
     /// Its complete backups.
     pub backups: usize,
     /// The newest of them without warnings.
-    pub newest: Option<BackupView>,
+    pub newest: Option<Arc<BackupView>>,
     /// Free room, where the place knows it.
     pub free_bytes: Option<u64>,
 }
@@ -107,7 +107,7 @@ pub struct Overview {
 impl Overview {
     /// The newest complete backup without warnings in any store.
     pub fn last_good(&self) -> Option<&BackupView> {
-        self.stores.iter().filter_map(|store| store.newest.as_ref()).max_by_key(|backup| backup.start_time)
+        self.stores.iter().filter_map(|store| store.newest.as_deref()).max_by_key(|backup| backup.start_time)
     }
 
     /// The schedule that makes the next backup.

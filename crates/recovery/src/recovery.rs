@@ -18,6 +18,7 @@ use crate::restores::WrongPasscodes;
 use crate::retention::{RetentionReport, Silences, Sweeps};
 use crate::secrets::MasterKey;
 use crate::state::State;
+use crate::store::cache::Caches;
 use crate::stores::Gates;
 use crate::{
     AuditEntry, AuditView, BackupView, Caller, CreateBackup, Deletion, DisasterSettings, Error, ErrorKind,
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub silences: Silences,
     /// Looks into stores for the start page.
     pub looks: Looks,
+    /// What was read of the stores' catalogues, for lists.
+    pub caches: Caches,
     pub wrong_passcodes: WrongPasscodes,
     pub clock: JumpWatch,
     pub runner: Arc<Runner>,
@@ -131,6 +134,7 @@ impl Inner {
             sweeps: Sweeps::default(),
             silences: Silences::default(),
             looks: Looks::default(),
+            caches: Caches::default(),
             wrong_passcodes: WrongPasscodes::default(),
             clock: JumpWatch::new(),
             _ownership: ownership,
@@ -387,12 +391,12 @@ impl Recovery {
     }
 
     /// Newest first; backups in progress too.
-    pub async fn backups(&self, store: &str) -> Result<Vec<BackupView>> {
+    pub async fn backups(&self, store: &str) -> Result<Vec<Arc<BackupView>>> {
         self.inner.backups(store).await
     }
 
     /// Those of all stores that can be reached, newest first.
-    pub async fn all_backups(&self) -> Result<Vec<BackupView>> {
+    pub async fn all_backups(&self) -> Result<Vec<Arc<BackupView>>> {
         self.inner.all_backups().await
     }
 

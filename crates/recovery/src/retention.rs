@@ -94,7 +94,7 @@ struct Decision {
 
 /// Decides over one store's catalogue. The newest backup without warnings is never taken, so that one that lacks
 /// something displaces none that is whole; where none is whole, the newest of all.
-fn decide(backups: &[BackupView], in_use: &HashSet<String>, keep_last: usize, now: i64) -> Decision {
+fn decide(backups: &[Arc<BackupView>], in_use: &HashSet<String>, keep_last: usize, now: i64) -> Decision {
     let newest = |status: &str| {
         let mut names: Vec<_> = backups.iter().filter(|backup| backup.status == status).collect();
         names.sort_by_key(|backup| std::cmp::Reverse((backup.start_time, &backup.name)));
@@ -169,7 +169,12 @@ impl Inner {
         let backups = self.backups(&row.name).await?;
         let active = self.state.active_jobs().await?;
         let in_use = active.into_iter().filter(|job| job.store == row.name).map(|job| job.backup).collect();
-        let decision = decide(&backups, &in_use, self.keep_last().await?, now_ms());
+        let keep_last = self.keep_last().await?;
+        let mut decision = decide(&backups, &in_use, keep_last, now_ms());
+        if !decision.delete.is_empty() {
+            // What is to go is decided by what lies in the store, not by what a look remembers of it.
+            decision = decide(&self.backups_read_anew(row).await?, &in_use, keep_last, now_ms());
+        }
         for (name, why) in decision.keep {
             report.kept.push((row.name.clone(), name, why));
         }
@@ -280,8 +285,8 @@ impl Inner {
 mod tests {
     use super::*;
 
-    fn backup(name: &str, status: &str, start_time: i64, retention_date: i64) -> BackupView {
-        BackupView {
+    fn backup(name: &str, status: &str, start_time: i64, retention_date: i64) -> Arc<BackupView> {
+        Arc::new(BackupView {
             name: name.to_owned(),
             store: "s".to_owned(),
             description: String::new(),
@@ -299,15 +304,20 @@ mod tests {
             format_version: 1,
             vault: String::new(),
             warnings: Vec::new(),
+            warning_count: 0,
             job_id: String::new(),
-        }
+        })
     }
 
-    fn decided(backups: &[BackupView], in_use: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn decided(backups: &[Arc<BackupView>], in_use: &[&str]) -> (Vec<String>, Vec<String>) {
         decided_keeping(1, backups, in_use)
     }
 
-    fn decided_keeping(keep: usize, backups: &[BackupView], in_use: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn decided_keeping(
+        keep: usize,
+        backups: &[Arc<BackupView>],
+        in_use: &[&str],
+    ) -> (Vec<String>, Vec<String>) {
         let in_use = in_use.iter().map(|name| (*name).to_owned()).collect();
         let decision = decide(backups, &in_use, keep, 1000);
         (decision.delete, decision.keep.into_iter().map(|(name, _)| name).collect())

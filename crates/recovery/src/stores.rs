@@ -21,6 +21,7 @@ use crate::names::{Named, check_name, name_key, normal};
 use crate::recovery::{Inner, blocking};
 use crate::state::{DeleteStore, JobRow, LANE_SIDE, StoreRow};
 use crate::store::Store;
+use crate::store::cache::CatalogueCache;
 use crate::{
     Caller, Credentials, Error, ErrorKind, Kind, Passcode, RegisterStore, Result, Settings, StoreDetail,
     StorePlace, StoreView, Validation,
@@ -130,10 +131,11 @@ impl Inner {
     pub async fn store(&self, name: &str) -> Result<StoreDetail> {
         let row = self.store_row(name).await?;
         let store = self.open_store(&row).await?;
+        let cache = self.caches.of(&row.name, &row.identity);
+        let look = self.look_at_catalogue(&row, &store).await?;
         let (backup_count, bytes_stored, free_bytes) = blocking(move || {
-            let (entries, _) = store.backups()?;
             let free = store.storage().free_space().unwrap_or(None);
-            Ok((entries.len() as u64, store.bytes_stored()?, free))
+            Ok((look.backups.len() as u64, store.bytes_stored(&cache, &look)?, free))
         })
         .await?;
         let last_validated = row.validated_at;
@@ -274,10 +276,11 @@ impl Inner {
     pub async fn validate_store(&self, name: &str) -> Result<Validation> {
         let row = self.store_row(name).await?;
         let (looked, place) = (row.clone(), self.place_of(&row)?);
+        let cache = self.caches.of(&row.name, &row.identity);
         let look = blocking(move || {
             let store = open(&looked, &place)?;
             let mut details = store.probe();
-            details.extend(room_missing(&store)?);
+            details.extend(room_missing(&store, &cache, &looked.name)?);
             Ok(details)
         });
         let details = match tokio::time::timeout(VALIDATION_TIMEOUT, look).await {
@@ -325,6 +328,7 @@ impl Inner {
         }
         match self.state.delete_store(&row.name).await? {
             DeleteStore::Done => {
+                self.caches.forget(&row.name);
                 tracing::info!(store = %row.name, place = %row.root_dir, "store unregistered; its backups stay");
                 Ok(())
             }
@@ -449,16 +453,16 @@ fn store_error(name: &str, error: storage::Error) -> Error {
 }
 
 /// One line if the place has less room than the newest backup took.
-fn room_missing(store: &Store) -> Result<Option<String>> {
-    let free = store.storage().free_space().unwrap_or(None);
-    let newest = store.backups()?.0.iter().map(|entry| entry.view("")).max_by_key(|view| view.start_time);
-    Ok(match (free, newest) {
-        (Some(free), Some(newest)) if free < newest.bytes_added => Some(format!(
-            "{} bytes are free, less than the {} that the last backup '{}' added.",
-            free, newest.bytes_added, newest.name
-        )),
-        _ => None,
-    })
+fn room_missing(store: &Store, cache: &CatalogueCache, name: &str) -> Result<Option<String>> {
+    let Some(free) = store.storage().free_space().unwrap_or(None) else { return Ok(None) };
+    let look = store.listed(cache, name)?;
+    let newest = look.backups.iter().map(|listed| &listed.view).max_by_key(|view| view.start_time);
+    Ok(newest.filter(|newest| free < newest.bytes_added).map(|newest| {
+        format!(
+            "{free} bytes are free, less than the {} that the last backup '{}' added.",
+            newest.bytes_added, newest.name
+        )
+    }))
 }
 
 /// The canonical form of a root that lies under an allowed directory, or why it does not.

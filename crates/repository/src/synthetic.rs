@@ -161,7 +161,7 @@ impl Storage for PretendedPacks {
         if prefix == "data/" {
             for number in 0..self.size.packs() {
                 let (id, blobs) = self.size.pack(number);
-                visit(Entry { key: pack_key(id), size: pack_size(&blobs), modified: None })?;
+                visit(Entry { key: pack_key(id), size: pack_size(&blobs), modified: None, stamp: None })?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ pub fn all(storage: &Shared) {
     one_of_many_racing_creators_wins(storage);
     replace_needs_the_version_that_was_read(storage);
     one_of_many_racing_replacers_wins(storage);
+    a_stamp_goes_with_one_content(storage);
     deleting_twice_is_fine(storage);
     a_listing_shows_what_lies_below_its_prefix_and_nothing_else(storage);
     keys_of_odd_characters_come_back_as_they_were(storage);
@@ -58,6 +59,26 @@ pub fn what_is_missing_is_said_to_be_missing(storage: &Shared) {
     assert_eq!(storage.get_versioned("missing/x", 9).unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(storage.head("missing/x").unwrap(), None);
     assert!(storage.list_all("missing/").unwrap().is_empty());
+}
+
+/// No stamp outlives a change, and looking and listing give the same one.
+pub fn a_stamp_goes_with_one_content(storage: &Shared) {
+    storage.create("stamp/k", &[b"one"]).unwrap();
+    let look = || {
+        let (head, listed) = (storage.head("stamp/k").unwrap().unwrap(), storage.list_all("stamp/").unwrap());
+        // A file that was just written has none yet.
+        assert!(head.stamp == listed[0].stamp || head.stamp.is_none() || listed[0].stamp.is_none());
+        head.stamp
+    };
+    let first = look();
+    let (_, version) = storage.get_versioned("stamp/k", 9).unwrap();
+    storage.replace("stamp/k", b"two", &version).unwrap();
+    let second = look();
+    storage.delete("stamp/k").unwrap();
+    storage.create("stamp/k", &[b"six"]).unwrap();
+    let third = look();
+    let told: Vec<_> = [first, second, third].into_iter().flatten().collect();
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
 }
 
 /// A second create leaves the first as it is.

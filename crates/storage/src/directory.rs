@@ -9,7 +9,7 @@
 //! removes old ones that a crash left behind. A draft is locked while it is written, and so is not taken for one.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, IoSlice, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use sha2::{Digest, Sha256};
 
-use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version, check_key};
+use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Stamp, Storage, Version, check_key};
 
 /// What serialises [`Storage::replace`] between processes on one machine.
 const REPLACE_LOCK: &str = ".replace.lock";
@@ -154,7 +154,11 @@ impl Directory {
 
     /// Visits all files and other things below a prefix, with their names. Directories that are linked are walked as
     /// well, as all other calls follow such links; each once.
-    fn visit_below(&self, prefix: &str, visit: &mut dyn FnMut(&Path, &str) -> Result<()>) -> Result<()> {
+    fn visit_below(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(&DirEntry, &Path, &str) -> Result<()>,
+    ) -> Result<()> {
         let start = match prefix.trim_end_matches('/') {
             "" => self.root.clone(),
             key => self.path(key)?,
@@ -182,7 +186,7 @@ impl Directory {
                 {
                     pending.push(path);
                 } else {
-                    visit(&path, &name)?;
+                    visit(&item, &path, &name)?;
                 }
             }
         }
@@ -320,11 +324,9 @@ impl Storage for Directory {
     }
 
     fn head(&self, key: &str) -> Result<Option<Entry>> {
-        let path = self.path(key)?;
+        let (path, begun) = (self.path(key)?, SystemTime::now());
         match fs::symlink_metadata(&path) {
-            Ok(m) if m.is_file() => {
-                Ok(Some(Entry { key: key.to_owned(), size: m.len(), modified: m.modified().ok() }))
-            }
+            Ok(m) if m.is_file() => Ok(Some(told(key.to_owned(), &m, begun))),
             Ok(_) => Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.root.is_dir() => Ok(None),
             Err(e) => Err(self.error("look at", key, e)),
@@ -332,14 +334,13 @@ impl Storage for Directory {
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
-        self.visit_below(prefix, &mut |path, name| {
+        let begun = SystemTime::now();
+        self.visit_below(prefix, &mut |item, path, name| {
             if is_hidden(name) {
                 return Ok(());
             }
-            match fs::symlink_metadata(path) {
-                Ok(m) if m.is_file() => {
-                    visit(Entry { key: self.key_of(path), size: m.len(), modified: m.modified().ok() })
-                }
+            match item.metadata() {
+                Ok(m) if m.is_file() => visit(told(self.key_of(path), &m, begun)),
                 Ok(_) => Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(e) => Err(self.error("list", &self.key_of(path), e)),
@@ -366,7 +367,7 @@ impl Storage for Directory {
 
     fn clean_leftovers(&self, prefix: &str, age_min: Duration) -> Result<u64> {
         let mut removed = 0;
-        self.visit_below(prefix, &mut |path, name| {
+        self.visit_below(prefix, &mut |_, path, name| {
             if is_temporary(name) && older_than(path, age_min) && !is_held(path) {
                 match fs::remove_file(path) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -379,6 +380,24 @@ impl Storage for Directory {
         })?;
         Ok(removed)
     }
+}
+
+/// A file that was touched so shortly ago may be touched again within the same tick of its file system's clock, which
+/// counts in steps of up to two seconds.
+const UNSETTLED: Duration = Duration::from_secs(2);
+
+/// What a look that began at `begun` tells of a file.
+fn told(key: String, metadata: &Metadata, begun: SystemTime) -> Entry {
+    let nanoseconds = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
+    let changed = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+    let modified = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
+    let settled = u64::try_from(changed).ok().and_then(|at| {
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(at))?;
+        begun.duration_since(at).ok().filter(|passed| *passed >= UNSETTLED)
+    });
+    let place = metadata.ino() ^ metadata.dev().rotate_left(32);
+    let stamp = settled.map(|_| Stamp([place, changed.cast_unsigned(), modified.cast_unsigned()]));
+    Entry { key, size: metadata.len(), modified: metadata.modified().ok(), stamp }
 }
 
 /// A temporary file that is being written.
@@ -602,6 +621,33 @@ mod tests {
         store.replace("k", b"two", &version).unwrap();
         assert_eq!(store.replace("k", b"three", &version).unwrap_err().kind, ErrorKind::Precondition);
         assert_eq!(store.get("k", 10).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_file_has_a_stamp_once_it_was_left_alone_and_another_after_any_write() {
+        let (dir, store) = store();
+        store.create("k", &[b"one"]).unwrap();
+        let fresh = store.head("k").unwrap().unwrap();
+        assert_eq!(fresh.stamp, None, "it may be written again within the same tick");
+        let settled = || {
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            loop {
+                let listed = store.list_all("").unwrap().remove(0);
+                if let Some(stamp) = listed.stamp {
+                    assert_eq!(store.head("k").unwrap().unwrap().stamp, Some(stamp));
+                    return stamp;
+                }
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        let before = settled();
+        assert_eq!(settled(), before);
+        // In place, as long as before, and its time put back: as somebody does who wants not to be noticed.
+        let file = File::options().write(true).open(dir.path().join("k")).unwrap();
+        file.write_all_at(b"two", 0).unwrap();
+        file.set_modified(fresh.modified.unwrap()).unwrap();
+        assert_ne!(settled(), before);
     }
 
     #[test]

@@ -33,6 +33,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest, Sha256};
+
 pub use directory::{Directory, DirectoryOptions};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "test-support")]
@@ -63,6 +65,24 @@ pub struct Entry {
     pub size: u64,
     /// When it was written, by the store's clock; a hint, never a ground for safety.
     pub modified: Option<SystemTime>,
+    /// What tells this content from any other that lay or will lie here; `None` where the place cannot say.
+    pub stamp: Option<Stamp>,
+}
+
+/// What a listing says of an object's content without its being read. Equal stamps of one key in one place mean that it
+/// was not changed in between, by anybody. For caches of what is shown: whoever decides something reads the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub(crate) [u64; 3]);
+
+impl Stamp {
+    /// Of a place that gives each content a name of its own, like an ETag.
+    pub fn of_tag(tag: &[u8]) -> Self {
+        let mut words = [0; 3];
+        for (word, bytes) in words.iter_mut().zip(Sha256::digest(tag).as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Self(words)
+    }
 }
 
 /// An object that is being written piece by piece. Nobody sees it before it is committed; dropped, it is gone.

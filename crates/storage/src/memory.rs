@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Entry, Error, ErrorKind, Result, Storage, Version, check_key};
+use crate::{Entry, Error, ErrorKind, Result, Stamp, Storage, Version, check_key};
 
 /// The store. [`Memory::fork`] makes another one of the same content.
 #[derive(Debug, Default)]
@@ -16,6 +16,13 @@ pub struct Memory {
 struct Object {
     body: Vec<u8>,
     version: u64,
+}
+
+impl Object {
+    fn told(&self, key: &str) -> Entry {
+        let stamp = Some(Stamp::of_tag(&self.body));
+        Entry { key: key.to_owned(), size: self.body.len() as u64, modified: None, stamp }
+    }
 }
 
 impl Memory {
@@ -104,8 +111,7 @@ impl Storage for Memory {
     }
 
     fn head(&self, key: &str) -> Result<Option<Entry>> {
-        let size = self.objects().get(key).map(|object| object.body.len() as u64);
-        Ok(size.map(|size| Entry { key: key.to_owned(), size, modified: None }))
+        Ok(self.objects().get(key).map(|object| object.told(key)))
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
@@ -113,9 +119,7 @@ impl Storage for Memory {
             let objects = self.objects();
             let from_prefix = objects.range(prefix.to_owned()..);
             let below = from_prefix.take_while(|(key, _)| key.starts_with(prefix));
-            below
-                .map(|(key, o)| Entry { key: key.clone(), size: o.body.len() as u64, modified: None })
-                .collect()
+            below.map(|(key, object)| object.told(key)).collect()
         };
         found.into_iter().try_for_each(visit)
     }

@@ -42,10 +42,11 @@ impl Page {
     }
 
     /// The reply with that part of the list.
-    pub(crate) fn cut(&self, backups: &[BackupView]) -> Value {
+    pub(crate) fn cut(&self, backups: &[Arc<BackupView>]) -> Value {
         let rest = backups.get(self.skip..).unwrap_or_default();
         let shown = self.num.map_or(rest.len(), |num| num.min(rest.len()));
-        let mut reply = json!({"backups": rest.iter().take(shown).map(entry).collect::<Value>()});
+        let mut reply =
+            json!({"backups": rest.iter().take(shown).map(|backup| entry(backup)).collect::<Value>()});
         if let (true, Some(object)) = (self.asked, reply.as_object_mut()) {
             let next = if shown < rest.len() { json!(self.skip + shown + 1) } else { json!(-1) };
             object.insert("nextStart".into(), next);
@@ -82,7 +83,7 @@ pub(crate) fn entry(backup: &BackupView) -> Value {
         "bytesRead": backup.bytes_read, "bytesAdded": backup.bytes_added, "filesTotal": backup.files_total,
         "snapshotId": backup.components.first().map_or("", |component| component.snapshot_id.as_str()),
         "vaultId": backup.vault, "formatVersion": backup.format_version,
-        "warningCount": backup.warnings.len(), "jobid": backup.job_id,
+        "warningCount": backup.warning_count, "jobid": backup.job_id,
     })
 }
 

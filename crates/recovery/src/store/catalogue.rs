@@ -17,7 +17,7 @@ use sha2::Sha256;
 use storage::{ErrorKind, Version};
 
 use super::sealed::{self, Found};
-use super::{Store, failure, layout};
+use super::{Store, failure, layout, parallel};
 use crate::{BackupComponentView, BackupView, Error, ErrorKind as Reason, Result};
 
 /// Largest entry that is read.
@@ -155,6 +155,7 @@ impl CatalogueEntry {
             format_version: self.format_version,
             vault: self.vault.clone(),
             warnings: self.warnings.clone(),
+            warning_count: self.warning_count,
             job_id: self.job_id.clone(),
         }
     }
@@ -316,24 +317,13 @@ impl Store {
         ))
     }
 
-    /// Bytes of all packs that the catalogue's backups need.
-    pub fn bytes_stored(&self) -> Result<u64> {
-        let catalogue = self.catalogue()?;
-        let mut packs = std::collections::HashMap::new();
-        let groups: std::collections::BTreeSet<&String> =
-            catalogue.entries.iter().flat_map(|e| &e.groups).collect();
-        for id in groups {
-            if let super::groups::FoundGroup::Good(group) = self.group(id)? {
-                packs.extend(group.packs);
-            }
-        }
-        Ok(packs.values().sum())
-    }
-
+    /// A complete look, for those who act on what they see: every entry is read.
     pub(crate) fn catalogue(&self) -> Result<Catalogue> {
         let mut catalogue = Catalogue::default();
-        for listed in self.storage().list_all(layout::BACKUPS).map_err(failure::storage)? {
-            match self.read_entry(&listed.key)? {
+        let listed = self.storage().list_all(layout::BACKUPS).map_err(failure::storage)?;
+        let read = parallel::each(self.storage().as_ref(), &listed, |listed| self.read_entry(&listed.key))?;
+        for (listed, found) in listed.into_iter().zip(read) {
+            match found {
                 None => {}
                 Some(Ok((entry, ..))) => catalogue.entries.push(entry),
                 Some(Err(error)) => {

@@ -35,7 +35,7 @@ impl Mended {
     }
 
     fn entry(file: &str, bytes: &[u8]) -> Entry {
-        Entry { key: file.to_owned(), size: bytes.len() as u64, modified: None }
+        Entry { key: file.to_owned(), size: bytes.len() as u64, modified: None, stamp: None }
     }
 }
 

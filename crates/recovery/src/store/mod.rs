@@ -27,6 +27,7 @@
 //! * The catalogue is public and anyone who can write to the store can forge it; so with the passcode at hand an
 //!   entry counts only if its MAC matches.
 
+pub(crate) mod cache;
 pub(crate) mod catalogue;
 mod copy;
 pub(crate) mod deletion;
@@ -37,6 +38,7 @@ pub(crate) mod layout;
 pub(crate) mod lost;
 mod mended;
 pub(crate) mod owner;
+mod parallel;
 mod probe;
 mod reclaim;
 mod regroup;

@@ -124,7 +124,7 @@ impl Inner {
                     continue;
                 }
             };
-            backups.retain(BackupView::is_complete);
+            backups.retain(|backup| backup.is_complete());
             if !task.parameters.all_backups {
                 backups.truncate(1);
             }

@@ -235,7 +235,7 @@ async fn retention_takes_what_has_expired_and_leaves_the_newest() {
     assert_eq!(report.deleted, [("s".to_owned(), "a".to_owned())]);
     assert_eq!((report.kept[0].0.as_str(), report.kept[0].1.as_str()), ("s", "c"));
     assert_eq!(report.failures[0].0, "gone");
-    let left: Vec<String> = server.backups("s").await.unwrap().into_iter().map(|view| view.name).collect();
+    let left: Vec<String> = server.backups("s").await.unwrap().iter().map(|view| view.name.clone()).collect();
     assert_eq!(left, ["c", "b"]);
     for name in ["b", "c"] {
         let whole = server.validate_backup("s", name, Some(passcode(PASSCODE))).await.unwrap();

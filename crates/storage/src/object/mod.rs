@@ -39,7 +39,7 @@ use object_store::{
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Storage, Version, check_key};
+use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Stamp, Storage, Version, check_key};
 use answer::{Meaning, Verb};
 #[cfg(feature = "test-support")]
 pub use bucket::Bucket;
@@ -215,8 +215,14 @@ impl ObjectStorage {
 
     fn entry(&self, meta: &ObjectMeta) -> Option<Entry> {
         let key = meta.location.as_ref().strip_prefix(&self.inner.prefix)?;
-        Some(Entry { key: key.to_owned(), size: meta.size, modified: Some(meta.last_modified.into()) })
+        Some(told(key, meta))
     }
+}
+
+/// Equal tags of one key mean equal content, whenever it was put there.
+fn told(key: &str, meta: &ObjectMeta) -> Entry {
+    let stamp = meta.e_tag.as_deref().map(|tag| Stamp::of_tag(tag.as_bytes()));
+    Entry { key: key.to_owned(), size: meta.size, modified: Some(meta.last_modified.into()), stamp }
 }
 
 impl fmt::Debug for ObjectStorage {
@@ -297,11 +303,7 @@ impl Storage for ObjectStorage {
     }
 
     fn head(&self, key: &str) -> Result<Option<Entry>> {
-        Ok(self.look(key)?.map(|meta| Entry {
-            key: key.to_owned(),
-            size: meta.size,
-            modified: Some(meta.last_modified.into()),
-        }))
+        Ok(self.look(key)?.map(|meta| told(key, &meta)))
     }
 
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {

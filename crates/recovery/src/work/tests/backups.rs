@@ -8,6 +8,7 @@ use storage::Guarded;
 
 use super::support::*;
 use crate::ErrorKind;
+use crate::store::cache::CatalogueCache;
 use crate::store::{RunningRecord, Store};
 use crate::work::{run_backup, undo_backup, verify_backup};
 
@@ -25,7 +26,9 @@ fn a_backup_is_in_the_catalogue_with_all_facts_and_verifies() {
     world.assert_verifies("one");
     assert_eq!(world.scrub().findings, []);
     assert!(world.keys("running/").is_empty());
-    assert!(world.store.bytes_stored().unwrap() >= view.bytes_added);
+    let cache = CatalogueCache::default();
+    let look = world.store.listed(&cache, "local").unwrap();
+    assert!(world.store.bytes_stored(&cache, &look).unwrap() >= view.bytes_added);
     let stages = seen.0.into_inner().unwrap();
     let done: Vec<&str> = stages.iter().filter(|s| s.1 != "in_progress").map(|s| s.0.as_str()).collect();
     let expected = [

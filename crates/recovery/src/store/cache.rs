@@ -1,0 +1,253 @@
+//! What was read of a store's catalogue, kept so that a look reads only what is new.
+//!
+//! Each look lists the catalogue and the revocations; a listing is never kept. An entry whose stamp and size are those of
+//! before is not read again ([`storage::Stamp`]), all others are, several at a time. What comes out is [`Listed`]: enough to
+//! show, too little to act on. Whoever deletes, restores, reclaims or commits reads entries themselves.
+//!
+//! A backup of one component takes some 1.2 KiB here; what is beyond [`BYTES_MAX`] is read anew at each look.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::mem::size_of;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use repository::Finding;
+use sha2::{Digest, Sha256};
+use storage::Stamp;
+
+use super::catalogue::CatalogueEntry;
+use super::groups::FoundGroup;
+use super::{Store, failure, layout, parallel};
+use crate::names::name_key;
+use crate::{BackupView, Result};
+
+/// Of one store: some 50,000 backups.
+const BYTES_MAX: usize = 64 << 20;
+/// So many new entries are read by one look for all that come meanwhile.
+const MANY: usize = 16;
+/// An allocation takes so much more than what was asked for.
+const ALLOCATION: usize = 16;
+
+/// A backup as lists show it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// Without its warnings, which are counted alone.
+    pub view: Arc<BackupView>,
+    /// By which names are told apart.
+    pub name_key: String,
+    run: String,
+    groups: Vec<String>,
+}
+
+/// What a look saw.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// What is in the catalogue, in no special order.
+    pub backups: Vec<Arc<Listed>>,
+    /// Files that are not intact entries.
+    pub findings: Vec<Finding>,
+}
+
+/// The caches of all registered stores.
+#[derive(Debug, Default)]
+pub(crate) struct Caches(Mutex<HashMap<String, (String, Arc<CatalogueCache>)>>);
+
+impl Caches {
+    /// That of the store of this name and identity. What was kept of another one of that name is forgotten.
+    pub fn of(&self, name: &str, identity: &str) -> Arc<CatalogueCache> {
+        let mut caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = caches.entry(name.to_owned()).or_default();
+        if kept.0 != identity {
+            *kept = (identity.to_owned(), Arc::default());
+        }
+        kept.1.clone()
+    }
+
+    /// Frees what was kept of a store that is registered no more.
+    pub fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// The cache of one store.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogueCache {
+    kept: Mutex<Kept>,
+    /// Held by a look that reads many entries, so that those who come meanwhile do not read the same.
+    reading: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: HashMap<String, KeptEntry>,
+    bytes: usize,
+    /// Bytes that the packs of these groups (their digest) take together.
+    stored: Option<([u8; 32], u64)>,
+}
+
+#[derive(Debug)]
+struct KeptEntry {
+    stamp: Stamp,
+    size: u64,
+    bytes: usize,
+    listed: Arc<Listed>,
+}
+
+impl CatalogueCache {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves what is known from `unknown` to `backups`.
+    fn take_known(&self, unknown: &mut Vec<storage::Entry>, backups: &mut Vec<Arc<Listed>>) {
+        let kept = self.kept();
+        unknown.retain(|entry| match kept.entries.get(&entry.key) {
+            Some(known) if Some(known.stamp) == entry.stamp && known.size == entry.size => {
+                backups.push(known.listed.clone());
+                false
+            }
+            _ => true,
+        });
+    }
+
+    fn keep(&self, entry: &storage::Entry, listed: &Arc<Listed>) {
+        let (Some(stamp), mut kept) = (entry.stamp, self.kept()) else { return };
+        kept.remove(&entry.key);
+        let bytes = listed.bytes() + size_of::<KeptEntry>() + entry.key.len() + 2 * ALLOCATION;
+        if kept.bytes + bytes <= BYTES_MAX {
+            kept.bytes += bytes;
+            let known = KeptEntry { stamp, size: entry.size, bytes, listed: listed.clone() };
+            kept.entries.insert(entry.key.clone(), known);
+        }
+    }
+
+    /// Forgets what the catalogue does not list any more.
+    fn retain(&self, listed: &HashSet<String>) {
+        let mut kept = self.kept();
+        let gone: Vec<String> = kept.entries.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        for key in gone {
+            kept.remove(&key);
+        }
+    }
+}
+
+impl Kept {
+    fn remove(&mut self, key: &str) {
+        if let Some(known) = self.entries.remove(key) {
+            self.bytes -= known.bytes;
+        }
+    }
+}
+
+impl Listed {
+    /// What lists show of this entry.
+    pub fn of(entry: CatalogueEntry, store_name: &str) -> Self {
+        let mut view = entry.view(store_name);
+        view.warnings = Vec::new();
+        Self { name_key: name_key(&view.name), view: Arc::new(view), run: entry.run, groups: entry.groups }
+    }
+
+    /// What it takes in memory, a little more rather than less.
+    fn bytes(&self) -> usize {
+        let text = |text: &String| text.capacity() + ALLOCATION;
+        let view = &self.view;
+        let texts = [
+            &view.name,
+            &view.store,
+            &view.description,
+            &view.release,
+            &view.site_name,
+            &view.status,
+            &view.schedule_type,
+            &view.vault,
+            &view.job_id,
+            &self.name_key,
+            &self.run,
+        ];
+        let components = view.components.iter().map(|component| {
+            let texts = [&component.name, &component.place, &component.snapshot_id, &component.status];
+            size_of_val(component) + texts.into_iter().map(text).sum::<usize>()
+        });
+        let groups = self.groups.iter().map(|group| size_of_val(group) + text(group));
+        size_of::<Self>()
+            + size_of::<BackupView>()
+            + texts.into_iter().map(text).sum::<usize>()
+            + components.sum::<usize>()
+            + groups.sum::<usize>()
+            + 4 * ALLOCATION
+    }
+}
+
+impl Store {
+    /// A complete look at the catalogue, as lists show it.
+    pub(crate) fn listed(&self, cache: &CatalogueCache, store_name: &str) -> Result<Look> {
+        let mut unknown = Vec::new();
+        let mut note = |entry| {
+            unknown.push(entry);
+            Ok(())
+        };
+        self.storage().list(layout::BACKUPS, &mut note).map_err(failure::storage)?;
+        let keys: HashSet<String> = unknown.iter().map(|entry| entry.key.clone()).collect();
+        let mut look = Look { backups: Vec::with_capacity(keys.len()), findings: Vec::new() };
+        cache.take_known(&mut unknown, &mut look.backups);
+        let _one = if unknown.len() > MANY {
+            let one = cache.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.take_known(&mut unknown, &mut look.backups);
+            Some(one)
+        } else {
+            None
+        };
+        let read = parallel::each(self.storage().as_ref(), &unknown, |entry| {
+            Ok(match self.read_entry(&entry.key)? {
+                None => None,
+                Some(Ok((found, ..))) => Some(Ok(Arc::new(Listed::of(found, store_name)))),
+                Some(Err(error)) => Some(Err(Finding { file: entry.key.clone(), problem: error.message })),
+            })
+        })?;
+        for (entry, found) in unknown.iter().zip(read) {
+            match found {
+                None => {}
+                Some(Ok(listed)) => {
+                    cache.keep(entry, &listed);
+                    look.backups.push(listed);
+                }
+                // Read again each time: a disk may have failed for a moment.
+                Some(Err(finding)) => look.findings.push(finding),
+            }
+        }
+        cache.retain(&keys);
+        // After the entries, as `catalogue` does.
+        let revoked = self.revoked()?;
+        look.backups.retain(|listed| !revoked.contains(&listed.run));
+        Ok(look)
+    }
+
+    /// Bytes of all packs that these backups need. Read anew only once other groups are named.
+    pub(crate) fn bytes_stored(&self, cache: &CatalogueCache, look: &Look) -> Result<u64> {
+        let groups: BTreeSet<&String> = look.backups.iter().flat_map(|listed| &listed.groups).collect();
+        let groups: Vec<&String> = groups.into_iter().collect();
+        let mut digest = Sha256::new();
+        groups.iter().for_each(|group| digest.update(group.as_bytes()));
+        let digest: [u8; 32] = digest.finalize().into();
+        if let Some((_, bytes)) = cache.kept().stored.filter(|(of, _)| *of == digest) {
+            return Ok(bytes);
+        }
+        let mut packs = HashMap::new();
+        let mut whole = true;
+        for some in groups.chunks(256) {
+            for found in parallel::each(self.storage().as_ref(), some, |group| self.group(group))? {
+                match found {
+                    FoundGroup::Good(group) => packs.extend(group.packs),
+                    _ => whole = false,
+                }
+            }
+        }
+        let bytes = packs.values().sum();
+        if whole {
+            cache.kept().stored = Some((digest, bytes));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;
