@@ -52,5 +52,7 @@ mod part;
 mod quickstart;
 #[path = "integration/repair.rs"]
 mod repair;
+#[path = "integration/restore_over.rs"]
+mod restore_over;
 #[path = "integration/world.rs"]
 mod world;

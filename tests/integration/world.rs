@@ -242,12 +242,9 @@ pub fn restore(repository: &Repository, snapshot: repository::Id, target: &Path)
     let (index, _) = repository.load_readable_index().map_err(text)?;
     let paths = repository.snapshot(snapshot).map_err(text)?.paths;
     let request = RestoreRequest {
-        snapshot,
         subpath: Some(paths[0].clone().into_bytes()),
-        target: target.to_owned(),
-        reuse_from: None,
-        choice: repository::Choice::All,
         verify: true,
+        ..RestoreRequest::new(snapshot, target.to_owned())
     };
     repository::restore(repository, &index, &request, &Control::new()).map(drop).map_err(text)
 }

@@ -61,12 +61,9 @@ fn main() {
         ("restore", [file]) => {
             let index = repository.load_index(&|_| true).unwrap();
             let request = RestoreRequest {
-                snapshot: repository.find_snapshot("latest").unwrap().0,
                 subpath: Some(file.as_bytes().to_vec()),
-                target: root.join("restored"),
-                reuse_from: None,
-                choice: repository::Choice::All,
                 verify: true,
+                ..RestoreRequest::new(repository.find_snapshot("latest").unwrap().0, root.join("restored"))
             };
             let outcome = repository::restore(&repository, &index, &request, &control).unwrap();
             println!("{outcome:?}");

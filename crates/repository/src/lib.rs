@@ -97,7 +97,10 @@ pub use repair::{
     copy_pack_file, repair_index, repair_packs, repair_snapshots,
 };
 pub use repository::{Repository, Snapshots};
-pub use restore::{Choice, RestoreOutcome, RestoreRequest, restore};
+pub use restore::{
+    Choice, Existing, Planned, RestoreOutcome, RestorePlan, RestoreRequest, VisitPlanned, plan_restore,
+    restore,
+};
 pub use select::{GroupBy, GroupKey, SnapshotFilter, choose_snapshots, find_snapshot, group_snapshots};
 pub use snapshot::{Snapshot, Summary};
 pub use stats::{Stats, StatsMode, stats};

@@ -73,12 +73,9 @@ impl Place {
 
     fn restore_to(&self, repository: &Repository, snapshot: Id, target: &str) -> Result<RestoreOutcome> {
         let request = RestoreRequest {
-            snapshot,
             subpath: Some(self.path("source").as_os_str().as_bytes().to_vec()),
-            target: self.path(target),
-            reuse_from: None,
-            choice: Choice::All,
             verify: true,
+            ..RestoreRequest::new(snapshot, self.path(target))
         };
         let index = repository.load_index(&|_| true)?;
         restore(repository, &index, &request, &Control::new())

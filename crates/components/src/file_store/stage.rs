@@ -44,12 +44,10 @@ pub(super) fn stage(
     restore.swap.enter(Phase::Staging)?;
     check_room(&restore.swap, &size)?;
     let request = RestoreRequest {
-        snapshot: context.snapshot,
         subpath: Some(subpath),
-        target: restore.swap.staging.path.join(NEW),
         reuse_from: fs::symlink_metadata(&target).is_ok().then(|| target.clone()),
-        choice: repository::Choice::All,
         verify: true,
+        ..RestoreRequest::new(context.snapshot, restore.swap.staging.path.join(NEW))
     };
     restore.outcome =
         repository::restore(context.repository, context.index, &request, &context.control).map_err(fail)?;

@@ -152,3 +152,17 @@ async fn a_signature_outlives_its_server_and_holds_at_no_other() {
     assert!(!next.is_signed("page", "text.", &signature));
     assert!(!Site::new().idle_server().await.is_signed("page", "text", &signature), "another master key");
 }
+
+#[tokio::test]
+async fn strangers_who_guess_names_fill_a_small_part_of_the_audit_log_alone() {
+    let site = Site::new();
+    let server = site.idle_server().await;
+    let log_in = |username: String, code| AuditEntry { username, code, ..AuditEntry::default() };
+    for n in 0..60 {
+        server.record(log_in(format!("guess{n}"), 400), true).await;
+    }
+    assert_eq!(server.audit("", None, 1000).await.unwrap().len(), 50);
+    server.record(log_in("anna".to_owned(), 0), true).await;
+    server.record(log_in("anna".to_owned(), 403), false).await;
+    assert_eq!(server.audit("anna", None, 1000).await.unwrap().len(), 2);
+}

@@ -13,8 +13,8 @@ use super::pages::{Buffers, ENTRIES_PER_PAGE, PageFile};
 use super::sorted::{InFile, InMemory, Sorted, Writer};
 use crate::{Result, lock_mutex};
 
-/// So many entries are kept in memory: 24 MiB.
-pub(crate) const IN_MEMORY_MAX: usize = 1 << 19;
+/// So many entries are kept in memory: 48 MiB.
+pub(crate) const IN_MEMORY_MAX: usize = 1 << 20;
 /// Entries of a part, about.
 const PART_ENTRIES: u64 = 1 << 16;
 const PARTS_MAX: u64 = 4096;

@@ -144,7 +144,14 @@ impl<'a> Batch<'a> {
                     fd
                 }
             };
-            if wants.is_empty() {
+            let alike = !is_new
+                && rustix::fs::fstat(&fd)
+                    .is_ok_and(|stat| self.context.existing.trusts(&stat, &target.node, at));
+            if alike {
+                self.context.reused.fetch_add(at, Ordering::Relaxed);
+                self.context.control.progress.bytes(at);
+            }
+            if alike || wants.is_empty() {
                 return self.settle(&target, Some(&fd));
             }
         }

@@ -1,6 +1,10 @@
-//! Which entries of a snapshot are restored.
+//! Which entries of a snapshot are restored, and over what.
+
+use std::os::fd::BorrowedFd;
 
 use crate::Patterns;
+use crate::posix;
+use crate::tree::Node;
 
 /// What is chosen by patterns over paths below the target, as `/a/b`. A directory is chosen with all that lies in it.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +16,41 @@ pub enum Choice {
     Only(Patterns),
     /// What does not fit.
     Without(Patterns),
+}
+
+/// What becomes of an entry of the target where the snapshot has one of the same name. Directories are always merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It is made equal. A regular file is read, and what is wrong of it is written.
+    #[default]
+    MadeEqual,
+    /// The same, but a regular file whose size and time of change fit is taken for equal and not read.
+    MadeEqualUnlessAlike,
+    /// One that is as young as the snapshot's, or younger, is kept as it is.
+    KeptIfYounger,
+    /// It is kept as it is, directories with their metadata too.
+    Kept,
+}
+
+impl Existing {
+    /// Whether what has the node's name in `dir` is kept as it is.
+    pub(super) fn keeps(self, dir: BorrowedFd<'_>, node: &Node) -> bool {
+        match self {
+            Self::MadeEqual | Self::MadeEqualUnlessAlike => false,
+            Self::KeptIfYounger => {
+                posix::stat_at(dir, &node.name).is_ok_and(|stat| posix::mtime(&stat) >= node.mtime)
+            }
+            Self::Kept => posix::stat_at(dir, &node.name).is_ok(),
+        }
+    }
+
+    /// Whether a regular file that is there is taken for equal without reading it.
+    pub(super) fn trusts(self, stat: &rustix::fs::Stat, node: &Node, size: u64) -> bool {
+        self == Self::MadeEqualUnlessAlike
+            && stat.st_size as u64 == size
+            && posix::mtime(stat) == node.mtime
+            && posix::kind(stat) == node.kind
+    }
 }
 
 /// What becomes of an entry.

@@ -12,6 +12,8 @@
 
 mod batch;
 mod choice;
+mod others;
+mod plan;
 mod target;
 mod verify;
 
@@ -30,8 +32,9 @@ use crate::tree::{Node, NodeKind};
 use crate::walk::{directory_of, find, in_directory};
 use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, lock_mutex, measure, spawn};
 use batch::{Batch, Into};
-pub use choice::Choice;
 use choice::Fate;
+pub use choice::{Choice, Existing};
+pub use plan::{Planned, RestorePlan, VisitPlanned, plan_restore};
 use target::{make_dir, make_way};
 
 /// What to restore, and where to.
@@ -43,14 +46,35 @@ pub struct RestoreRequest {
     /// own metadata become `target` itself. A path that is no directory appears in `target` under its name.
     pub subpath: Option<Vec<u8>>,
     /// Made if missing. What is there already is made equal where names are equal (a regular file without further hard
-    /// links in its place, anything else by replacing it), and otherwise left alone.
+    /// links in its place, anything else by replacing it), unless `existing` keeps it.
     pub target: PathBuf,
     /// Content of files that lie at the same path below this directory is copied from there where its hash is right.
     pub reuse_from: Option<PathBuf>,
     /// Which of its entries.
     pub choice: Choice,
-    /// Read everything back afterwards and compare content and metadata.
+    /// What becomes of entries of the target that have the same names.
+    pub existing: Existing,
+    /// Remove what was chosen and lies in directories of the snapshot, but is not in the snapshot. It goes last, once
+    /// everything else is restored; what lies on another file system stays.
+    pub remove_others: bool,
+    /// Read everything back afterwards and compare content and metadata. Not for an `existing` that keeps entries.
     pub verify: bool,
+}
+
+impl RestoreRequest {
+    /// A whole snapshot, over whatever lies in `target`, not read back afterwards.
+    pub fn new(snapshot: Id, target: impl std::convert::Into<PathBuf>) -> Self {
+        Self {
+            snapshot,
+            subpath: None,
+            target: target.into(),
+            reuse_from: None,
+            choice: Choice::All,
+            existing: Existing::default(),
+            remove_others: false,
+            verify: false,
+        }
+    }
 }
 
 /// What a restore did.
@@ -66,6 +90,10 @@ pub struct RestoreOutcome {
     pub bytes: u64,
     /// Of these, bytes that were copied from `reuse_from` or right in the target already.
     pub bytes_reused: u64,
+    /// Entries that were there and kept as they were.
+    pub kept: u64,
+    /// Entries that were removed, as the snapshot does not have them.
+    pub removed: u64,
 }
 
 /// Restores. What could not be set (an owner, an attribute) is named in `control`'s warnings. A file whose content is
@@ -80,17 +108,8 @@ pub fn restore(
     let mut opener = Opener::new()?;
     let snapshot = repository.snapshot(request.snapshot)?;
     expect(repository, index, request, snapshot.summary.as_ref(), control)?;
-    let start = match &request.subpath {
-        Some(path) => find(repository, index, snapshot.tree, path, &mut opener)?,
-        None => None,
-    };
-    let (own, nodes) = match start {
-        None => (None, repository.read_tree(index, snapshot.tree, &mut opener)?),
-        Some(node) => match directory_of(&node, b"")? {
-            Some(tree) => (Some(node), repository.read_tree(index, tree, &mut opener)?),
-            None => (None, vec![node]),
-        },
-    };
+    let Start { own, nodes, is_directory } = Start::find(repository, index, request, &mut opener)?;
+    let was_there = std::fs::symlink_metadata(&request.target).is_ok();
     let target = make_target(&request.target)?;
     let reuse = request.reuse_from.as_ref().and_then(|path| {
         rustix::fs::open(path, target::DIRECTORY, rustix::fs::Mode::empty()).ok().map(Arc::new)
@@ -101,6 +120,7 @@ pub fn restore(
         control,
         target: &request.target,
         choice: &request.choice,
+        existing: request.existing,
         user: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         damaged: AtomicU64::new(0),
         lost_links: Mutex::default(),
@@ -112,11 +132,17 @@ pub fn restore(
         links: HashMap::new(),
         later: Vec::new(),
         passed: HashSet::new(),
+        kept: HashSet::new(),
         outcome: RestoreOutcome::default(),
     };
+    if was_there {
+        walk.keep_directory(b"");
+    }
     walk.entries(Into { dir: target.clone(), is_new: false, reuse }, nodes.clone())?;
     walk.make_links(&target)?;
-    walk.directories(&target, &nodes, own.as_ref())?;
+    // Nothing goes before all that the snapshot has is there.
+    let removes = request.remove_others && context.damaged.load(Ordering::Relaxed) == 0;
+    walk.directories(&target, &nodes, own.as_ref(), removes.then_some(is_directory))?;
     let Walk { mut outcome, opener, .. } = walk;
     outcome.bytes_reused = context.reused.load(Ordering::Relaxed);
     let damaged = context.damaged.load(Ordering::Relaxed);
@@ -130,6 +156,40 @@ pub fn restore(
         verify::verify(&context, opener, &target, nodes)?;
     }
     Ok(outcome)
+}
+
+/// Where in a snapshot a restore begins.
+struct Start {
+    /// What becomes the target itself, if the snapshot knows it.
+    own: Option<Node>,
+    nodes: Vec<Node>,
+    /// `nodes` are all that the directory has; else a single entry of it.
+    is_directory: bool,
+}
+
+impl Start {
+    fn find(
+        repository: &Repository,
+        index: &Index,
+        request: &RestoreRequest,
+        opener: &mut Opener,
+    ) -> Result<Self> {
+        let root = repository.snapshot(request.snapshot)?.tree;
+        let node = match &request.subpath {
+            Some(path) => find(repository, index, root, path, opener)?,
+            None => None,
+        };
+        Ok(match node {
+            None => Self { own: None, nodes: repository.read_tree(index, root, opener)?, is_directory: true },
+            Some(node) => match directory_of(&node, b"")? {
+                Some(tree) => {
+                    let nodes = repository.read_tree(index, tree, opener)?;
+                    Self { own: Some(node), nodes, is_directory: true }
+                }
+                None => Self { own: None, nodes: vec![node], is_directory: false },
+            },
+        })
+    }
 }
 
 /// Tells the progress how much there is.
@@ -171,6 +231,7 @@ pub(crate) struct Context<'a> {
     control: &'a Control,
     target: &'a Path,
     choice: &'a Choice,
+    existing: Existing,
     /// Who owns what this process makes: user and group.
     user: (u32, u32),
     /// Files and directories that could not be restored.
@@ -214,6 +275,8 @@ struct Walk<'a> {
     later: Vec<Later>,
     /// Directories that were made although not chosen themselves, on the way to something that was.
     passed: HashSet<Vec<u8>>,
+    /// Directories that were there, whose metadata is kept with them.
+    kept: HashSet<Vec<u8>>,
     outcome: RestoreOutcome,
 }
 
@@ -291,6 +354,9 @@ impl Walk<'_> {
             if is_new && pair[1].fate == Fate::Passed {
                 self.passed.insert(path.to_vec());
             }
+            if !is_new {
+                self.keep_directory(path);
+            }
             made.push(Into { dir: Arc::new(dir), is_new, reuse: reuse.map(Arc::new) });
         }
         Ok(made[made.len() - 1].clone())
@@ -309,7 +375,20 @@ impl Walk<'_> {
         }
     }
 
+    /// Notes a directory that was there, if such are kept as they are.
+    fn keep_directory(&mut self, path: &[u8]) {
+        if self.context.existing == Existing::Kept {
+            self.kept.insert(path.to_vec());
+        }
+    }
+
     fn leaf(&mut self, batch: &mut Batch<'_>, into: Into, node: Node, path: &[u8]) -> Result<()> {
+        if !into.is_new && self.context.existing.keeps(into.dir.as_fd(), &node) {
+            self.outcome.kept += 1;
+            self.context.control.progress.bytes(node.size);
+            self.context.control.progress.file_done();
+            return Ok(());
+        }
         if node.links > 1 && node.inode != 0 {
             let inode = (node.device_id, node.inode);
             let same = node.content_mark();
@@ -373,17 +452,31 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Metadata of directories, the deepest first.
-    fn directories(&mut self, target: &Arc<OwnedFd>, nodes: &[Node], own: Option<&Node>) -> Result<()> {
+    /// Metadata of directories, the deepest first, and before it what has to go from them: from the target itself if
+    /// `removes` says so, and from none without it.
+    fn directories(
+        &mut self,
+        target: &Arc<OwnedFd>,
+        nodes: &[Node],
+        own: Option<&Node>,
+        removes: Option<bool>,
+    ) -> Result<()> {
         struct Open {
             fd: OwnedFd,
             node: Option<Node>,
             fate: Fate,
             path_length: usize,
             nodes: std::vec::IntoIter<Node>,
+            /// What the snapshot has here, in order; `None` if nothing is to go.
+            names: Option<Vec<Vec<u8>>>,
         }
         let only_dirs = |nodes: Vec<Node>| {
             nodes.into_iter().filter(|node| node.kind == NodeKind::Dir).collect::<Vec<_>>().into_iter()
+        };
+        let names_of = |nodes: &[Node]| {
+            let mut names: Vec<Vec<u8>> = nodes.iter().map(|node| node.name.clone()).collect();
+            names.sort_unstable();
+            names
         };
         let mut path = Vec::new();
         let root = target.try_clone().map_err(|e| Error::path("open", "the target", e))?;
@@ -394,6 +487,7 @@ impl Walk<'_> {
             fate,
             path_length: 0,
             nodes: only_dirs(nodes.to_vec()),
+            names: (removes == Some(true)).then(|| names_of(nodes)),
         }];
         while let Some(level) = stack.last_mut() {
             path.truncate(level.path_length);
@@ -412,12 +506,18 @@ impl Walk<'_> {
                 // Named already, when its entries were to be restored.
                 let below =
                     below.or_else(|e| if e.kind == ErrorKind::Damaged { Ok(Vec::new()) } else { Err(e) })?;
+                let names = removes.map(|_| names_of(&below));
                 let (path_length, nodes) = (path.len(), only_dirs(below));
-                stack.push(Open { fd, node: Some(node), fate, path_length, nodes });
-            } else if let Some(Open { fd, node: Some(node), fate, .. }) = stack.pop()
-                && (fate == Fate::Restored || self.passed.contains(&path))
-            {
-                self.context.warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root()));
+                stack.push(Open { fd, node: Some(node), fate, path_length, nodes, names });
+            } else if let Some(Open { fd, node, fate, names, .. }) = stack.pop() {
+                if let Some(names) = names {
+                    self.outcome.removed += others::remove(self.context, fd.as_fd(), &path, fate, &names)?;
+                }
+                let is_ours = fate == Fate::Restored || self.passed.contains(&path);
+                if let Some(node) = node.filter(|_| is_ours && !self.kept.contains(&path)) {
+                    self.context
+                        .warn_all(&path, posix::apply_open(fd.as_fd(), &node, self.context.am_root()));
+                }
             }
         }
         Ok(())

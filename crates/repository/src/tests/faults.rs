@@ -361,12 +361,9 @@ const VERBS: &[Verb] = &[
             let last = ground.snapshots.len() - 1;
             let index = repository.load_index(&|_| true)?;
             let request = RestoreRequest {
-                snapshot: ground.snapshots[last],
                 subpath: Some(ground.place.path("source").as_os_str().as_bytes().to_vec()),
-                target: out.path().join("out"),
-                reuse_from: None,
-                choice: Choice::All,
                 verify: true,
+                ..RestoreRequest::new(ground.snapshots[last], out.path().join("out"))
             };
             restore(&repository, &index, &request, &Control::new())?;
             let expected = noise(100 + last as u64, 3000);

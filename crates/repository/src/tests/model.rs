@@ -511,12 +511,9 @@ impl History {
             let root = repository.snapshot(*id).unwrap().paths[0].clone().into_bytes();
             let target = self.dir.path().join(format!("restored-{number}"));
             let request = RestoreRequest {
-                snapshot: *id,
                 subpath: Some(root),
-                target: target.clone(),
-                reuse_from: None,
-                choice: Choice::All,
                 verify: true,
+                ..RestoreRequest::new(*id, target.clone())
             };
             let index = repository.load_index(&|_| true).unwrap();
             restore(&repository, &index, &request, &Control::new()).unwrap();

@@ -1,17 +1,20 @@
 //! `repo restore`: a snapshot, or a part of it, into a directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use repository::{Choice, Pattern, Patterns, RestoreRequest};
+use repository::{
+    Choice, Control, Existing, Index, Pattern, Patterns, Planned, Repository, RestoreRequest, plan_restore,
+};
 use serde_json::json;
 
 use super::lists;
 use super::look::split;
 use super::place::Place;
-use crate::exit::Exit;
-use crate::progress::{self, Follower, Work};
+use super::stopped;
+use crate::exit::{Exit, Failure};
+use crate::progress::{self, Follower, Work, printable};
 use crate::{terminal, words};
 
 /// What is restored and whereto.
@@ -25,9 +28,43 @@ pub struct Arguments {
     target: PathBuf,
     #[command(flatten)]
     choice: Choosing,
+    /// What becomes of files that are there already
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    overwrite: Overwrite,
+    /// Remove what lies in restored directories and is not in the snapshot; --include and --exclude count here too
+    #[arg(long)]
+    delete: bool,
+    /// Planned nothing; tell what would be made, changed and removed
+    #[arg(long, short = 'n', conflicts_with = "verify")]
+    dry_run: bool,
     /// Read everything back and compare
     #[arg(long)]
     verify: bool,
+}
+
+/// restic's words for [`Existing`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Overwrite {
+    /// They are read, and what differs in them is written
+    #[default]
+    Always,
+    /// The same, but those of the same size and time of change are not read
+    IfChanged,
+    /// Those that are as young as the snapshot's, or younger, stay as they are
+    IfNewer,
+    /// They stay as they are
+    Never,
+}
+
+impl Overwrite {
+    fn existing(self) -> Existing {
+        match self {
+            Self::Always => Existing::MadeEqual,
+            Self::IfChanged => Existing::MadeEqualUnlessAlike,
+            Self::IfNewer => Existing::KeptIfYounger,
+            Self::Never => Existing::Kept,
+        }
+    }
 }
 
 /// `--include` and `--exclude`: patterns over the paths below the target.
@@ -84,6 +121,8 @@ impl Choosing {
 pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let started = Instant::now();
     let choice = arguments.choice.choice()?;
+    let target = std::path::absolute(&arguments.target)?;
+    refuse_nonsense(arguments, &choice, &target)?;
     let (repository, control) = place.open()?;
     let _lock = place.lock_for_reading(&repository)?;
     let (snapshot, path) = split(&arguments.snapshot);
@@ -96,13 +135,16 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
         ));
     }
     let request = RestoreRequest {
-        snapshot: id,
         subpath: path.map(|path| path.as_bytes().to_vec()),
-        target: std::path::absolute(&arguments.target)?,
-        reuse_from: None,
         choice,
+        existing: arguments.overwrite.existing(),
+        remove_others: arguments.delete,
         verify: arguments.verify,
+        ..RestoreRequest::new(id, target)
     };
+    if arguments.dry_run {
+        return tell_plan(place, &repository, &index, &request, &control);
+    }
     let follower = Follower::start(&control, Work::Restore, place.json);
     let outcome = repository::restore(&repository, &index, &request, &control);
     drop(follower);
@@ -112,14 +154,15 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     if place.json {
         terminal::out_json(&json!({
             "message_type": "summary", "seconds_elapsed": elapsed.as_secs(),
-            "total_files": outcome.files + outcome.dirs + outcome.other,
+            "total_files": outcome.files + outcome.dirs + outcome.other + outcome.kept,
             "files_restored": outcome.files + outcome.dirs + outcome.other,
             "total_bytes": outcome.bytes, "bytes_restored": outcome.bytes - outcome.bytes_reused,
-            "bytes_skipped": outcome.bytes_reused, "verified": arguments.verify,
+            "bytes_skipped": outcome.bytes_reused, "files_skipped": outcome.kept,
+            "files_deleted": outcome.removed, "verified": arguments.verify,
         }))?;
     } else {
         terminal::out(format!(
-            "restored {}, {} to {} in {}{}{}",
+            "restored {}, {} to {} in {}{}{}{}{}",
             words::counted(outcome.files, "file", "files"),
             words::bytes(outcome.bytes),
             request.target.display(),
@@ -128,8 +171,77 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
                 0 => String::new(),
                 bytes => format!(", {} of it right already", words::bytes(bytes)),
             },
+            match outcome.kept {
+                0 => String::new(),
+                kept => format!(", {} kept as they are", words::counted(kept, "entry", "entries")),
+            },
+            match outcome.removed {
+                0 => String::new(),
+                removed => format!(", {} removed", words::counted(removed, "entry", "entries")),
+            },
             if arguments.verify { ", read back and compared" } else { "" }
         ))?;
     }
     Ok(if control.warning_count() > 0 { Exit::Incomplete } else { Exit::Done })
+}
+
+/// What nobody can mean.
+fn refuse_nonsense(arguments: &Arguments, choice: &Choice, target: &Path) -> Result<()> {
+    if arguments.delete && target.parent().is_none() && !matches!(choice, Choice::Only(_)) {
+        return Err(Failure::usage("--delete would remove all of this machine that is not in the snapshot")
+            .hint("say with --include what it may touch, or restore into another directory")
+            .into());
+    }
+    if arguments.verify && matches!(arguments.overwrite, Overwrite::IfNewer | Overwrite::Never) {
+        return Err(Failure::usage(
+            "--verify compares everything with the snapshot, and files that stay may differ",
+        )
+        .hint("leave out --verify, or use --overwrite always or if-changed")
+        .into());
+    }
+    Ok(())
+}
+
+/// The dry run: a line for each change, then how many there are.
+fn tell_plan(
+    place: &Place,
+    repository: &Repository,
+    index: &Index,
+    request: &RestoreRequest,
+    control: &Control,
+) -> Result<Exit> {
+    let plan = plan_restore(repository, index, request, control, &mut |path, change, bytes| {
+        let item = String::from_utf8_lossy(path);
+        let (sign, action) = match change {
+            Planned::Made => ('+', "restored"),
+            Planned::MadeEqual => ('M', "updated"),
+            Planned::Removed => ('-', "deleted"),
+        };
+        let told = if place.json {
+            terminal::out_json(&json!({
+                "message_type": "verbose_status", "action": action, "item": item, "size": bytes,
+            }))
+        } else {
+            terminal::out(format!("{sign} {}", printable(&item)))
+        };
+        told.map_err(stopped)
+    })?;
+    if place.json {
+        terminal::out_json(&json!({
+            "message_type": "summary", "dry_run": true,
+            "files_restored": plan.made, "files_updated": plan.made_equal, "files_unchanged": plan.unchanged,
+            "files_skipped": plan.kept, "files_deleted": plan.removed, "bytes_restored": plan.bytes,
+        }))?;
+    } else {
+        terminal::out(format!(
+            "would make {}, change {} and remove {}, and write {}; {} are right already, {} would be kept",
+            words::counted(plan.made, "entry", "entries"),
+            plan.made_equal,
+            plan.removed,
+            words::bytes(plan.bytes),
+            plan.unchanged,
+            plan.kept,
+        ))?;
+    }
+    Ok(Exit::Done)
 }

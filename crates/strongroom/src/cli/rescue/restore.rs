@@ -132,14 +132,7 @@ pub fn restore_into(rescue: &Rescue<'_>, control: &Arc<Control>) -> Result<Resto
             [path] => Some(path.as_bytes().to_vec()),
             _ => None,
         };
-        let request = RestoreRequest {
-            snapshot: id,
-            subpath,
-            target,
-            reuse_from: None,
-            choice: repository::Choice::All,
-            verify: true,
-        };
+        let request = RestoreRequest { subpath, verify: true, ..RestoreRequest::new(id, target) };
         let outcome = repository::restore(&vault, &index, &request, control)?;
         whole.files += outcome.files;
         whole.dirs += outcome.dirs;
