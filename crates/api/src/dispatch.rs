@@ -16,14 +16,14 @@ use crate::format::Format;
 use crate::log_ins::LogIns;
 use crate::parameters::Parameters;
 use crate::reply::{self, Reply, Response};
-use crate::{handlers, pages, path, session, token};
+use crate::{handlers, outgoing, pages, path, session, token};
 use hyper::body::{Body, Bytes};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use recovery::{AuditEntry, Caller, ErrorKind, Principal, Recovery};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Requests that are being handled at one time. Callers that go away leave theirs running, so connections and
 /// streams alone do not bound them.
@@ -44,6 +44,10 @@ pub(crate) struct Site {
     body_budget: Semaphore,
     turns: Arc<Semaphore>,
     pub log_ins: LogIns,
+    /// Replies that are written bit by bit.
+    pub streams: outgoing::Streams,
+    /// Whether the server is about to stop.
+    pub stopping: watch::Sender<bool>,
 }
 
 impl Site {
@@ -58,6 +62,8 @@ impl Site {
             body_budget: Semaphore::new(body::BUDGET_BYTES),
             turns: Arc::new(Semaphore::new(HANDLED_MAX)),
             log_ins: LogIns::default(),
+            streams: outgoing::Streams::default(),
+            stopping: watch::Sender::new(false),
         }
     }
 
@@ -110,6 +116,11 @@ impl Call {
     /// A domain result as the handler's.
     pub fn lift<T>(&self, result: recovery::Result<T>) -> ApiResult<T> {
         result.map_err(|error| error::from_recovery(error, &self.request_id))
+    }
+
+    /// The token that the request rests on, wherever it stood.
+    pub fn credential(&self) -> Option<&str> {
+        self.session.as_deref().or(self.token.as_ref().ok()?.as_deref())
     }
 
     /// Whether this request asks for the work and not for a look.
@@ -357,13 +368,14 @@ async fn handle(mut call: Call) -> Response {
 /// Endpoints at which people and programs sign in.
 const SIGN_INS: [&str; 3] = ["login", "signin", "generateToken"];
 
-/// The line for the audit log, if the request asked for a change or was a log-in; and whether it was the latter. What was
+/// The line for the audit log, if the request asked for a change, was a look into a backup, or a log-in; and whether it
+/// was the latter. What was
 /// refused before anybody was known to ask is not told, nor are log-ins without name and password: strangers must not
 /// fill the log.
 fn audited(call: &Call, result: &ApiResult<Reply>) -> Option<(AuditEntry, bool)> {
-    let endpoint = call.endpoint.filter(|_| call.is_post())?;
+    let endpoint = call.endpoint.filter(|endpoint| call.is_post() || endpoint.told)?;
     let is_log_in = endpoint.role.is_none() && SIGN_INS.contains(&endpoint.last());
-    let is_change = endpoint.kind.form().is_some() && call.principal.is_some();
+    let is_change = (endpoint.kind.form().is_some() || endpoint.told) && call.principal.is_some();
     let (code, message_code) = match result {
         Ok(Reply::SignIn { error: Some(_), .. } | Reply::Authorize { refused: true, .. }) => {
             (400, "LOGIN_FAILED")
@@ -393,8 +405,11 @@ fn audited(call: &Call, result: &ApiResult<Reply>) -> Option<(AuditEntry, bool)>
     Some((entry, is_log_in))
 }
 
-/// The path, and where something is made its name, which stands in a parameter.
+/// The path, and what of a look or of something new is named in a parameter.
 fn path_told(call: &Call, endpoint: &Endpoint) -> String {
+    if endpoint.told {
+        return handlers::files::told(call);
+    }
     let parameter = match endpoint.last() {
         "create" | "backup" => "name",
         "add" => "username",

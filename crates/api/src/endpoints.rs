@@ -7,8 +7,8 @@ use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
-    audit, backups, disaster_recovery, jobs, keys, login, metrics, oauth, portal, restore, root, site,
-    status, stores, tasks, users,
+    audit, backups, disaster_recovery, events, files, jobs, keys, login, metrics, oauth, portal, restore,
+    root, site, status, stores, tasks, users,
 };
 use crate::pages::forms::{self, Form};
 use crate::reply::Reply;
@@ -35,6 +35,8 @@ pub(crate) struct Endpoint {
     pub group: Option<OperationGroup>,
     /// When POST is refused (423).
     pub refused: Refused,
+    /// Whether the audit log tells of a look too, not only of changes.
+    pub told: bool,
     /// Does the work.
     pub handler: fn(Arc<Call>) -> Answer,
 }
@@ -102,8 +104,14 @@ const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 type Run = fn(Arc<Call>) -> Answer;
 
 const fn resource(path: &'static str, title: &'static str, role: Option<Role>, handler: Run) -> Endpoint {
-    let group = Some(OperationGroup::Read);
-    Endpoint { path, title, kind: Kind::Resource, role, group, refused: Refused::Never, handler }
+    let (group, refused) = (Some(OperationGroup::Read), Refused::Never);
+    Endpoint { path, title, kind: Kind::Resource, role, group, refused, told: false, handler }
+}
+
+/// A resource that lets somebody see what is in a backup.
+const fn look(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
+    let group = Some(OperationGroup::Restore);
+    Endpoint { told: true, group, ..resource(path, title, ADMINISTRATOR, handler) }
 }
 
 /// An operation that works at all times.
@@ -114,8 +122,8 @@ const fn operation(
     form: &'static Form,
     handler: Run,
 ) -> Endpoint {
-    let group = Some(OperationGroup::Manage);
-    Endpoint { path, title, kind: Kind::Operation(form), role, group, refused: Refused::Never, handler }
+    let (group, refused) = (Some(OperationGroup::Manage), Refused::Never);
+    Endpoint { path, title, kind: Kind::Operation(form), role, group, refused, told: false, handler }
 }
 
 /// An operation that is refused while a restore runs.
@@ -142,11 +150,18 @@ const fn change(
 }
 
 const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Page, role: PUBLIC, group: None, refused: Refused::Never, handler }
+    let (role, group, refused) = (PUBLIC, None, Refused::Never);
+    Endpoint { path, title, kind: Kind::Page, role, group, refused, told: false, handler }
+}
+
+/// A page for those who may look.
+const fn page_for(path: &'static str, title: &'static str, role: Option<Role>, handler: Run) -> Endpoint {
+    Endpoint { role, group: Some(OperationGroup::Read), ..page(path, title, handler) }
 }
 
 const fn program(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    Endpoint { path, title, kind: Kind::Program, role: PUBLIC, group: None, refused: Refused::Never, handler }
+    let (role, group, refused) = (PUBLIC, None, Refused::Never);
+    Endpoint { path, title, kind: Kind::Program, role, group, refused, told: false, handler }
 }
 
 /// The same, in another group of operations.
@@ -166,6 +181,8 @@ const fn people(endpoint: Endpoint) -> Endpoint {
 pub(crate) static ENDPOINTS: &[Endpoint] = &[
     page("", "Start", |c| Box::pin(root::start(c))),
     page("static/style.css", "Style sheet", |c| Box::pin(root::style(c))),
+    page("static/console.js", "Script", |c| Box::pin(root::script(c))),
+    page("static/icon.svg", "Icon", |c| Box::pin(root::icon(c))),
     page("admin/login", "Sign in", |c| Box::pin(login::sign_in(c))),
     page("admin/logout", "Sign out", |c| Box::pin(login::sign_out(c))),
 
@@ -202,6 +219,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     resource("admin/metrics", "Metrics", VIEWER, |c| Box::pin(metrics::metrics(c))),
     resource("admin/jobs", "Jobs", VIEWER, |c| Box::pin(jobs::list(c))),
     resource("admin/jobs/{job}", "Job", VIEWER, |c| Box::pin(jobs::one(c))),
+    page_for("admin/jobs/{job}/events", "Progress of a job", VIEWER, |c| Box::pin(events::follow(c))),
     within(Backup, operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, |c| Box::pin(jobs::cancel(c)))),
     resource("admin/mode", "Mode", VIEWER, |c| Box::pin(site::mode(c))),
     operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, |c| Box::pin(site::update_mode(c))),
@@ -237,6 +255,10 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, |c| Box::pin(backups::update(c))),
     within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, |c| Box::pin(backups::validate(c)))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, |c| Box::pin(backups::delete(c))),
+    look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", "Files", |c| Box::pin(files::list(c))),
+    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/open", "open a backup to look at its files", ADMINISTRATOR, &forms::OPEN_FILES, |c| Box::pin(files::open(c)))),
+    Endpoint { kind: Kind::Page, ..look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/download", "Download of a file", |c| Box::pin(files::download(c))) },
+    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/close", "close a backup's files", ADMINISTRATOR, &forms::CLOSE_FILES, |c| Box::pin(files::close(c)))),
 
     resource("admin/system/disasterrecovery/backuprestore", "Backup and restore (10.9)", VIEWER, |c| Box::pin(disaster_recovery::old_root(c))),
     resource("admin/system/disasterrecovery/backuprestore/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
@@ -373,6 +395,6 @@ mod tests {
             find(&["admin", "system", "disasterrecovery", "stores", "s", "backups", "b"].map(String::from))
                 .expect("backup");
         let names: Vec<_> = backup.children().map(Endpoint::last).collect();
-        assert_eq!(names, ["restore", "update", "validate", "delete"]);
+        assert_eq!(names, ["restore", "update", "validate", "delete", "files"]);
     }
 }

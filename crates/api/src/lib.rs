@@ -24,6 +24,7 @@ mod format;
 mod handlers;
 mod log_ins;
 mod oauth;
+mod outgoing;
 mod pages;
 mod parameters;
 mod path;

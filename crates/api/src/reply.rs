@@ -3,16 +3,16 @@
 use crate::dispatch::{Call, Site};
 use crate::error::{ApiError, ApiResult};
 use crate::format::Format;
-use crate::pages;
-use http_body_util::Full;
+use crate::outgoing::{Outgoing, Stream};
+use crate::pages::{self, BackupPageView, BackupsView, FilesView, file_name};
 use hyper::StatusCode;
-use hyper::body::{Body, Bytes};
+use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use recovery::{JobView, Overview};
 use serde_json::Value;
 
-/// A response with its whole body in memory.
-pub(crate) type Response = hyper::Response<Full<Bytes>>;
+/// A response, its body in memory or written bit by bit.
+pub(crate) type Response = hyper::Response<Outgoing>;
 
 /// What a handler answers when it does not refuse.
 #[derive(Debug)]
@@ -41,8 +41,18 @@ pub(crate) enum Reply {
     Overview(Value, Box<Overview>),
     /// Figures for monitoring, whatever the format.
     Metrics(String),
-    /// The style sheet.
-    Style(&'static str),
+    /// A part of the pages that is a file of its own: its media type and its text.
+    Asset(&'static str, &'static str),
+    /// Backups for people; the object for programs.
+    Backups(Value, Box<BackupsView>),
+    /// One backup.
+    Backup(Value, Box<BackupPageView>),
+    /// A look into a backup.
+    Files(Value, Box<FilesView>),
+    /// The content of a file, with its name; never shown by a browser.
+    Download(Vec<u8>, Stream),
+    /// Events as they come.
+    Events(Stream),
 }
 
 /// The business code of a response, for the log alone.
@@ -52,7 +62,12 @@ struct BusinessCode(u16);
 /// The response to a call.
 pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
     match (result, call.format) {
-        (Ok(Reply::Style(text)), _) => style(text),
+        (Ok(Reply::Asset(kind, text)), _) => asset(kind, text),
+        (Ok(Reply::Download(name, content)), _) => download(&name, content),
+        (Ok(Reply::Events(events)), _) => {
+            let policy = "default-src 'none'; frame-ancestors 'none'";
+            response(StatusCode::OK, "text/event-stream", policy, Outgoing::Stream(events))
+        }
         (Ok(Reply::Metrics(text)), _) => metrics(text),
         (Ok(Reply::Go { path, cookie }), _) => go(StatusCode::SEE_OTHER, &path, cookie.as_deref()),
         // Known clients look for this status.
@@ -61,6 +76,7 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
             let page = format!("{}/admin/jobs/{}", call.site.context_path(), crate::path::encode(&id));
             go(StatusCode::SEE_OTHER, &page, None)
         }
+        (Ok(reply), Format::Html) if call.principal.is_some() => page(pages::render(call, reply)),
         (Ok(reply), Format::Html) => html(StatusCode::OK, pages::render(call, reply)),
         (
             Ok(
@@ -68,6 +84,9 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
                 | Reply::Job(value, _)
                 | Reply::Accepted(value, _)
                 | Reply::Overview(value, _)
+                | Reply::Backups(value, _)
+                | Reply::Backup(value, _)
+                | Reply::Files(value, _)
                 | Reply::Listed(value, _),
             ),
             format,
@@ -77,6 +96,9 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
         }
         (Ok(Reply::Form | Reply::SignIn { .. } | Reply::Approval { .. }), format) => {
             bare_error(&call.site, StatusCode::OK, format, &ApiError::unknown_url())
+        }
+        (Err(error), Format::Html) if call.principal.is_some() => {
+            mark(page(pages::render_error(call, &error)), &error)
         }
         (Err(error), Format::Html) => mark(html(StatusCode::OK, pages::render_error(call, &error)), &error),
         (Err(error), format) => bare_error(&call.site, StatusCode::OK, format, &error),
@@ -113,7 +135,7 @@ pub(crate) fn headers_alone(mut response: Response) -> Response {
     if let Some(length) = response.body().size_hint().exact() {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
-    *response.body_mut() = Full::default();
+    *response.body_mut() = Outgoing::default();
     response
 }
 
@@ -129,9 +151,17 @@ pub(crate) fn json(status: StatusCode, format: Format, value: &Value) -> Respons
     response(status, "application/json", policy, format.write(value))
 }
 
+/// A page of a session: it may run the one script that is ours, and ask this site alone.
+fn page(page: String) -> Response {
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+                  form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    response(StatusCode::OK, "text/html; charset=utf-8", policy, page)
+}
+
+/// A page for strangers runs nothing.
 fn html(status: StatusCode, page: String) -> Response {
-    let policy =
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    let policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+                  frame-ancestors 'none'";
     response(status, "text/html; charset=utf-8", policy, page)
 }
 
@@ -150,15 +180,30 @@ fn metrics(text: String) -> Response {
     response(StatusCode::OK, kind, "default-src 'none'; frame-ancestors 'none'", text)
 }
 
-fn style(text: &'static str) -> Response {
-    let mut response =
-        response(StatusCode::OK, "text/css; charset=utf-8", "default-src 'none'", text.to_owned());
+/// What a browser keeps as a file, whatever it holds.
+fn download(name: &[u8], content: Stream) -> Response {
+    let policy = "default-src 'none'; sandbox; frame-ancestors 'none'";
+    let content = Outgoing::Stream(content);
+    let mut response = response(StatusCode::OK, "application/octet-stream", policy, content);
+    let headers = response.headers_mut();
+    set(headers, header::CONTENT_DISPOSITION, &file_name::disposition(name));
+    set(headers, header::ACCEPT_RANGES, "none");
+    response
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    let mut response = response(StatusCode::OK, kind, "default-src 'none'", text);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     response
 }
 
-fn response(status: StatusCode, content_type: &'static str, policy: &'static str, body: String) -> Response {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    policy: &'static str,
+    body: impl Into<Outgoing>,
+) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [

@@ -117,9 +117,10 @@ impl Bound {
     pub async fn serve(self, recovery: Recovery, shutdown: impl Future<Output = ()>) {
         let settings = self.settings;
         let site = Site::new(recovery, &settings.context, &settings.public_url, settings.tls.is_some());
-        let shared = Arc::new(Shared { site: Arc::new(site), tls: settings.tls.map(acceptor) });
+        let site = Arc::new(site);
+        let shared = Arc::new(Shared { site: site.clone(), tls: settings.tls.map(acceptor) });
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let (stop, stopped) = watch::channel(false);
+        let stopped = shared.site.stopping.subscribe();
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -136,7 +137,7 @@ impl Bound {
             }
         }
         drop(self.listener);
-        let _ = stop.send(true);
+        site.stopping.send_replace(true);
         let drain = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_TIME_MAX, drain).await.is_err() {
             tracing::warn!(connections = connections.len(), "requests were still being answered at the end");
@@ -205,8 +206,8 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let (site, busy) = (site.clone(), Activity::begin(&activity));
         async move {
-            let response = dispatch::respond(site, request, peer.ip()).await;
-            drop(busy);
+            let mut response = dispatch::respond(site, request, peer.ip()).await;
+            response.body_mut().hold(busy);
             Ok::<_, Infallible>(response)
         }
     });

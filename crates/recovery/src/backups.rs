@@ -4,6 +4,7 @@
 //! read. Who may start while something runs is decided in the transaction that makes the job durable, by
 //! [`Inner::submit`] and the rules below it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -17,7 +18,8 @@ use crate::store::cache::{Listed, Look};
 use crate::store::{CatalogueEntry, Store};
 use crate::work;
 use crate::{
-    BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, Passcode, RELEASE, Result, Validation,
+    BackupView, Caller, CreateBackup, Deletion, Error, ErrorKind, Passcode, Proof, RELEASE, Result,
+    Validation,
 };
 
 /// Kinds of backups by who asked for them.
@@ -136,6 +138,23 @@ impl Inner {
             Some(job) => Ok(self.in_progress(job)),
             None => Err(no_such_backup(&row.name, &name)),
         }
+    }
+
+    /// When each backup of a store was last shown to be good here.
+    pub async fn proofs(&self, store: &str) -> Result<HashMap<String, Proof>> {
+        let mut proofs: HashMap<String, Proof> = HashMap::new();
+        for (backup, operation, status, ended) in self.state.last_proofs(store).await? {
+            let proof = proofs.entry(backup).or_default();
+            match (operation.as_str(), status.as_str()) {
+                ("Restore", _) => proof.restored = ended,
+                (_, "COMPLETED") => proof.verified = ended,
+                _ => proof.damaged = ended,
+            }
+        }
+        for proof in proofs.values_mut().filter(|proof| proof.damaged <= proof.verified) {
+            proof.damaged = 0;
+        }
+        Ok(proofs)
     }
 
     async fn entry(&self, row: &StoreRow, name: &str) -> Result<Option<CatalogueEntry>> {

@@ -7,6 +7,7 @@
 
 mod audit;
 mod backups;
+mod browse;
 mod buckets;
 mod clock;
 mod error;
@@ -36,14 +37,15 @@ mod users;
 pub mod work;
 
 pub use audit::{AuditEntry, AuditView};
+pub use browse::{EntryKind, FileEntry, FileListing, OpenedFile};
 pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KeyScope, KeyView, NewKey, OperationGroup};
 pub use model::{
     BackupComponentView, BackupView, Caller, CreateBackup, Deletion, JobStatus, JobView, Principal,
-    ProgressView, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace, StoreView,
-    UserView, Validation,
+    ProgressView, Proof, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace,
+    StoreView, UserView, Validation,
 };
 pub use overview::{MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
 pub use recovery::Recovery;

@@ -216,6 +216,17 @@ pub struct BackupComponentView {
     pub bytes_added: u64,
 }
 
+/// When a backup was last shown to be good by this server, as far as its jobs are kept; 0 = not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Every byte was read and checked.
+    pub verified: i64,
+    /// It was restored.
+    pub restored: i64,
+    /// Such a verification found damage, later than it found none.
+    pub damaged: i64,
+}
+
 /// A backup to make.
 #[derive(Clone, Debug)]
 pub struct CreateBackup {

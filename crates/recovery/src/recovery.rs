@@ -4,12 +4,14 @@
 //! `backups`, `restores`, `jobs`, `retention`). Whatever changes something runs as a task of its own, so that a client
 //! that hangs up in the middle leaves no half of it.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
 
+use crate::browse::{Browsing, FileListing, OpenedFile};
 use crate::clock::JumpWatch;
 use crate::jobs::Runner;
 use crate::looks::Looks;
@@ -22,9 +24,9 @@ use crate::store::cache::Caches;
 use crate::stores::Gates;
 use crate::{
     AuditEntry, AuditView, BackupView, Caller, CreateBackup, Deletion, DisasterSettings, Error, ErrorKind,
-    JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Purpose, RegisterStore, RestoreBackup,
-    Result, Role, RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind, TaskView,
-    UserView, Validation,
+    JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Proof, Purpose, RegisterStore,
+    RestoreBackup, Result, Role, RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind,
+    TaskView, UserView, Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     /// What was read of the stores' catalogues, for lists.
     pub caches: Caches,
     pub wrong_passcodes: WrongPasscodes,
+    /// Backups whose files somebody looks at.
+    pub browsing: Browsing,
     pub clock: JumpWatch,
     pub runner: Arc<Runner>,
     /// Last, so that the data directory is free only when all else is gone.
@@ -136,6 +140,7 @@ impl Inner {
             looks: Looks::default(),
             caches: Caches::default(),
             wrong_passcodes: WrongPasscodes::default(),
+            browsing: Browsing::default(),
             clock: JumpWatch::new(),
             _ownership: ownership,
         })
@@ -403,6 +408,60 @@ impl Recovery {
     /// One backup.
     pub async fn backup(&self, store: &str, name: &str) -> Result<BackupView> {
         self.inner.backup(store, name).await
+    }
+
+    /// When each backup of a store was last verified or restored here, by name; those that never were are missing.
+    pub async fn proofs(&self, store: &str) -> Result<HashMap<String, Proof>> {
+        self.inner.proofs(store).await
+    }
+
+    /// Opens a backup so that its files can be looked at in the session of this token, until that session has not
+    /// looked for ten minutes, closes it or ends.
+    pub async fn open_files(
+        &self,
+        session: &str,
+        who: &Principal,
+        store: &str,
+        name: &str,
+        passcode: Passcode,
+    ) -> Result<()> {
+        let (inner, session, user) = (self.inner.clone(), session.to_owned(), who.username.clone());
+        let (store, name) = (store.to_owned(), name.to_owned());
+        // A task of its own: a client that hangs up before the answer must not escape the count of wrong passcodes.
+        detached(async move { inner.open_files(&session, &user, &store, &name, passcode).await }).await
+    }
+
+    /// Whether a backup is open in the session of this token.
+    pub fn has_files_open(&self, session: &str, store: &str, name: &str) -> bool {
+        self.inner.opened(session, store, name).is_some()
+    }
+
+    /// Entries of a directory of a component, from the place `skip` on; `None` if the backup is not open in this session.
+    pub async fn list_files(
+        &self,
+        session: &str,
+        (store, name): (&str, &str),
+        component: &str,
+        path: Option<&[u8]>,
+        (skip, count): (u64, usize),
+    ) -> Result<Option<FileListing>> {
+        self.inner.list_files(session, (store, name), component, path, (skip, count)).await
+    }
+
+    /// A file of a component, ready to be read; `None` if the backup is not open in this session.
+    pub async fn open_file(
+        &self,
+        session: &str,
+        (store, name): (&str, &str),
+        component: &str,
+        path: &[u8],
+    ) -> Result<Option<OpenedFile>> {
+        self.inner.open_file(session, (store, name), component, path).await
+    }
+
+    /// Forgets the opened backup.
+    pub fn close_files(&self, session: &str, store: &str, name: &str) {
+        self.inner.close_files(session, store, name);
     }
 
     /// By name alone, as in release 10.9: in `store` if given; else in the only store that has it; else in the

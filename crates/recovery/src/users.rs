@@ -94,7 +94,9 @@ impl Inner {
 
     pub async fn remove_user(&self, username: &str) -> Result<()> {
         let username = normal(username);
-        changed(&username, self.state.delete_user(&username).await?)
+        changed(&username, self.state.delete_user(&username).await?)?;
+        self.browsing.close_of_user(&username);
+        Ok(())
     }
 
     pub async fn update_user(
@@ -109,12 +111,15 @@ impl Inner {
             Some(password) => Some(self.hash_password(password).await?),
             None => None,
         };
-        changed(&username, self.state.update_user(&username, role, hash.as_deref()).await?)
+        changed(&username, self.state.update_user(&username, role, hash.as_deref()).await?)?;
+        self.browsing.close_of_user(&username);
+        Ok(())
     }
 
     pub async fn revoke_tokens(&self, username: &str) -> Result<()> {
         let username = normal(username);
         let done = self.state.delete_tokens(&username).await?;
+        self.browsing.close_of_user(&username);
         if done { Ok(()) } else { Err(no_such_user(&username)) }
     }
 
@@ -212,6 +217,7 @@ impl Inner {
     }
 
     pub async fn revoke_token(&self, token: &str) -> Result<()> {
+        self.browsing.close_of_session(token);
         self.state.delete_token(&token_hash(token)).await
     }
 

@@ -84,23 +84,7 @@ impl Browser {
     /// Prepares to read a file. `Damaged` if the index does not know one of its chunks, or if they do not add up to the
     /// file's size.
     pub fn open(&self, node: &Node) -> Result<OpenFile> {
-        if node.kind != NodeKind::File {
-            return Err(Error::new(ErrorKind::Invalid, format!("a {} has no content", node.kind)));
-        }
-        let index = self.seen().index;
-        let (mut chunks, mut size) = (Vec::with_capacity(node.content.len()), 0);
-        for id in &node.content {
-            let place = index.place(BlobKind::Data, id)?.ok_or_else(|| {
-                Error::damaged(format!("data blob {id}"), "no index knows it; it is missing")
-            })?;
-            chunks.push((size, *id));
-            size += u64::from(place.plain_length());
-        }
-        if size != node.size {
-            let problem = format!("it should have {} bytes, and its chunks have {size}", node.size);
-            return Err(Error::damaged("the file's entry", problem));
-        }
-        Ok(OpenFile { chunks, size })
+        OpenFile::new(&self.seen().index, node)
     }
 
     /// Reads `length` bytes at `offset`; fewer only at the end of the file.
@@ -172,6 +156,33 @@ fn look(
 pub struct OpenFile {
     chunks: Vec<(u64, Id)>,
     size: u64,
+}
+
+impl OpenFile {
+    /// As [`Browser::open`] does it, by an index at hand.
+    pub fn new(index: &Index, node: &Node) -> Result<Self> {
+        if node.kind != NodeKind::File {
+            return Err(Error::new(ErrorKind::Invalid, format!("a {} has no content", node.kind)));
+        }
+        let (mut chunks, mut size) = (Vec::with_capacity(node.content.len()), 0);
+        for id in &node.content {
+            let place = index.place(BlobKind::Data, id)?.ok_or_else(|| {
+                Error::damaged(format!("data blob {id}"), "no index knows it; it is missing")
+            })?;
+            chunks.push((size, *id));
+            size += u64::from(place.plain_length());
+        }
+        if size != node.size {
+            let problem = format!("it should have {} bytes, and its chunks have {size}", node.size);
+            return Err(Error::damaged("the file's entry", problem));
+        }
+        Ok(Self { chunks, size })
+    }
+
+    /// Bytes in it.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 /// The entries of a directory, in order of their names, each name once.

@@ -106,7 +106,7 @@ pub use snapshot::{Snapshot, Summary};
 pub use stats::{Stats, StatsMode, stats};
 pub use time::Time;
 pub use tree::{Node, NodeKind};
-pub use walk::{TreeSize, measure, needed_packs, walk};
+pub use walk::{TreeSize, look_up, measure, needed_packs, visit_directory, walk};
 
 /// The lock of a mutex. A thread that panicked while holding it has already ended the work that it belongs to.
 pub(crate) fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

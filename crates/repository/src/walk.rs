@@ -7,7 +7,7 @@ use crate::index::{Bits, PackMarks};
 use crate::pack::BlobKind;
 use crate::posix::show;
 use crate::repository::Opener;
-use crate::tree::{Node, NodeKind, visit_references};
+use crate::tree::{Node, NodeKind, visit_nodes, visit_references};
 use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, fetchers, lock_mutex, parallel};
 
 /// Sums over a snapshot or a part of it.
@@ -83,17 +83,59 @@ pub(crate) fn find(
     path: &[u8],
     opener: &mut Opener,
 ) -> Result<Option<Node>> {
+    let none = || Error::new(ErrorKind::NotFound, format!("the snapshot has no '{}'", show(path)));
+    find_if_any(repository, index, tree, path, opener)?.ok_or_else(none)
+}
+
+/// The same where it is no error that there is nothing: then `None`, and `Some(None)` for the root itself.
+pub fn look_up(
+    repository: &Repository,
+    index: &Index,
+    tree: Id,
+    path: &[u8],
+) -> Result<Option<Option<Node>>> {
+    find_if_any(repository, index, tree, path, &mut Opener::new()?)
+}
+
+fn find_if_any(
+    repository: &Repository,
+    index: &Index,
+    tree: Id,
+    path: &[u8],
+    opener: &mut Opener,
+) -> Result<Option<Option<Node>>> {
     let mut found: Option<Node> = None;
     for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".") {
-        let none = || Error::new(ErrorKind::NotFound, format!("the snapshot has no '{}'", show(path)));
         let listing = match &found {
-            None => tree,
-            Some(node) => node.subtree.ok_or_else(none)?,
+            None => Some(tree),
+            Some(node) => node.subtree,
         };
-        let nodes = repository.read_tree(index, listing, opener)?;
-        found = Some(nodes.into_iter().find(|node| node.name == part).ok_or_else(none)?);
+        let Some(listing) = listing else { return Ok(None) };
+        // One entry is in memory at a time, however many the directory has.
+        let (mut next, text) = (None, repository.read_blob(index, BlobKind::Tree, listing, opener)?);
+        visit_nodes(listing, &text, &mut |node| {
+            if next.is_none() && node.name == part {
+                next = Some(node);
+            }
+            Ok(())
+        })?;
+        if next.is_none() {
+            return Ok(None);
+        }
+        found = next;
     }
-    Ok(found)
+    Ok(Some(found))
+}
+
+/// Visits the entries of one directory in their order; one of them is in memory at a time, however many there are.
+pub fn visit_directory(
+    repository: &Repository,
+    index: &Index,
+    tree: Id,
+    visit: &mut dyn FnMut(Node) -> Result<()>,
+) -> Result<()> {
+    let text = repository.read_blob(index, BlobKind::Tree, tree, &mut Opener::new()?)?;
+    visit_nodes(tree, &text, visit)
 }
 
 /// Sums of a snapshot, or of what lies at `subpath` in it; reads trees alone.

@@ -3,10 +3,12 @@
 use super::{accepted, backup_asked_for, new_passcode, sent_passcode, store_asked_for, stores, success};
 use crate::dispatch::{Call, now_ms};
 use crate::error::{ApiError, ApiResult};
+use crate::pages::{BackupPageView, BackupsView};
 use crate::parameters::Parameters;
 use crate::reply::Reply;
 use recovery::{BackupComponentView, BackupView, CreateBackup, Deletion, Kind};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// `stores/<store>/backups`, and `backuprestore/backups`: those of all stores.
@@ -16,14 +18,25 @@ pub(crate) async fn list(call: Arc<Call>) -> ApiResult<Reply> {
         Some(store) => call.lift(call.site.recovery.backups(store).await)?,
         None => call.lift(call.site.recovery.all_backups().await)?,
     };
-    Ok(Reply::Json(page.cut(&backups)))
+    if !call.is_html() {
+        return Ok(Reply::Json(page.cut(&backups)));
+    }
+    let mut proofs = HashMap::new();
+    for store in backups.iter().map(|backup| &backup.store) {
+        if !proofs.contains_key(store) {
+            proofs.insert(store.clone(), call.lift(call.site.recovery.proofs(store).await)?);
+        }
+    }
+    let is_of_one_store = call.name("store").is_some();
+    let view = BackupsView { backups, proofs, is_of_one_store, skip: page.skip, now: now_ms() };
+    Ok(Reply::Backups(Value::Null, Box::new(view)))
 }
 
 /// Which part of a list is wanted.
 pub(crate) struct Page {
     /// Entries before it.
-    skip: usize,
-    num: Option<usize>,
+    pub skip: usize,
+    pub num: Option<usize>,
     asked: bool,
 }
 
@@ -64,7 +77,12 @@ pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
         let warnings = backup.warnings.iter().map(|warning| format!("{}: {}", warning.item, warning.reason));
         object.insert("warnings".into(), warnings.map(Value::String).collect());
     }
-    Ok(Reply::Json(entry))
+    if !call.is_html() {
+        return Ok(Reply::Json(entry));
+    }
+    let mut proofs = call.lift(call.site.recovery.proofs(&backup.store).await)?;
+    let proof = proofs.remove(&backup.name).unwrap_or_default();
+    Ok(Reply::Backup(entry, Box::new(BackupPageView { backup, proof, now: now_ms() })))
 }
 
 /// A backup as documented, each component in the list of its kind.

@@ -41,6 +41,24 @@ pub(crate) async fn cancel(call: Arc<Call>) -> ApiResult<Reply> {
     success()
 }
 
+/// What a running job does just now, in words.
+pub(crate) fn doing(progress: &ProgressView) -> String {
+    let mut words = Vec::new();
+    if !progress.stage.is_empty() {
+        words.push(progress.stage.clone());
+    }
+    if let Some(seconds) = progress.seconds_left {
+        words.push(match seconds {
+            0..60 => format!("{seconds} s left"),
+            _ => format!("{} min left", seconds.div_ceil(60)),
+        });
+    }
+    if !progress.current.is_empty() {
+        words.push(progress.current.clone());
+    }
+    words.join(" · ")
+}
+
 /// Whether nothing more will happen.
 pub(crate) fn ended(status: JobStatus) -> bool {
     matches!(status, JobStatus::Cancelled | JobStatus::Failed | JobStatus::Completed)

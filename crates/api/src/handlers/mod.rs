@@ -5,6 +5,8 @@ pub(crate) mod audit;
 pub(crate) mod backups;
 mod buckets;
 pub(crate) mod disaster_recovery;
+pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod keys;

@@ -1,4 +1,4 @@
-//! The small resources at the top: versions, what lies below, the style sheet.
+//! The small resources at the top: versions, what lies below, style sheet, script and icon of the pages.
 
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
@@ -20,7 +20,17 @@ pub(crate) async fn start(call: Arc<Call>) -> ApiResult<Reply> {
 
 /// The style sheet of the pages.
 pub(crate) async fn style(_call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Style(include_str!("../static/style.css")))
+    Ok(Reply::Asset("text/css; charset=utf-8", include_str!("../static/style.css")))
+}
+
+/// The script of the pages: what they can do without it they do, and with it some of it goes by itself.
+pub(crate) async fn script(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Asset("text/javascript; charset=utf-8", include_str!("../static/console.js")))
+}
+
+/// The icon of the pages.
+pub(crate) async fn icon(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Asset("image/svg+xml", include_str!("../static/icon.svg")))
 }
 
 /// `admin`

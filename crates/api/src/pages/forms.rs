@@ -229,6 +229,16 @@ pub(crate) static DELETE_BACKUP: Form = caution(DELETE, "Delete this backup", &[
 /// backuprestore/backups/{backup}/delete
 pub(crate) static DELETE_BACKUP_BY_STORE: Form = caution(DELETE, "Delete this backup", &[STORE, ASYNC]);
 
+/// backups/{backup}/files/open
+pub(crate) static OPEN_FILES: Form = form(
+    "Lets you look at the files of this backup and download single ones. It is closed again after ten minutes without a \
+     look, and when you sign out. The audit log tells of each look.",
+    "Open",
+    &[PASSCODE],
+);
+/// backups/{backup}/files/close
+pub(crate) static CLOSE_FILES: Form = form("The passcode is needed to look again.", "Close", &[]);
+
 /// mode/update
 pub(crate) static UPDATE_MODE: Form = form(
     "While the deployment is read-only, changes are refused; backups can be made and everything can be read.",

@@ -19,43 +19,12 @@ struct List {
     columns: &'static [(&'static str, &'static str)],
 }
 
-const BACKUPS: &[(&str, &str)] = &[
-    ("backupName", "Backup"),
-    ("status", "Status"),
-    ("startTime", "Begun"),
-    ("bytesRead", "Content"),
-    ("bytesAdded", "Added"),
-    ("retentionDate", "Kept until"),
-    ("scheduleType", "Made"),
-];
-
 static LISTS: &[List] = &[
     List {
         path: "admin/system/disasterrecovery/stores",
         key: "backupStores",
         id: "name",
         columns: &[("name", "Store"), ("type", "Type"), ("default", "Default"), ("rootDir", "Place")],
-    },
-    List {
-        path: "admin/system/disasterrecovery/stores/{store}/backups",
-        key: "backups",
-        id: "backupName",
-        columns: BACKUPS,
-    },
-    List {
-        path: "admin/system/disasterrecovery/backuprestore/backups",
-        key: "backups",
-        id: "",
-        columns: &[
-            ("backupName", "Backup"),
-            ("backupStore", "Store"),
-            ("status", "Status"),
-            ("startTime", "Begun"),
-            ("bytesRead", "Content"),
-            ("bytesAdded", "Added"),
-            ("retentionDate", "Kept until"),
-            ("scheduleType", "Made"),
-        ],
     },
     List {
         path: "admin/system/tasks",

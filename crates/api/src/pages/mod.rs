@@ -1,11 +1,17 @@
 //! The pages: a plain view of the same JSON that programs get, with links and forms. Everything is rendered
 //! here, works without scripts, and is escaped by the templates.
 
+mod backup;
+mod backups;
+pub(crate) mod file_name;
+mod files;
 pub(crate) mod forms;
 mod lists;
 mod oauth;
+mod plots;
 mod start;
 mod view;
+mod words;
 
 use crate::dispatch::{Call, Site};
 use crate::endpoints::{self, Endpoint, Kind};
@@ -20,8 +26,12 @@ use recovery::JobView;
 use serde_json::Value;
 use view::Cell;
 
-/// Seconds between two looks at a running job.
-const REFRESH_SECONDS: u32 = 2;
+pub(crate) use backup::BackupPageView;
+pub(crate) use backups::BackupsView;
+pub(crate) use files::FilesView;
+
+/// Seconds between two looks at a running job, for browsers without scripts.
+const REFRESH_SECONDS: u32 = 3;
 
 /// What every page has around its content.
 #[derive(Default)]
@@ -83,11 +93,15 @@ struct ErrorView {
 #[template(path = "job.html")]
 struct JobPage {
     frame: Frame,
+    /// Where its events are told.
+    events: String,
     status: String,
+    tone: &'static str,
     ended: bool,
     percent: u8,
     doing: String,
     stages: Vec<StageRow>,
+    backup: Option<Link>,
     messages: Vec<String>,
     operations: Vec<Link>,
     cell: Cell,
@@ -96,6 +110,7 @@ struct JobPage {
 struct StageRow {
     name: String,
     state: String,
+    tone: &'static str,
     duration: String,
 }
 
@@ -135,13 +150,21 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         Reply::Json(value) | Reply::Accepted(value, _) | Reply::Listed(_, value) => resource(call, &value),
         Reply::Job(value, job) => job_page(call, &value, &job),
         Reply::Overview(_, overview) => start::page(call, &overview),
+        Reply::Backups(_, view) => backups::page(call, &view),
+        Reply::Backup(value, view) => backup::page(call, &value, &view),
+        Reply::Files(_, view) => files::page(call, &view),
         Reply::Form => operation(call, None),
         Reply::SignIn { next, error } => sign_in(call, next, error, None),
         Reply::Authorize { client_id, oauth_state, refused } => {
             oauth::authorize(call, client_id, &oauth_state, refused)
         }
         Reply::Approval { code } => oauth::approval(call, code),
-        Reply::Go { .. } | Reply::Redirect(_) | Reply::Style(_) | Reply::Metrics(_) => String::new(),
+        Reply::Go { .. }
+        | Reply::Redirect(_)
+        | Reply::Asset(..)
+        | Reply::Download(..)
+        | Reply::Events(_)
+        | Reply::Metrics(_) => String::new(),
     }
 }
 
@@ -199,20 +222,43 @@ fn job_page(call: &Call, value: &Value, job: &JobView) -> String {
     let progress = job.progress.clone().unwrap_or_default();
     let stages = job.stages.iter().map(|stage| StageRow {
         name: stage.name.clone(),
+        tone: tone(&stage.state),
         state: stage.state.replace('_', " "),
         duration: view::duration(stage.duration_ms),
     });
+    let state = jobs::state(job);
     finish(&JobPage {
-        status: format!("{} · {}", job.operation, jobs::state(job).replace('_', " ")),
+        events: format!("{}/events", call.path()),
+        status: format!("{} · {}", job.operation, state.replace('_', " ")),
+        tone: tone(state),
         ended,
         percent: progress.percent.min(100),
-        doing: [progress.stage, progress.current].join(" "),
+        doing: jobs::doing(&progress),
         stages: stages.collect(),
+        backup: backup_link(call, &job.store, &job.backup),
         messages: job.messages.clone(),
         operations: if ended { Vec::new() } else { operations },
         cell: Cell::of(value, &|key, text, around| link(call, key, text, around)),
         frame,
     })
+}
+
+/// The page of a backup, where both names are known.
+fn backup_link(call: &Call, store: &str, name: &str) -> Option<Link> {
+    let stores = format!("{}/admin/system/disasterrecovery/stores", call.site.context_path());
+    let path = format!("{stores}/{}/backups/{}", path::encode(store), path::encode(name));
+    (!store.is_empty() && !name.is_empty()).then(|| Link { text: name.to_owned(), path })
+}
+
+/// Whether a state is good or not, as a class of the style sheet; the state's word stands beside it.
+fn tone(state: &str) -> &'static str {
+    match state {
+        "success" | "completed" => "good",
+        "completed_with_warnings" => "mild",
+        "failed" | "cancelled" => "bad",
+        "in_progress" | "submitted" | "deleting" => "busy",
+        _ => "",
+    }
 }
 
 fn operation(call: &Call, error: Option<&ApiError>) -> String {

@@ -1,5 +1,6 @@
 //! The start page: am I protected, when was the last good backup, how long would recovery take, what needs me now.
 
+use super::words::{ago, ahead, exact, length};
 use super::{Frame, Link, finish, frame, links_below, view};
 use crate::dispatch::Call;
 use crate::path;
@@ -123,53 +124,4 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         children: links_below(call).0,
         frame,
     })
-}
-
-fn exact(ms: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-/// A length of time, as exact as people want it.
-fn length(ms: i64) -> String {
-    let seconds = ms.max(0) / 1000;
-    let several =
-        |count: i64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
-    match seconds {
-        0..60 => several(seconds, "second"),
-        60..3600 => several(seconds / 60, "minute"),
-        3600..172_800 => several(seconds / 3600, "hour"),
-        _ => several(seconds / 86_400, "day"),
-    }
-}
-
-fn ago(ms: i64) -> String {
-    // The clock of another server may be ahead.
-    if ms < 60_000 { "just now".to_owned() } else { format!("{} ago", length(ms)) }
-}
-
-fn ahead(ms: i64) -> String {
-    if ms < 60_000 { "now".to_owned() } else { format!("in {}", length(ms)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_as_people_tell_them() {
-        for (ms, words) in [
-            (-5, "just now"),
-            (59_999, "just now"),
-            (60_000, "1 minute ago"),
-            (7_199_000, "1 hour ago"),
-            (47 * 3_600_000, "47 hours ago"),
-            (48 * 3_600_000, "2 days ago"),
-            (400 * 86_400_000, "400 days ago"),
-        ] {
-            assert_eq!(ago(ms), words);
-        }
-        assert_eq!(ahead(30 * 60_000), "in 30 minutes");
-        assert_eq!(length(1000), "1 second");
-    }
 }

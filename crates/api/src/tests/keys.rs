@@ -36,6 +36,8 @@ fn group(endpoint: &Endpoint) -> Option<OperationGroup> {
         _ if ["admin/users", "admin/keys", "admin/password"].iter().any(|p| endpoint.path.starts_with(p)) => {
             None
         }
+        // Who looks into a backup sees what a restore would bring.
+        _ if endpoint.path.contains("{backup}/files") => Some(OperationGroup::Restore),
         _ if !is_operation => Some(OperationGroup::Read),
         _ if endpoint.path.starts_with("admin/system/tasks") => Some(OperationGroup::Schedules),
         "restore" => Some(OperationGroup::Restore),

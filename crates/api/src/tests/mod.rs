@@ -3,8 +3,10 @@
 
 mod access;
 mod concurrency;
+mod console;
 mod coverage;
 mod faults;
+mod files;
 mod keys;
 mod oauth;
 mod oauth_codes;

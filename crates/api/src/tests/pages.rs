@@ -1,16 +1,15 @@
 //! The pages: signing in, forms, what protects them, and that nothing from outside reaches them unescaped.
 
 use super::support::{ADMIN, Answer, Asked, DR, PASSCODE, PASSWORD, World, ask};
-use recovery::Role;
 
 /// A browser that has signed in: its cookie, and the field of its forms.
-struct Browser<'world> {
+pub(super) struct Browser<'world> {
     world: &'world World,
-    cookie: String,
+    pub cookie: String,
 }
 
 impl<'world> Browser<'world> {
-    async fn sign_in(world: &'world World, username: &str) -> Self {
+    pub async fn sign_in(world: &'world World, username: &str) -> Self {
         let form = format!("username={username}&password={PASSWORD}&next={DR}/stores");
         let answer = world.send(ask("POST", &format!("{ADMIN}/login")).form(&form)).await;
         assert_eq!(answer.status.as_u16(), 303, "{}", answer.text);
@@ -21,7 +20,7 @@ impl<'world> Browser<'world> {
         Self { world, cookie }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.world.send(ask("GET", path).header("cookie", &self.cookie)).await
     }
 
@@ -36,8 +35,13 @@ impl<'world> Browser<'world> {
         ask("POST", path).header("cookie", &self.cookie).header("sec-fetch-site", "same-origin").form(form)
     }
 
-    async fn submit(&self, path: &str, form: &str) -> Answer {
-        let field = self.field(path).await;
+    pub async fn submit(&self, path: &str, form: &str) -> Answer {
+        self.submit_from(path, path, form).await
+    }
+
+    /// Sends a form that another page holds.
+    pub async fn submit_from(&self, page: &str, path: &str, form: &str) -> Answer {
+        let field = self.field(page).await;
         self.world.send(self.post(path, &format!("csrf={field}&{form}"))).await
     }
 }
@@ -181,27 +185,41 @@ async fn nothing_from_outside_reaches_a_page_unescaped() {
         format!("/{evil}"),
         format!("{ADMIN}?f={evil}"),
     ] {
-        let page = browser.get(&path).await;
-        assert!(!page.text.contains("<script"), "{path}: {}", page.text);
+        let page = without_our_script(&browser.get(&path).await.text);
+        assert!(!page.contains("<script"), "{path}: {page}");
     }
     let submitted = browser.submit(&format!("{DR}/stores/s1/update"), &format!("settings={evil}")).await;
-    assert!(
-        !submitted.text.contains("<script") && submitted.text.contains("&#60;script"),
-        "{}",
-        submitted.text
-    );
+    let submitted = without_our_script(&submitted.text);
+    assert!(!submitted.contains("<script") && submitted.contains("&#60;script"), "{submitted}");
     let anonymous = world.send(ask("GET", &format!("{DR}/stores/{evil}"))).await;
     assert!(!anonymous.text.contains("<script"));
 }
 
+/// A page without the one script that belongs there.
+pub(super) fn without_our_script(page: &str) -> String {
+    page.replacen("<script defer src=\"/strongroom/static/console.js\"></script>", "", 1)
+}
+
 #[tokio::test]
-async fn the_style_sheet_is_public_and_the_only_thing_that_may_be_kept() {
+async fn style_sheet_script_and_icon_are_public_and_the_only_things_that_may_be_kept() {
     let world = World::open().await;
-    let style = world.send(ask("GET", "/strongroom/static/style.css")).await;
-    assert_eq!(style.header("content-type"), "text/css; charset=utf-8");
-    assert!(style.header("cache-control").starts_with("public"));
-    assert!(style.text.contains("prefers-color-scheme"));
-    let page = world.ask(Role::Viewer, "GET", &format!("{ADMIN}?f=html"), "").await;
+    for (file, kind, holds) in [
+        ("style.css", "text/css; charset=utf-8", "prefers-color-scheme"),
+        ("console.js", "text/javascript; charset=utf-8", "EventSource"),
+        ("icon.svg", "image/svg+xml", "<svg"),
+    ] {
+        let asset = world.send(ask("GET", &format!("/strongroom/static/{file}"))).await;
+        assert_eq!(asset.header("content-type"), kind);
+        assert!(asset.header("cache-control").starts_with("public"));
+        assert!(asset.text.contains(holds), "{file}");
+    }
+    let page = Browser::sign_in(&world, "victor").await.get(ADMIN).await;
     assert_eq!(page.header("cache-control"), "no-store");
-    assert!(page.text.contains("/strongroom/static/style.css") && !page.text.contains("<script"));
+    assert!(page.text.contains("/strongroom/static/style.css"));
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    let rest = without_our_script(&page.text);
+    for inline in ["<script", "<style", " style=", " onclick=", "javascript:"] {
+        assert!(!rest.contains(inline), "{inline} in {rest}");
+    }
 }

@@ -63,18 +63,26 @@ impl World {
         self.ask(Role::Administrator, "POST", path, &format!("f=json&{form}")).await.json()
     }
 
-    pub async fn send(&self, asked: Asked) -> Answer {
+    async fn respond(&self, asked: Asked) -> crate::reply::Response {
         let mut request = Request::builder()
             .method(asked.method)
             .uri(asked.path)
             .body(Full::new(Bytes::from(asked.body)))
             .expect("request");
         *request.headers_mut() = asked.headers;
-        let response = respond(self.site.clone(), request, [127, 0, 0, 1].into()).await;
-        let (head, body) = response.into_parts();
-        let bytes = body.collect().await.expect("body").to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).expect("text");
-        Answer { status: head.status, headers: head.headers, text }
+        respond(self.site.clone(), request, [127, 0, 0, 1].into()).await
+    }
+
+    /// Whether the reply breaks off before its end.
+    pub async fn broken_off(&self, asked: Asked) -> bool {
+        self.respond(asked).await.into_body().collect().await.is_err()
+    }
+
+    pub async fn send(&self, asked: Asked) -> Answer {
+        let (head, body) = self.respond(asked).await.into_parts();
+        let bytes = body.collect().await.expect("body").to_bytes().to_vec();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: head.status, headers: head.headers, text, bytes }
     }
 
     /// The job once it has ended.
@@ -193,6 +201,8 @@ pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub text: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {

@@ -259,6 +259,21 @@ impl State {
         row.as_ref().map(job_of).transpose().map_err(self.read_error())
     }
 
+    /// Of each backup of a store: its name, and when the last verification and restore of it ended, by operation and
+    /// status.
+    pub async fn last_proofs(&self, store: &str) -> Result<Vec<(String, String, String, i64)>> {
+        sqlx::query_as(
+            "SELECT backup, operation, status, MAX(ended_at) FROM jobs WHERE store = ? \
+             AND (operation IN ('Validate', 'Restore') AND status = 'COMPLETED' \
+             OR operation = 'Validate' AND status = 'FAILED' AND result IS NOT NULL) \
+             GROUP BY backup, operation, status",
+        )
+        .bind(store)
+        .fetch_all(self.reader())
+        .await
+        .map_err(self.read_error())
+    }
+
     /// Jobs by operation and status.
     pub async fn job_counts(&self) -> Result<Vec<(String, String, i64)>> {
         sqlx::query_as(

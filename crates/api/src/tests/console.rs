@@ -1,0 +1,196 @@
+//! The console: the time line of backups, the page of one, and a job that is followed as it runs.
+
+use super::pages::{Browser, without_our_script};
+use super::support::{ADMIN, DR, PASSCODE, World, ask};
+use http_body_util::BodyExt;
+use hyper::Request;
+use recovery::Role;
+use serde_json::{Value, json};
+
+async fn backed_up(world: &World, name: &str) {
+    let form = format!("name={name}&passcode={PASSCODE}");
+    let job = world.wait(&world.run(&format!("{DR}/stores/s1/backups/create"), &form).await).await;
+    assert_eq!(job["status"], "COMPLETED", "{job}");
+}
+
+#[tokio::test]
+async fn backups_stand_on_a_time_line_with_what_people_ask_of_them() {
+    let world = World::open().await.with_store().await;
+    let browser = Browser::sign_in(&world, "victor").await;
+    let list = format!("{DR}/stores/s1/backups");
+    assert!(browser.get(&list).await.text.contains("There is nothing here yet."));
+    for name in ["b1", "b2"] {
+        backed_up(&world, name).await;
+    }
+    let verify = format!("passcode={PASSCODE}&readData=true");
+    world.wait(&world.run(&format!("{DR}/stores/s1/backups/b1/validate"), &verify).await).await;
+    let page = browser.get(&list).await.text;
+    assert!(page.contains("2 backups. The newest complete one was begun just now."), "{page}");
+    let (b2, b1) =
+        (page.find("backups/b2\">b2</a>").expect("b2"), page.find("backups/b1\">b1</a>").expect("b1"));
+    assert!(b2 < b1, "newest first");
+    assert!(page[b1..].contains("<dt>Verified</dt><dd>just now</dd>"), "{page}");
+    assert!(page[b2..b1].contains("<dt>Verified</dt><dd>not yet</dd>"), "{page}");
+    assert_eq!(page.matches("<svg").count(), 4, "plots, each with a text that says the same");
+    assert_eq!(page.matches("role=\"img\" aria-label=\"").count(), 4);
+    assert!(!page.contains("/create\""), "a viewer sees no button that would be refused");
+    let all = browser.get(&format!("{DR}/backuprestore/backups")).await.text;
+    assert!(all.contains("<dt>Store</dt><dd>s1</dd>"), "{all}");
+}
+
+#[tokio::test]
+async fn a_long_list_of_backups_is_shown_page_by_page() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "seed").await;
+    // Entries of another run of the same: what the page shows of a backup is public.
+    let catalogue = world.directory.path().join("stores");
+    let seed = find(&catalogue, "seed.json");
+    let text = std::fs::read_to_string(&seed).expect("entry");
+    for number in 0..99 {
+        let name = format!("b{number:02}");
+        std::fs::write(seed.with_file_name(format!("{name}.json")), renamed(&text, &name)).expect("entry");
+    }
+    let browser = Browser::sign_in(&world, "admin").await;
+    let list = format!("{DR}/stores/s1/backups");
+    let (mut seen, mut path) = (0, list.clone());
+    for expected in [40, 40, 20] {
+        let page = browser.get(&path).await.text;
+        let shown = page.matches("class=\"name\"").count();
+        assert_eq!(shown, expected, "{page}");
+        assert!(page.len() < 100_000, "{}", page.len());
+        seen += shown;
+        path = format!("{list}?start={}", seen + 1);
+        assert_eq!(page.contains(&path), seen < 100, "a link to the older ones: {page}");
+    }
+    let beyond = browser.get(&format!("{list}?start=5000")).await.text;
+    assert!(beyond.contains("There is nothing here yet."), "{beyond}");
+}
+
+/// The file of this name somewhere below.
+fn find(directory: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let mut pending = vec![directory.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(directory).expect("directory") {
+            let path = entry.expect("entry").path();
+            match path.file_name() {
+                Some(found) if found == name => return path,
+                _ if path.is_dir() => pending.push(path),
+                _ => {}
+            }
+        }
+    }
+    panic!("there is no {name}");
+}
+
+/// The text of an entry under another name, with the checksum that belongs to it.
+fn renamed(text: &str, name: &str) -> String {
+    use sha2::Digest;
+    let text = text.replace("\"name\":\"seed\"", &format!("\"name\":\"{name}\""));
+    let at = text.rfind(",\"checksum\":\"").expect("checksum");
+    let sum = hex::encode(sha2::Sha256::digest(&text[..at]));
+    format!("{},\"checksum\":\"{sum}\"}}", &text[..at])
+}
+
+#[tokio::test]
+async fn the_page_of_a_backup_says_what_is_in_it_and_what_can_be_done() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "b1").await;
+    let backup = format!("{DR}/stores/s1/backups/b1");
+    let page = Browser::sign_in(&world, "admin").await.get(&backup).await.text;
+    for part in ["Complete</h2>", "<dt>Content</dt>", "<dt>Verified</dt><dd class=\"large\">not yet</dd>"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    for button in ["restore", "validate", "update", "delete", "files"] {
+        assert!(page.contains(&format!("href=\"{backup}/{button}\"")), "{button} in {page}");
+    }
+    assert!(page.contains(&format!("{backup}/files?component=content")), "{page}");
+    let viewer = Browser::sign_in(&world, "victor").await.get(&backup).await.text;
+    assert!(!viewer.contains("/restore\"") && !viewer.contains("/files"), "{viewer}");
+
+    let update = "description=<script>alert(1)</script>";
+    world.run(&format!("{backup}/update"), update).await;
+    let page = Browser::sign_in(&world, "admin").await.get(&backup).await.text;
+    assert!(!without_our_script(&page).contains("<script"), "{page}");
+}
+
+/// The events of a job as they come, until the stream ends.
+async fn events(world: &World, id: &str) -> Vec<(String, Value)> {
+    let request = Request::builder()
+        .uri(format!("{ADMIN}/jobs/{id}/events"))
+        .header("x-esri-authorization", format!("Bearer {}", world.token(Role::Viewer)))
+        .header("accept", "text/event-stream")
+        .body(http_body_util::Full::new(hyper::body::Bytes::new()))
+        .expect("request");
+    let response = crate::dispatch::respond(world.site.clone(), request, [127, 0, 0, 1].into()).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let (mut body, mut text) = (response.into_body(), String::new());
+    while let Some(frame) = body.frame().await {
+        let data = frame.expect("whole").into_data().expect("data");
+        text.push_str(std::str::from_utf8(&data).expect("text"));
+        if text.contains("\"in_progress\"") && world.directory.path().join("hold").exists() {
+            world.hold(false);
+        }
+    }
+    let told = text.split("\n\n").filter_map(|block| block.strip_prefix("event: "));
+    told.map(|block| {
+        let (name, data) = block.split_once("\ndata: ").expect("data");
+        (name.to_owned(), serde_json::from_str(data).expect("JSON"))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_running_job_is_told_event_by_event_until_its_end() {
+    let world = World::open().await.with_store().await;
+    world.hold(true);
+    let form = format!("name=b1&passcode={PASSCODE}");
+    let accepted = world.run(&format!("{DR}/stores/s1/backups/create"), &form).await;
+    let id = accepted["jobid"].as_str().expect("id");
+    let page = Browser::sign_in(&world, "victor").await.get(&format!("{ADMIN}/jobs/{id}")).await.text;
+    assert!(page.contains(&format!("data-events=\"{ADMIN}/jobs/{id}/events\"")), "{page}");
+    assert!(page.contains("<noscript><meta http-equiv=\"refresh\""), "without scripts it goes too: {page}");
+    // It is let go once it was seen at work.
+    let told = events(&world, id).await;
+    assert!(told.iter().any(|(_, job)| job["state"] == "in_progress"), "{told:?}");
+    let (last, end) = (&told[told.len() - 2], &told[told.len() - 1]);
+    assert_eq!((last.0.as_str(), &last.1["state"]), ("job", &json!("success")), "{told:?}");
+    assert_eq!(last.1["stages"][0]["name"], "Validation");
+    assert_eq!(end.0, "end");
+    assert_eq!(events(&world, id).await.len(), 2, "of one that has ended, that alone");
+}
+
+#[tokio::test]
+async fn followers_have_a_limit_and_end_with_the_session_and_the_server() {
+    let world = World::open().await.with_store().await;
+    world.hold(true);
+    let form = format!("name=b1&passcode={PASSCODE}");
+    let accepted = world.run(&format!("{DR}/stores/s1/backups/create"), &form).await;
+    let path = format!("{ADMIN}/jobs/{}/events", accepted["jobid"].as_str().expect("id"));
+    let follow = || {
+        let request = Request::builder()
+            .uri(&path)
+            .header("x-esri-authorization", format!("Bearer {}", world.token(Role::Operator)))
+            .body(http_body_util::Full::new(hyper::body::Bytes::new()))
+            .expect("request");
+        crate::dispatch::respond(world.site.clone(), request, [127, 0, 0, 1].into())
+    };
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(follow().await.into_body());
+    }
+    let refused = world.ask(Role::Viewer, "GET", &path, "").await;
+    assert!(refused.text.contains("DR_BUSY"), "{}", refused.text);
+    drop(open.split_off(1));
+    world.recovery.revoke_tokens("olga").await.expect("revoked");
+    let ended = open.remove(0).collect().await;
+    assert!(ended.is_ok(), "whose session has ended is told nothing more");
+    let viewer = world.token(Role::Viewer).to_owned();
+    let last = world.send(ask("GET", &path).token(&viewer));
+    let stop = async {
+        tokio::task::yield_now().await;
+        world.site.stopping.send_replace(true);
+    };
+    let (last, ()) = tokio::join!(last, stop);
+    assert!(last.text.contains("event: job") && !last.text.contains("event: end"), "{}", last.text);
+    world.hold(false);
+}
