@@ -10,7 +10,9 @@ use crate::handlers::{
     audit, backups, disaster_recovery, events, files, jobs, keys, login, metrics, oauth, portal, restore,
     root, site, status, stores, tasks, users,
 };
-use crate::pages::forms::{self, Form};
+use crate::openapi::replies as told;
+use crate::openapi::schema::Schema;
+use crate::pages::forms::{self, Field, Form};
 use crate::reply::Reply;
 use recovery::OperationGroup::{self, Backup, Restore, Schedules};
 use recovery::Role;
@@ -35,6 +37,10 @@ pub(crate) struct Endpoint {
     pub group: Option<OperationGroup>,
     /// When POST is refused (423).
     pub refused: Refused,
+    /// What it answers.
+    pub gives: Gives,
+    /// Parameters beside those of a form.
+    pub asks: &'static [Field],
     /// Whether the audit log tells of a look too, not only of changes.
     pub told: bool,
     /// Does the work.
@@ -50,6 +56,19 @@ pub(crate) enum Refused {
     WhileRestoring,
     /// While a restore runs, and while an administrator made the deployment read-only.
     WhileReadOnly,
+}
+
+/// What an endpoint answers to programs; refusals apart, which are the same everywhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gives {
+    /// Pages and redirects alone.
+    Page,
+    /// JSON of this kind.
+    Json(&'static Schema),
+    /// The description of this interface.
+    Document,
+    /// Text of this media type, whatever the format.
+    Text(&'static str),
 }
 
 /// Where a request says which store it is about; a key that is good for some stores needs to know.
@@ -103,15 +122,44 @@ const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 
 type Run = fn(Arc<Call>) -> Answer;
 
-const fn resource(path: &'static str, title: &'static str, role: Option<Role>, handler: Run) -> Endpoint {
-    let (group, refused) = (Some(OperationGroup::Read), Refused::Never);
-    Endpoint { path, title, kind: Kind::Resource, role, group, refused, told: false, handler }
+impl Endpoint {
+    /// The same with what it answers.
+    const fn gives(self, gives: Gives) -> Self {
+        Self { gives, ..self }
+    }
+
+    /// The same with parameters that no form has.
+    const fn asks(self, asks: &'static [Field]) -> Self {
+        Self { asks, ..self }
+    }
+}
+
+const fn endpoint(
+    path: &'static str,
+    title: &'static str,
+    kind: Kind,
+    gives: Gives,
+    handler: Run,
+) -> Endpoint {
+    let (role, group, refused) = (PUBLIC, None, Refused::Never);
+    Endpoint { path, title, kind, role, group, refused, told: false, gives, asks: &[], handler }
+}
+
+const fn resource(
+    path: &'static str,
+    title: &'static str,
+    role: Option<Role>,
+    schema: &'static Schema,
+    handler: Run,
+) -> Endpoint {
+    let group = Some(OperationGroup::Read);
+    Endpoint { role, group, ..endpoint(path, title, Kind::Resource, Gives::Json(schema), handler) }
 }
 
 /// A resource that lets somebody see what is in a backup.
-const fn look(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
+const fn look(path: &'static str, title: &'static str, schema: &'static Schema, handler: Run) -> Endpoint {
     let group = Some(OperationGroup::Restore);
-    Endpoint { told: true, group, ..resource(path, title, ADMINISTRATOR, handler) }
+    Endpoint { told: true, group, ..resource(path, title, ADMINISTRATOR, schema, handler) }
 }
 
 /// An operation that works at all times.
@@ -120,10 +168,11 @@ const fn operation(
     title: &'static str,
     role: Option<Role>,
     form: &'static Form,
+    schema: &'static Schema,
     handler: Run,
 ) -> Endpoint {
-    let (group, refused) = (Some(OperationGroup::Manage), Refused::Never);
-    Endpoint { path, title, kind: Kind::Operation(form), role, group, refused, told: false, handler }
+    let group = Some(OperationGroup::Manage);
+    Endpoint { role, group, ..endpoint(path, title, Kind::Operation(form), Gives::Json(schema), handler) }
 }
 
 /// An operation that is refused while a restore runs.
@@ -132,10 +181,15 @@ const fn backup(
     title: &'static str,
     role: Option<Role>,
     form: &'static Form,
+    schema: &'static Schema,
     handler: Run,
 ) -> Endpoint {
     let group = Some(OperationGroup::Backup);
-    Endpoint { group, refused: Refused::WhileRestoring, ..operation(path, title, role, form, handler) }
+    Endpoint {
+        group,
+        refused: Refused::WhileRestoring,
+        ..operation(path, title, role, form, schema, handler)
+    }
 }
 
 /// An operation that is refused while a restore runs or the deployment is read-only.
@@ -144,14 +198,14 @@ const fn change(
     title: &'static str,
     role: Option<Role>,
     form: &'static Form,
+    schema: &'static Schema,
     handler: Run,
 ) -> Endpoint {
-    Endpoint { refused: Refused::WhileReadOnly, ..operation(path, title, role, form, handler) }
+    Endpoint { refused: Refused::WhileReadOnly, ..operation(path, title, role, form, schema, handler) }
 }
 
 const fn page(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    let (role, group, refused) = (PUBLIC, None, Refused::Never);
-    Endpoint { path, title, kind: Kind::Page, role, group, refused, told: false, handler }
+    endpoint(path, title, Kind::Page, Gives::Page, handler)
 }
 
 /// A page for those who may look.
@@ -159,9 +213,14 @@ const fn page_for(path: &'static str, title: &'static str, role: Option<Role>, h
     Endpoint { role, group: Some(OperationGroup::Read), ..page(path, title, handler) }
 }
 
-const fn program(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
-    let (role, group, refused) = (PUBLIC, None, Refused::Never);
-    Endpoint { path, title, kind: Kind::Program, role, group, refused, told: false, handler }
+const fn program(
+    path: &'static str,
+    title: &'static str,
+    asks: &'static [Field],
+    schema: &'static Schema,
+    handler: Run,
+) -> Endpoint {
+    endpoint(path, title, Kind::Program, Gives::Json(schema), handler).asks(asks)
 }
 
 /// The same, in another group of operations.
@@ -186,88 +245,89 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     page("admin/login", "Sign in", |c| Box::pin(login::sign_in(c))),
     page("admin/logout", "Sign out", |c| Box::pin(login::sign_out(c))),
 
-    resource("sharing/rest", "Sharing", PUBLIC, |c| Box::pin(root::sharing(c))),
-    resource("sharing/rest/info", "Server information", PUBLIC, |c| Box::pin(root::info(c))),
-    operation("sharing/rest/generateToken", "generate a token", PUBLIC, &forms::TOKEN, |c| Box::pin(login::generate_token(c))),
-    page("sharing/rest/oauth2/authorize", "Sign in", |c| Box::pin(oauth::authorize(c))),
+    resource("sharing/rest", "Sharing", PUBLIC, &told::SHARING, |c| Box::pin(root::sharing(c))),
+    resource("sharing/rest/info", "Server information", PUBLIC, &told::INFO, |c| Box::pin(root::info(c))),
+    operation("sharing/rest/generateToken", "generate a token", PUBLIC, &forms::TOKEN, &told::TOKEN, |c| Box::pin(login::generate_token(c))),
+    page("sharing/rest/oauth2/authorize", "Sign in", |c| Box::pin(oauth::authorize(c))).gives(Gives::Json(&told::OAUTH_STATE)).asks(forms::OAUTH_AUTHORIZE),
     page("sharing/oauth2/signin", "Sign in", |c| Box::pin(oauth::sign_in(c))),
     page("sharing/rest/oauth2/signin", "Sign in", |c| Box::pin(oauth::sign_in(c))),
     page("sharing/rest/oauth2/approval", "Signed in", |c| Box::pin(oauth::approval(c))),
-    program("sharing/rest/oauth2/token", "exchange a code", |c| Box::pin(oauth::token(c))),
-    program("sharing/rest/oauth2/revokeToken", "revoke a token", |c| Box::pin(oauth::revoke(c))),
-    resource("sharing/rest/portals/self", "Portal", PUBLIC, |c| Box::pin(portal::portal(c))),
-    resource("sharing/rest/community/self", "Signed-in user", VIEWER, |c| Box::pin(portal::myself(c))),
-    resource("sharing/rest/community/users/{user}", "User", VIEWER, |c| Box::pin(portal::one(c))),
-    operation("admin/generateToken", "generate a token", PUBLIC, &forms::TOKEN, |c| Box::pin(login::generate_token(c))),
+    program("sharing/rest/oauth2/token", "exchange a code", forms::OAUTH_TOKEN, &told::OAUTH_TOKEN, |c| Box::pin(oauth::token(c))),
+    program("sharing/rest/oauth2/revokeToken", "revoke a token", forms::OAUTH_REVOKE, &told::REVOKED, |c| Box::pin(oauth::revoke(c))),
+    resource("sharing/rest/portals/self", "Portal", PUBLIC, &told::PORTAL, |c| Box::pin(portal::portal(c))),
+    resource("sharing/rest/community/self", "Signed-in user", VIEWER, &told::PORTAL_USER, |c| Box::pin(portal::myself(c))),
+    resource("sharing/rest/community/users/{user}", "User", VIEWER, &told::PORTAL_USER, |c| Box::pin(portal::one(c))),
+    operation("admin/generateToken", "generate a token", PUBLIC, &forms::TOKEN, &told::TOKEN, |c| Box::pin(login::generate_token(c))),
 
     #[cfg(test)]
-    resource("sharing/rest/failing", "A handler that panics", PUBLIC, |c| Box::pin(crate::tests::failing(c))),
+    resource("sharing/rest/failing", "A handler that panics", PUBLIC, &told::SUCCESS, |c| Box::pin(crate::tests::failing(c))),
 
-    resource("admin", "Administration", VIEWER, |c| Box::pin(root::admin(c))),
-    people(operation("admin/password", "change your own password", VIEWER, &forms::OWN_PASSWORD, |c| Box::pin(users::own_password(c)))),
-    people(resource("admin/users", "Users", ADMINISTRATOR, |c| Box::pin(users::list(c)))),
-    people(operation("admin/users/add", "add a user", ADMINISTRATOR, &forms::ADD_USER, |c| Box::pin(users::add(c)))),
-    people(resource("admin/users/{user}", "User account", ADMINISTRATOR, |c| Box::pin(users::one(c)))),
-    people(operation("admin/users/{user}/update", "update a user", ADMINISTRATOR, &forms::UPDATE_USER, |c| Box::pin(users::update(c)))),
-    people(operation("admin/users/{user}/signOut", "sign a user out everywhere", ADMINISTRATOR, &forms::SIGN_OUT_USER, |c| Box::pin(users::sign_out(c)))),
-    people(operation("admin/users/{user}/remove", "remove a user", ADMINISTRATOR, &forms::REMOVE_USER, |c| Box::pin(users::remove(c)))),
-    people(resource("admin/keys", "API keys", ADMINISTRATOR, |c| Box::pin(keys::list(c)))),
-    people(operation("admin/keys/create", "create an API key", ADMINISTRATOR, &forms::CREATE_KEY, |c| Box::pin(keys::create(c)))),
-    people(resource("admin/keys/{key}", "API key", ADMINISTRATOR, |c| Box::pin(keys::one(c)))),
-    people(operation("admin/keys/{key}/revoke", "revoke an API key", ADMINISTRATOR, &forms::REVOKE_KEY, |c| Box::pin(keys::revoke(c)))),
-    resource("admin/audit", "Audit log", ADMINISTRATOR, |c| Box::pin(audit::list(c))),
-    resource("admin/metrics", "Metrics", VIEWER, |c| Box::pin(metrics::metrics(c))),
-    resource("admin/jobs", "Jobs", VIEWER, |c| Box::pin(jobs::list(c))),
-    resource("admin/jobs/{job}", "Job", VIEWER, |c| Box::pin(jobs::one(c))),
-    page_for("admin/jobs/{job}/events", "Progress of a job", VIEWER, |c| Box::pin(events::follow(c))),
-    within(Backup, operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, |c| Box::pin(jobs::cancel(c)))),
-    resource("admin/mode", "Mode", VIEWER, |c| Box::pin(site::mode(c))),
-    operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, |c| Box::pin(site::update_mode(c))),
-    resource("admin/system", "System", VIEWER, |c| Box::pin(root::system(c))),
+    resource("admin", "Administration", VIEWER, &told::ADMIN, |c| Box::pin(root::admin(c))),
+    people(operation("admin/password", "change your own password", VIEWER, &forms::OWN_PASSWORD, &told::SUCCESS, |c| Box::pin(users::own_password(c)))),
+    people(resource("admin/users", "Users", ADMINISTRATOR, &told::USERS, |c| Box::pin(users::list(c)))),
+    people(operation("admin/users/add", "add a user", ADMINISTRATOR, &forms::ADD_USER, &told::SUCCESS, |c| Box::pin(users::add(c)))),
+    people(resource("admin/users/{user}", "User account", ADMINISTRATOR, &told::USER, |c| Box::pin(users::one(c)))),
+    people(operation("admin/users/{user}/update", "update a user", ADMINISTRATOR, &forms::UPDATE_USER, &told::SUCCESS, |c| Box::pin(users::update(c)))),
+    people(operation("admin/users/{user}/signOut", "sign a user out everywhere", ADMINISTRATOR, &forms::SIGN_OUT_USER, &told::SUCCESS, |c| Box::pin(users::sign_out(c)))),
+    people(operation("admin/users/{user}/remove", "remove a user", ADMINISTRATOR, &forms::REMOVE_USER, &told::SUCCESS, |c| Box::pin(users::remove(c)))),
+    people(resource("admin/keys", "API keys", ADMINISTRATOR, &told::KEYS, |c| Box::pin(keys::list(c)))),
+    people(operation("admin/keys/create", "create an API key", ADMINISTRATOR, &forms::CREATE_KEY, &told::KEY_MADE, |c| Box::pin(keys::create(c)))),
+    people(resource("admin/keys/{key}", "API key", ADMINISTRATOR, &told::KEY, |c| Box::pin(keys::one(c)))),
+    people(operation("admin/keys/{key}/revoke", "revoke an API key", ADMINISTRATOR, &forms::REVOKE_KEY, &told::SUCCESS, |c| Box::pin(keys::revoke(c)))),
+    resource("admin/audit", "Audit log", ADMINISTRATOR, &told::AUDIT, |c| Box::pin(audit::list(c))).asks(forms::AUDIT_PAGE),
+    resource("admin/metrics", "Metrics", VIEWER, &told::SUCCESS, |c| Box::pin(metrics::metrics(c))).gives(Gives::Text("application/openmetrics-text")),
+    resource("admin/openapi.json", "Description for programs", PUBLIC, &told::SUCCESS, |c| Box::pin(root::openapi(c))).gives(Gives::Document),
+    resource("admin/jobs", "Jobs", VIEWER, &told::JOBS, |c| Box::pin(jobs::list(c))),
+    resource("admin/jobs/{job}", "Job", VIEWER, &told::JOB, |c| Box::pin(jobs::one(c))),
+    page_for("admin/jobs/{job}/events", "Progress of a job", VIEWER, |c| Box::pin(events::follow(c))).gives(Gives::Text("text/event-stream")),
+    within(Backup, operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, &told::SUCCESS, |c| Box::pin(jobs::cancel(c)))),
+    resource("admin/mode", "Mode", VIEWER, &told::MODE, |c| Box::pin(site::mode(c))),
+    operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, &told::MODE_UPDATED, |c| Box::pin(site::update_mode(c))),
+    resource("admin/system", "System", VIEWER, &told::RESOURCES, |c| Box::pin(root::system(c))),
 
-    resource("admin/system/tasks", "Schedules and tasks", OPERATOR, |c| Box::pin(tasks::list(c))),
-    within(Schedules, change("admin/system/tasks/createTask", "create a task", ADMINISTRATOR, &forms::CREATE_TASK, |c| Box::pin(tasks::create(c)))),
-    resource("admin/system/tasks/{task}", "Task", OPERATOR, |c| Box::pin(tasks::one(c))),
-    within(Schedules, change("admin/system/tasks/{task}/update", "update a task", ADMINISTRATOR, &forms::UPDATE_TASK, |c| Box::pin(tasks::update(c)))),
-    within(Schedules, change("admin/system/tasks/{task}/enable", "enable a task", ADMINISTRATOR, &forms::ENABLE_TASK, |c| Box::pin(tasks::enable(c)))),
-    within(Schedules, change("admin/system/tasks/{task}/disable", "disable a task", ADMINISTRATOR, &forms::DISABLE_TASK, |c| Box::pin(tasks::disable(c)))),
-    within(Schedules, change("admin/system/tasks/{task}/run", "run a task now", ADMINISTRATOR, &forms::RUN_TASK, |c| Box::pin(tasks::run(c)))),
-    within(Schedules, change("admin/system/tasks/{task}/delete", "delete a task", ADMINISTRATOR, &forms::DELETE_TASK, |c| Box::pin(tasks::delete(c)))),
-    resource("admin/system/tasks/{task}/runs", "Runs", OPERATOR, |c| Box::pin(tasks::runs(c))),
-    resource("admin/system/tasks/{task}/runs/{run}", "Run", OPERATOR, |c| Box::pin(tasks::one_run(c))),
-    within(Schedules, change("admin/system/tasks/{task}/runs/{run}/update", "update a run", ADMINISTRATOR, &forms::UPDATE_RUN, |c| Box::pin(tasks::update_run(c)))),
-    within(Schedules, change("admin/system/tasks/{task}/runs/{run}/delete", "delete a run", ADMINISTRATOR, &forms::DELETE_RUN, |c| Box::pin(tasks::delete_run(c)))),
+    resource("admin/system/tasks", "Schedules and tasks", OPERATOR, &told::TASKS, |c| Box::pin(tasks::list(c))),
+    within(Schedules, change("admin/system/tasks/createTask", "create a task", ADMINISTRATOR, &forms::CREATE_TASK, &told::TASK_DONE, |c| Box::pin(tasks::create(c)))),
+    resource("admin/system/tasks/{task}", "Task", OPERATOR, &told::TASK, |c| Box::pin(tasks::one(c))),
+    within(Schedules, change("admin/system/tasks/{task}/update", "update a task", ADMINISTRATOR, &forms::UPDATE_TASK, &told::TASK_DONE, |c| Box::pin(tasks::update(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/enable", "enable a task", ADMINISTRATOR, &forms::ENABLE_TASK, &told::TASK_DONE, |c| Box::pin(tasks::enable(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/disable", "disable a task", ADMINISTRATOR, &forms::DISABLE_TASK, &told::TASK_DONE, |c| Box::pin(tasks::disable(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/run", "run a task now", ADMINISTRATOR, &forms::RUN_TASK, &told::TASK_RUN, |c| Box::pin(tasks::run(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/delete", "delete a task", ADMINISTRATOR, &forms::DELETE_TASK, &told::TASK_DONE, |c| Box::pin(tasks::delete(c)))),
+    resource("admin/system/tasks/{task}/runs", "Runs", OPERATOR, &told::RUNS, |c| Box::pin(tasks::runs(c))),
+    resource("admin/system/tasks/{task}/runs/{run}", "Run", OPERATOR, &told::RUN, |c| Box::pin(tasks::one_run(c))),
+    within(Schedules, change("admin/system/tasks/{task}/runs/{run}/update", "update a run", ADMINISTRATOR, &forms::UPDATE_RUN, &told::SUCCESS, |c| Box::pin(tasks::update_run(c)))),
+    within(Schedules, change("admin/system/tasks/{task}/runs/{run}/delete", "delete a run", ADMINISTRATOR, &forms::DELETE_RUN, &told::SUCCESS, |c| Box::pin(tasks::delete_run(c)))),
 
-    resource("admin/system/disasterrecovery", "Disaster recovery", VIEWER, |c| Box::pin(disaster_recovery::root(c))),
-    resource("admin/system/disasterrecovery/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
-    resource("admin/system/disasterrecovery/settings", "Settings", VIEWER, |c| Box::pin(site::settings(c))),
-    change("admin/system/disasterrecovery/settings/update", "update the settings", ADMINISTRATOR, &forms::UPDATE_SETTINGS, |c| Box::pin(site::update_settings(c))),
-    resource("admin/system/disasterrecovery/stores", "Backup stores", VIEWER, |c| Box::pin(stores::list(c))),
-    change("admin/system/disasterrecovery/stores/register", "register a backup store", ADMINISTRATOR, &forms::REGISTER_STORE, |c| Box::pin(stores::register(c))),
-    resource("admin/system/disasterrecovery/stores/{store}", "Backup store", VIEWER, |c| Box::pin(stores::one(c))),
-    change("admin/system/disasterrecovery/stores/{store}/update", "update a backup store", ADMINISTRATOR, &forms::UPDATE_STORE, |c| Box::pin(stores::update(c))),
-    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/validate", "validate a backup store", OPERATOR, &forms::VALIDATE_STORE, |c| Box::pin(stores::validate(c)))),
-    change("admin/system/disasterrecovery/stores/{store}/unregister", "unregister a backup store", ADMINISTRATOR, &forms::UNREGISTER_STORE, |c| Box::pin(stores::unregister(c))),
-    resource("admin/system/disasterrecovery/stores/{store}/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
-    backup("admin/system/disasterrecovery/stores/{store}/backups/create", "create a backup", OPERATOR, &forms::CREATE_BACKUP, |c| Box::pin(backups::create(c))),
-    resource("admin/system/disasterrecovery/stores/{store}/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
-    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, |c| Box::pin(restore::restore(c)))),
-    change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, |c| Box::pin(backups::update(c))),
-    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, |c| Box::pin(backups::validate(c)))),
-    change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, |c| Box::pin(backups::delete(c))),
-    look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", "Files", |c| Box::pin(files::list(c))),
-    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/open", "open a backup to look at its files", ADMINISTRATOR, &forms::OPEN_FILES, |c| Box::pin(files::open(c)))),
-    Endpoint { kind: Kind::Page, ..look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/download", "Download of a file", |c| Box::pin(files::download(c))) },
-    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/close", "close a backup's files", ADMINISTRATOR, &forms::CLOSE_FILES, |c| Box::pin(files::close(c)))),
+    resource("admin/system/disasterrecovery", "Disaster recovery", VIEWER, &told::BELOW, |c| Box::pin(disaster_recovery::root(c))),
+    resource("admin/system/disasterrecovery/status", "Last operation", VIEWER, &told::STATUS, |c| Box::pin(status::last(c))),
+    resource("admin/system/disasterrecovery/settings", "Settings", VIEWER, &told::SETTINGS, |c| Box::pin(site::settings(c))),
+    change("admin/system/disasterrecovery/settings/update", "update the settings", ADMINISTRATOR, &forms::UPDATE_SETTINGS, &told::SUCCESS, |c| Box::pin(site::update_settings(c))),
+    resource("admin/system/disasterrecovery/stores", "Backup stores", VIEWER, &told::STORES, |c| Box::pin(stores::list(c))),
+    change("admin/system/disasterrecovery/stores/register", "register a backup store", ADMINISTRATOR, &forms::REGISTER_STORE, &told::REGISTERED, |c| Box::pin(stores::register(c))),
+    resource("admin/system/disasterrecovery/stores/{store}", "Backup store", VIEWER, &told::STORE, |c| Box::pin(stores::one(c))),
+    change("admin/system/disasterrecovery/stores/{store}/update", "update a backup store", ADMINISTRATOR, &forms::UPDATE_STORE, &told::SUCCESS, |c| Box::pin(stores::update(c))),
+    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/validate", "validate a backup store", OPERATOR, &forms::VALIDATE_STORE, &told::VALIDATION, |c| Box::pin(stores::validate(c)))),
+    change("admin/system/disasterrecovery/stores/{store}/unregister", "unregister a backup store", ADMINISTRATOR, &forms::UNREGISTER_STORE, &told::SUCCESS, |c| Box::pin(stores::unregister(c))),
+    resource("admin/system/disasterrecovery/stores/{store}/backups", "Backups", VIEWER, &told::BACKUPS, |c| Box::pin(backups::list(c))).asks(forms::PAGE),
+    backup("admin/system/disasterrecovery/stores/{store}/backups/create", "create a backup", OPERATOR, &forms::CREATE_BACKUP, told::JOB_ACCEPTED, |c| Box::pin(backups::create(c))),
+    resource("admin/system/disasterrecovery/stores/{store}/backups/{backup}", "Backup", VIEWER, &told::BACKUP, |c| Box::pin(backups::one(c))),
+    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, &told::RESTORE, |c| Box::pin(restore::restore(c)))),
+    change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, &told::SUCCESS, |c| Box::pin(backups::update(c))),
+    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, &told::BACKUP_VALIDATION, |c| Box::pin(backups::validate(c)))),
+    change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, &told::DONE_OR_JOB, |c| Box::pin(backups::delete(c))),
+    look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", "Files", &told::FILES, |c| Box::pin(files::list(c))).asks(forms::FILES),
+    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/open", "open a backup to look at its files", ADMINISTRATOR, &forms::OPEN_FILES, &told::SUCCESS, |c| Box::pin(files::open(c)))),
+    Endpoint { kind: Kind::Page, ..look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/download", "Download of a file", &told::SUCCESS, |c| Box::pin(files::download(c))) }.gives(Gives::Text("application/octet-stream")).asks(forms::FILE),
+    within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/close", "close a backup's files", ADMINISTRATOR, &forms::CLOSE_FILES, &told::SUCCESS, |c| Box::pin(files::close(c)))),
 
-    resource("admin/system/disasterrecovery/backuprestore", "Backup and restore (10.9)", VIEWER, |c| Box::pin(disaster_recovery::old_root(c))),
-    resource("admin/system/disasterrecovery/backuprestore/status", "Last operation", VIEWER, |c| Box::pin(status::last(c))),
-    backup("admin/system/disasterrecovery/backuprestore/backup", "create a backup", OPERATOR, &forms::CREATE_BACKUP_BY_STORE, |c| Box::pin(backups::create(c))),
-    resource("admin/system/disasterrecovery/backuprestore/backups", "Backups", VIEWER, |c| Box::pin(backups::list(c))),
-    resource("admin/system/disasterrecovery/backuprestore/backups/{backup}", "Backup", VIEWER, |c| Box::pin(backups::one(c))),
-    within(Restore, operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP_BY_STORE, |c| Box::pin(restore::restore(c)))),
-    within(Backup, operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP_BY_STORE, |c| Box::pin(backups::validate(c)))),
-    change("admin/system/disasterrecovery/backuprestore/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP_BY_STORE, |c| Box::pin(backups::delete(c))),
+    resource("admin/system/disasterrecovery/backuprestore", "Backup and restore (10.9)", VIEWER, &told::BELOW, |c| Box::pin(disaster_recovery::old_root(c))),
+    resource("admin/system/disasterrecovery/backuprestore/status", "Last operation", VIEWER, &told::STATUS, |c| Box::pin(status::last(c))),
+    backup("admin/system/disasterrecovery/backuprestore/backup", "create a backup", OPERATOR, &forms::CREATE_BACKUP_BY_STORE, told::JOB_ACCEPTED, |c| Box::pin(backups::create(c))),
+    resource("admin/system/disasterrecovery/backuprestore/backups", "Backups", VIEWER, &told::BACKUPS, |c| Box::pin(backups::list(c))).asks(forms::PAGE),
+    resource("admin/system/disasterrecovery/backuprestore/backups/{backup}", "Backup", VIEWER, &told::BACKUP, |c| Box::pin(backups::one(c))),
+    within(Restore, operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP_BY_STORE, &told::RESTORE, |c| Box::pin(restore::restore(c)))),
+    within(Backup, operation("admin/system/disasterrecovery/backuprestore/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP_BY_STORE, &told::BACKUP_VALIDATION, |c| Box::pin(backups::validate(c)))),
+    change("admin/system/disasterrecovery/backuprestore/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP_BY_STORE, &told::DONE_OR_JOB, |c| Box::pin(backups::delete(c))),
 ];
 
 /// The names that stand in the path at the places of `{…}`.

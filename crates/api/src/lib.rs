@@ -24,6 +24,7 @@ mod format;
 mod handlers;
 mod log_ins;
 mod oauth;
+mod openapi;
 mod outgoing;
 mod pages;
 mod parameters;

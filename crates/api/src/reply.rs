@@ -41,6 +41,8 @@ pub(crate) enum Reply {
     Overview(Value, Box<Overview>),
     /// Figures for monitoring, whatever the format.
     Metrics(String),
+    /// The description of this interface, JSON whatever the format.
+    Document(&'static Value),
     /// A part of the pages that is a file of its own: its media type and its text.
     Asset(&'static str, &'static str),
     /// Backups for people; the object for programs.
@@ -69,6 +71,7 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
             response(StatusCode::OK, "text/event-stream", policy, Outgoing::Stream(events))
         }
         (Ok(Reply::Metrics(text)), _) => metrics(text),
+        (Ok(Reply::Document(value)), format) => json(StatusCode::OK, format, value),
         (Ok(Reply::Go { path, cookie }), _) => go(StatusCode::SEE_OTHER, &path, cookie.as_deref()),
         // Known clients look for this status.
         (Ok(Reply::Redirect(location)), _) => go(StatusCode::FOUND, &location, None),

@@ -3,6 +3,7 @@
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::handlers::portal::PORTAL_VERSION;
+use crate::openapi;
 use crate::reply::Reply;
 use serde_json::json;
 use std::sync::Arc;
@@ -49,6 +50,11 @@ pub(crate) async fn admin(call: Arc<Call>) -> ApiResult<Reply> {
 /// `admin/system`
 pub(crate) async fn system(_call: Arc<Call>) -> ApiResult<Reply> {
     Ok(Reply::Json(json!({"resources": ["disasterrecovery", "tasks"]})))
+}
+
+/// `admin/openapi.json`: for everybody; it tells of this server no more than its version.
+pub(crate) async fn openapi(_call: Arc<Call>) -> ApiResult<Reply> {
+    Ok(Reply::Document(&openapi::DOCUMENT))
 }
 
 /// `sharing/rest`

@@ -1,8 +1,13 @@
-//! The forms of the operations: what the pages ask for. The operations take more than this from programs.
+//! The parameters of the operations: what the pages ask for, and what programs may send besides.
+
+use crate::openapi::schema::{COUNT, Schema, TEXT, TIME_OR_NEVER, may};
+use Schema::{Boolean, Choice, Integer, Json, Open, Secret, Text};
 
 mod people;
+mod programs;
 
 pub(crate) use people::*;
+pub(crate) use programs::*;
 
 /// One form.
 #[derive(Debug)]
@@ -15,6 +20,15 @@ pub(crate) struct Form {
     pub caution: bool,
     /// What is asked for.
     pub fields: &'static [Field],
+    /// What programs may send besides.
+    pub also: &'static [Field],
+}
+
+impl Form {
+    /// All parameters of the operation.
+    pub fn parameters(&self) -> impl Iterator<Item = &'static Field> {
+        self.fields.iter().chain(self.also)
+    }
 }
 
 /// One field of a form.
@@ -24,6 +38,8 @@ pub(crate) struct Field {
     pub label: &'static str,
     pub hint: &'static str,
     pub input: Input,
+    /// What is taken; the operations themselves refuse everything else.
+    pub takes: Schema,
     pub required: bool,
     /// What stands in the field at first.
     pub value: &'static str,
@@ -41,10 +57,25 @@ pub(crate) enum Input {
 }
 
 const fn field(input: Input, name: &'static str, label: &'static str, hint: &'static str) -> Field {
-    Field { name, label, hint, input, required: false, value: "" }
+    let takes = match input {
+        Input::Text | Input::Lines => TEXT,
+        Input::Secret => Secret { least: 1, most: 256 },
+        Input::Switch => Boolean,
+    };
+    Field { name, label, hint, input, takes, required: false, value: "" }
+}
+
+/// A parameter that no page asks for.
+const fn sent(name: &'static str, takes: Schema, hint: &'static str) -> Field {
+    field(Input::Text, name, "", hint).takes(takes)
 }
 
 impl Field {
+    const fn takes(mut self, takes: Schema) -> Self {
+        self.takes = takes;
+        self
+    }
+
     const fn required(mut self) -> Self {
         self.required = true;
         self
@@ -57,12 +88,24 @@ impl Field {
 }
 
 const fn form(intro: &'static str, submit: &'static str, fields: &'static [Field]) -> Form {
-    Form { intro, submit, caution: false, fields }
+    Form { intro, submit, caution: false, fields, also: &[] }
 }
 
 const fn caution(intro: &'static str, submit: &'static str, fields: &'static [Field]) -> Form {
-    Form { intro, submit, caution: true, fields }
+    Form { intro, submit, caution: true, fields, also: &[] }
 }
+
+impl Form {
+    const fn also(mut self, also: &'static [Field]) -> Self {
+        self.also = also;
+        self
+    }
+}
+
+/// A name of a thing.
+const THING: Schema = Text { least: 1, most: Some(100) };
+const NEW_SECRET: Schema = Secret { least: 8, most: 256 };
+const DAYS: Schema = Integer { least: 1, most: 36_500 };
 
 const STORE: Field = field(
     Input::Text,
@@ -73,6 +116,7 @@ const STORE: Field = field(
 const ASYNC: Field = field(Input::Switch, "async", "As a job", "Answers at once; the work goes on as a job.");
 const NAME: Field =
     field(Input::Text, "name", "Name", "1 to 100 characters, new in its store; none of / \\ ? # % < > \" &.")
+        .takes(THING)
         .required();
 const NEW_PASSCODE: Field = field(
     Input::Secret,
@@ -80,16 +124,25 @@ const NEW_PASSCODE: Field = field(
     "Passcode",
     "At least 8 characters. Without it nobody can restore the backup: keep it somewhere else.",
 )
+.takes(NEW_SECRET)
 .required();
 const PASSCODE: Field =
     field(Input::Secret, "passcode", "Passcode", "The passcode that the backup was created with.").required();
-const DESCRIPTION: Field = field(Input::Lines, "description", "Description", "At most 1,000 characters.");
+const DESCRIPTION: Field = field(Input::Lines, "description", "Description", "At most 1,000 characters.")
+    .takes(Text { least: 0, most: Some(1000) });
 const KEEP_DAYS: Field = field(
     Input::Text,
     "retentionDays",
     "Keep for days",
     "After that the backup is removed by itself. Empty: kept until somebody deletes it.",
+)
+.takes(DAYS);
+const KEEP_UNTIL: Field = sent(
+    "retentionDate",
+    TIME_OR_NEVER,
+    "Milliseconds since 1970 (UTC), or -1: kept until somebody deletes it. Wins over retentionDays.",
 );
+const OF_STORE: Field = sent("storeName", THING, "The store in the path; another one is refused.");
 const COMPONENTS: Field = field(
     Input::Text,
     "components",
@@ -118,9 +171,14 @@ pub(crate) static TOKEN: Form = form(
     &[
         field(Input::Text, "username", "User name", "").required(),
         field(Input::Secret, "password", "Password", "").required(),
-        field(Input::Text, "expiration", "Valid for minutes", "1 to 20,160; 60 if empty."),
+        field(Input::Text, "expiration", "Valid for minutes", "1 to 20,160; 60 if empty.")
+            .takes(Integer { least: 1, most: i64::MAX }),
     ],
-);
+)
+.also(&[
+    sent("client", Choice(&["referer", "ip", "requestip"]), "Accepted; a token is bound to nothing."),
+    sent("referer", TEXT, "Accepted."),
+]);
 
 /// jobs/{job}/cancel
 pub(crate) static CANCEL_JOB: Form = caution(
@@ -136,6 +194,7 @@ pub(crate) static REGISTER_STORE: Form = form(
     "Register",
     &[
         field(Input::Text, "storeName", "Name", "1 to 100 characters; none of / \\ ? # % < > \" &.")
+            .takes(THING)
             .required(),
         field(
             Input::Lines,
@@ -144,18 +203,27 @@ pub(crate) static REGISTER_STORE: Form = form(
             "HOSTED: a directory that the server manages. For one of your own: {\"type\": \"FILESYSTEM\", \
              \"rootDir\": \"/backup/s1\"}; it must lie where the configuration allows stores.",
         )
-        .value("{\"type\": \"HOSTED\", \"storageConfig\": {}}")
-        .required(),
+        .takes(Json(&STORE_SETTINGS))
+        .value("{\"type\": \"HOSTED\", \"storageConfig\": {}}"),
         field(Input::Switch, "isDefault", "Default store", "The one that is used where no store is named."),
         ASYNC,
     ],
-);
+)
+.also(&[
+    sent("rootDirectory", TEXT, "As in 10.9, in place of settings: the directory of the store."),
+    sent("storageConfig", Json(&STORAGE_CONFIG), "As in 10.9."),
+    sent("credentials", Json(&Open(&[])), "As in 10.9; not kept."),
+    NO_BDS,
+]);
 
 /// stores/{store}/update
 pub(crate) static UPDATE_STORE: Form = form(
     "Makes this store the default one, or not. Its place and type cannot be changed.",
     "Update",
-    &[field(Input::Lines, "settings", "Settings", "A JSON object.").value("{\"default\": true}").required()],
+    &[field(Input::Lines, "settings", "Settings", "A JSON object.")
+        .takes(Json(&Open(&[may("default", &Boolean), may("credential", &CREDENTIAL)])))
+        .value("{\"default\": true}")
+        .required()],
 );
 
 /// stores/{store}/validate
@@ -177,7 +245,8 @@ pub(crate) static UNREGISTER_STORE: Form = caution(
 const CREATE: &str = "Backs up every component of this deployment. The work goes on as a job.";
 /// backups/create
 pub(crate) static CREATE_BACKUP: Form =
-    form(CREATE, "Create backup", &[NAME, NEW_PASSCODE, DESCRIPTION, KEEP_DAYS]);
+    form(CREATE, "Create backup", &[NAME, NEW_PASSCODE, DESCRIPTION, KEEP_DAYS])
+        .also(&[KEEP_UNTIL, OF_STORE]);
 /// backuprestore/backup
 pub(crate) static CREATE_BACKUP_BY_STORE: Form = form(
     CREATE,
@@ -189,13 +258,14 @@ pub(crate) static CREATE_BACKUP_BY_STORE: Form = form(
         DESCRIPTION,
         KEEP_DAYS,
     ],
-);
+)
+.also(&[KEEP_UNTIL]);
 
 const RESTORE: &str = "Replaces the present content by that of the backup. The passcode is checked before anything \
                        is touched; the work goes on as a job.";
 /// backups/{backup}/restore
 pub(crate) static RESTORE_BACKUP: Form =
-    caution(RESTORE, "Restore this backup", &[PASSCODE, COMPONENTS, VALIDATE_ONLY]);
+    caution(RESTORE, "Restore this backup", &[PASSCODE, COMPONENTS, VALIDATE_ONLY]).also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/restore
 pub(crate) static RESTORE_BACKUP_BY_STORE: Form =
     caution(RESTORE, "Restore this backup", &[STORE, PASSCODE, COMPONENTS, VALIDATE_ONLY]);
@@ -210,22 +280,25 @@ pub(crate) static UPDATE_BACKUP: Form = form(
             "retentionDate",
             "Keep until",
             "Milliseconds since 1970 (UTC), or -1: kept until somebody deletes it.",
-        ),
-        field(Input::Text, "retentionDays", "Or: keep for days from now", ""),
+        )
+        .takes(TIME_OR_NEVER),
+        field(Input::Text, "retentionDays", "Or: keep for days from now", "").takes(DAYS),
         DESCRIPTION,
     ],
-);
+)
+.also(&[OF_STORE]);
 
 const VALIDATE: &str = "Checks that everything that the backup needs is in the store.";
 /// backups/{backup}/validate
-pub(crate) static VALIDATE_BACKUP: Form = form(VALIDATE, "Validate", &[TRY_PASSCODE, READ_DATA]);
+pub(crate) static VALIDATE_BACKUP: Form =
+    form(VALIDATE, "Validate", &[TRY_PASSCODE, READ_DATA]).also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/validate
 pub(crate) static VALIDATE_BACKUP_BY_STORE: Form =
     form(VALIDATE, "Validate", &[STORE, TRY_PASSCODE, READ_DATA]);
 
 const DELETE: &str = "This cannot be undone.";
 /// backups/{backup}/delete
-pub(crate) static DELETE_BACKUP: Form = caution(DELETE, "Delete this backup", &[ASYNC]);
+pub(crate) static DELETE_BACKUP: Form = caution(DELETE, "Delete this backup", &[ASYNC]).also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/delete
 pub(crate) static DELETE_BACKUP_BY_STORE: Form = caution(DELETE, "Delete this backup", &[STORE, ASYNC]);
 
@@ -244,8 +317,9 @@ pub(crate) static UPDATE_MODE: Form = form(
     "While the deployment is read-only, changes are refused; backups can be made and everything can be read.",
     "Change the mode",
     &[
-        field(Input::Switch, "isReadOnly", "Read-only", ""),
-        field(Input::Lines, "message", "Message", "What those are told whose changes are refused."),
+        field(Input::Switch, "isReadOnly", "Read-only", "").required(),
+        field(Input::Lines, "message", "Message", "What those are told whose changes are refused.")
+            .takes(Text { least: 0, most: Some(1000) }),
     ],
 );
 
@@ -259,17 +333,23 @@ pub(crate) static UPDATE_SETTINGS: Form = form(
         "Settings",
         "A JSON object. timeoutInSeconds: a backup that takes longer is cancelled; 0 for no limit.",
     )
+    .takes(Json(&Open(&[
+        may("timeoutInSeconds", &Integer { least: 0, most: 2_592_000 }),
+        may("stagingVolumeConfig", &Open(&[])),
+    ])))
     .value("{\"timeoutInSeconds\": 7200}")
     .required()],
 );
 
-const TITLE: Field = field(Input::Text, "title", "Title", "For people; at most 200 characters.");
+const TITLE: Field = field(Input::Text, "title", "Title", "For people; at most 200 characters.")
+    .takes(Text { least: 0, most: Some(200) });
 const PREFIX: Field = field(
     Input::Text,
     "name",
     "Name of the backups",
     "At most 80 characters; date and time are appended, as in nightly-20261128-023000.",
-);
+)
+.takes(Text { least: 1, most: Some(80) });
 const TASK_STORE: Field = field(
     Input::Text,
     "storeName",
@@ -281,7 +361,8 @@ const TASK_PASSCODE: Field = field(
     "passcode",
     "Passcode",
     "At least 8 characters. It is kept sealed and never shown; keep it somewhere else too.",
-);
+)
+.takes(NEW_SECRET);
 const MINUTE: Field =
     field(Input::Text, "minute", "Minute", "0 to 59; lists 0,30, ranges 0-10 and steps */15 are possible.");
 const HOUR: Field = field(Input::Text, "hour", "Hour", "0 to 23, or * for every hour.");
@@ -300,7 +381,24 @@ const OCCURRENCES: Field = field(
     "maxOccurrences",
     "At most so many runs",
     "-1 for no limit; after the last one the task is paused.",
-);
+)
+.takes(TIME_OR_NEVER);
+const ALSO_OF_TASKS: &[Field] = &[
+    sent("startDate", COUNT, "No run before; 0 for none such."),
+    sent("endDate", COUNT, "No run after; 0 for none such."),
+    sent("parameters", Json(&TASK_PARAMETERS), "The documented form of what is told apart here."),
+];
+static TASK_PARAMETERS: Schema = Open(&[
+    may("name", &TEXT),
+    may("storeName", &TEXT),
+    may("passcode", &TEXT),
+    may("description", &TEXT),
+    may("retentionOffset", &TIME_OR_NEVER),
+    may("keepLast", &Integer { least: 1, most: u32::MAX as i64 }),
+    may("allBackups", &Boolean),
+    may("metaData", &Open(&[])),
+]);
+const TASK_DAYS: Field = KEEP_DAYS.takes(Integer { least: -1, most: 100_000 });
 
 /// tasks/createTask
 pub(crate) static CREATE_TASK: Form = form(
@@ -308,6 +406,7 @@ pub(crate) static CREATE_TASK: Form = form(
     "Create this task",
     &[
         field(Input::Text, "type", "Type", "CreateBackup, VerifyBackups or ReclaimSpace.")
+            .takes(Choice(&["CreateBackup", "VerifyBackups", "ReclaimSpace"]))
             .required()
             .value("CreateBackup"),
         TITLE,
@@ -315,7 +414,7 @@ pub(crate) static CREATE_TASK: Form = form(
         TASK_STORE,
         TASK_PASSCODE,
         DESCRIPTION,
-        KEEP_DAYS,
+        TASK_DAYS,
         MINUTE.required().value("30"),
         HOUR.required().value("2"),
         DAY.required().value("*"),
@@ -330,7 +429,8 @@ pub(crate) static CREATE_TASK: Form = form(
             "Not the newest one alone; for VerifyBackups.",
         ),
     ],
-);
+)
+.also(ALSO_OF_TASKS);
 
 /// tasks/{task}/update
 pub(crate) static UPDATE_TASK: Form = form(
@@ -342,7 +442,7 @@ pub(crate) static UPDATE_TASK: Form = form(
         TASK_STORE,
         TASK_PASSCODE,
         DESCRIPTION,
-        KEEP_DAYS,
+        TASK_DAYS,
         MINUTE,
         HOUR,
         DAY,
@@ -355,9 +455,15 @@ pub(crate) static UPDATE_TASK: Form = form(
             "parameters",
             "Parameters",
             "A JSON object, such as {\"keepLast\": 3} of the retention cleaner.",
-        ),
+        )
+        .takes(Json(&TASK_PARAMETERS)),
     ],
-);
+)
+.also(&[
+    sent("startDate", COUNT, "No run before; 0 for none such."),
+    sent("endDate", COUNT, "No run after; 0 for none such."),
+    sent("allBackups", Boolean, "Not the newest one alone; for VerifyBackups."),
+]);
 
 /// tasks/{task}/enable
 pub(crate) static ENABLE_TASK: Form = form("The task runs by itself from now on.", "Enable this task", &[]);
@@ -375,9 +481,11 @@ pub(crate) static UPDATE_RUN: Form = form(
     "Changes the record of a run that has ended.",
     "Update",
     &[
-        field(Input::Text, "status", "Status", "succeeded, skipped, failed or submitfailed."),
+        field(Input::Text, "status", "Status", "succeeded, skipped, failed or submitfailed.")
+            .takes(Choice(&["succeeded", "skipped", "failed", "submitfailed"])),
         field(Input::Lines, "result", "Result", "What came of it."),
     ],
-);
+)
+.also(&[sent("results", TEXT, "The same as result.")]);
 /// tasks/{task}/runs/{run}/delete
 pub(crate) static DELETE_RUN: Form = caution("Only the record goes.", "Delete this record", &[]);

@@ -164,6 +164,7 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         | Reply::Asset(..)
         | Reply::Download(..)
         | Reply::Events(_)
+        | Reply::Document(_)
         | Reply::Metrics(_) => String::new(),
     }
 }

@@ -3,10 +3,11 @@
 use crate::endpoints::ENDPOINTS;
 
 const TABLE: &str = include_str!("../../../../docs/coverage.md");
-const SOURCES: [&str; 14] = [
+const SOURCES: &[&str] = &[
     include_str!("access.rs"),
     include_str!("concurrency.rs"),
     include_str!("console.rs"),
+    include_str!("description.rs"),
     include_str!("files.rs"),
     include_str!("keys.rs"),
     include_str!("oauth.rs"),

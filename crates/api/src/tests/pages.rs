@@ -84,6 +84,22 @@ async fn signing_out_ends_the_session_and_a_new_sign_in_gives_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_switch_that_must_be_sent_can_be_sent_either_way() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let update = format!("{ADMIN}/mode/update");
+    let page = browser.get(&update).await.text;
+    for value in ["true", "false"] {
+        assert!(page.contains(&format!("<option value=\"{value}\"")), "{page}");
+        let field = browser.field(&update).await;
+        let answer =
+            world.send(browser.post(&update, &format!("csrf={field}&isReadOnly={value}&message="))).await;
+        assert!(!answer.text.contains("PARAM_MISSING"), "{}", answer.text);
+        assert_eq!(world.read(&format!("{ADMIN}/mode")).await["isReadOnly"].to_string(), value);
+    }
+}
+
+#[tokio::test]
 async fn a_form_works_only_with_its_field_and_from_our_own_pages() {
     let world = World::open().await;
     let browser = Browser::sign_in(&world, "admin").await;

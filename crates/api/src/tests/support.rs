@@ -1,5 +1,6 @@
 //! A running domain with one protected directory and one user for each role, and requests to it.
 
+use super::shapes;
 use crate::dispatch::{Site, respond};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -79,9 +80,11 @@ impl World {
     }
 
     pub async fn send(&self, asked: Asked) -> Answer {
+        let (method, path) = (asked.method.clone(), asked.path.clone());
         let (head, body) = self.respond(asked).await.into_parts();
         let bytes = body.collect().await.expect("body").to_bytes().to_vec();
         let text = String::from_utf8_lossy(&bytes).into_owned();
+        shapes::check(&method, &path, &head.headers, &text);
         Answer { status: head.status, headers: head.headers, text, bytes }
     }
 

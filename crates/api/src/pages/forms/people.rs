@@ -1,15 +1,19 @@
 //! The forms about who may do what: users, one's own password, API keys.
 
-use super::{Field, Form, Input, caution, field, form};
+use super::{Field, Form, Input, THING, caution, field, form};
+use crate::openapi::schema::Schema::{self, Choice, Integer, Secret};
 
 const USER_NAME: Field =
-    field(Input::Text, "username", "User name", "1 to 100 characters; none of / \\ ? # % < > \" &.");
+    field(Input::Text, "username", "User name", "1 to 100 characters; none of / \\ ? # % < > \" &.")
+        .takes(THING);
 const ROLE: Field = field(
     Input::Text,
     "role",
     "Role",
     "viewer: reads. operator: makes and validates backups as well. administrator: everything.",
-);
+)
+.takes(Choice(&["viewer", "operator", "administrator"]));
+const NEW_PASSWORD: Schema = Secret { least: 8, most: 1024 };
 
 /// admin/password
 pub(crate) static OWN_PASSWORD: Form = form(
@@ -17,7 +21,9 @@ pub(crate) static OWN_PASSWORD: Form = form(
     "Change the password",
     &[
         field(Input::Secret, "password", "Present password", "").required(),
-        field(Input::Secret, "newPassword", "New password", "At least 8 characters.").required(),
+        field(Input::Secret, "newPassword", "New password", "At least 8 characters.")
+            .takes(NEW_PASSWORD)
+            .required(),
     ],
 );
 
@@ -28,7 +34,7 @@ pub(crate) static ADD_USER: Form = form(
     &[
         USER_NAME.required(),
         ROLE.required().value("viewer"),
-        field(Input::Secret, "password", "Password", "At least 8 characters.").required(),
+        field(Input::Secret, "password", "Password", "At least 8 characters.").takes(NEW_PASSWORD).required(),
     ],
 );
 
@@ -36,7 +42,7 @@ pub(crate) static ADD_USER: Form = form(
 pub(crate) static UPDATE_USER: Form = form(
     "What is left empty stays as it is. The user is signed out everywhere.",
     "Update",
-    &[ROLE, field(Input::Secret, "password", "New password", "At least 8 characters.")],
+    &[ROLE, field(Input::Secret, "password", "New password", "At least 8 characters.").takes(NEW_PASSWORD)],
 );
 
 /// users/{user}/signOut
@@ -52,7 +58,9 @@ pub(crate) static CREATE_KEY: Form = form(
     "For programs. The key is shown once, on the next page, and kept nowhere: copy it from there.",
     "Create this key",
     &[
-        field(Input::Text, "name", "Name", "What it is for; it appears in the audit log.").required(),
+        field(Input::Text, "name", "Name", "What it is for; it appears in the audit log.")
+            .takes(THING)
+            .required(),
         ROLE.required().value("operator"),
         field(
             Input::Text,
@@ -62,7 +70,9 @@ pub(crate) static CREATE_KEY: Form = form(
         )
         .value("read,backup"),
         field(Input::Text, "stores", "In these stores alone", "Names with commas between; empty for all."),
-        field(Input::Text, "expirationDays", "Good for so many days", "At most 365.").value("365"),
+        field(Input::Text, "expirationDays", "Good for so many days", "At most 365.")
+            .takes(Integer { least: 1, most: 365 })
+            .value("365"),
     ],
 );
 
