@@ -46,6 +46,8 @@ mod looking;
 mod mount;
 #[path = "integration/object.rs"]
 mod object;
+#[path = "integration/oidc.rs"]
+mod oidc;
 #[path = "integration/part.rs"]
 mod part;
 #[path = "integration/quickstart.rs"]

@@ -127,3 +127,15 @@ fn who_may_not_manage_users_and_keys_is_told_so() {
     desk.run(["key", "list"]).expect(1).expect_text("role administrator");
     desk.run(["key", "create", "k", "--role", "viewer"]).expect(1).expect_text("role administrator");
 }
+
+#[test]
+fn what_is_protected_is_told_with_its_last_backup() {
+    let site = site_with(Options::default());
+    let _server = site.start();
+    let desk = Desk::logged_in(&site);
+    desk.register(&site);
+    desk.run(["component", "list"]).expect(0).expect_text("content").expect_text("none");
+    desk.run(["backup", "create", "b1", "--wait"]).expect(0);
+    desk.run(["component", "list"]).expect(0).expect_text("b1").expect_text("fileStore");
+    assert_eq!(desk.json(["component", "list"])[0]["isMissing"], false);
+}

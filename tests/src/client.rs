@@ -256,11 +256,19 @@ pub(crate) fn install_provider() {
 }
 
 pub(crate) fn agent(file: &Path) -> Agent {
+    agent_for(file, true)
+}
+
+pub(crate) fn browser_agent(file: &Path) -> Agent {
+    agent_for(file, false)
+}
+
+fn agent_for(file: &Path, https_only: bool) -> Agent {
     install_provider();
     let trusted = [certificate(file)];
     Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&trusted)).build())
-        .https_only(true)
+        .https_only(https_only)
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)

@@ -278,6 +278,11 @@ impl Site {
         Client::new(&self.certificate(), self.url(), self.replies.clone())
     }
 
+    /// Something that trusts this site's certificate, also speaks plain HTTP, and follows no redirect.
+    pub fn browser_agent(&self) -> ureq::Agent {
+        crate::client::browser_agent(&self.certificate())
+    }
+
     /// A client of the administrator. The token is the one of the last time as long as it is valid: a server that
     /// was restarted still knows it.
     pub fn client(&self) -> Client {

@@ -1,8 +1,10 @@
-//! Services that tests talk to: S3 by moto, Azure Blob by Azurite, each a real server process, and a double of Google's.
+//! Services that tests talk to: S3 by moto, Azure Blob by Azurite, an OpenID Connect provider, each a real
+//! server process, and a double of Google's.
 //!
 //! moto is a Python program: `STRONGROOM_TEST_MOTO` names its `moto_server`, else it is looked for below
 //! `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is looked for in
-//! `…/strongroom-test/azurite` and is not installed by anybody but you.
+//! `…/strongroom-test/azurite` and is not installed by anybody but you. The provider is the npm package `oidc-provider` in
+//! `…/strongroom-test/oidc-provider`, run by the `node` in `…/strongroom-test/node/bin`; `scripts/test` installs both.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -37,6 +39,34 @@ fn cache() -> PathBuf {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A provider through which people sign in, and whose word is taken for who they are.
+pub struct Provider(Service);
+
+impl Provider {
+    /// One that sends browsers back to that URL, or `None` with a line that says what is not tested.
+    pub fn start(callback: &str) -> Option<Self> {
+        let node = cache().join("node/bin/node");
+        let library = cache().join("oidc-provider/node_modules/oidc-provider/lib/index.js");
+        if let Some(missing) = [&node, &library].into_iter().find(|file| !file.exists()) {
+            println!(
+                "NOT TESTED with a real provider: there is no {} (scripts/test installs it)",
+                missing.display()
+            );
+            return None;
+        }
+        let port = free_port();
+        let mut command = Command::new(node);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/integration/provider.mjs"));
+        command.arg(library).arg(port.to_string()).arg(callback);
+        Some(Self(Service::start(command, port)))
+    }
+
+    /// What it calls itself.
+    pub fn issuer(&self) -> String {
+        self.0.url()
+    }
 }
 
 impl Service {

@@ -14,6 +14,7 @@ use crate::endpoints::{self, Endpoint, Kind, Names, Refused, StoreIn};
 use crate::error::{self, ApiError, ApiResult};
 use crate::format::Format;
 use crate::log_ins::LogIns;
+use crate::oidc::{Oidc, OidcSettings};
 use crate::parameters::Parameters;
 use crate::reply::{self, Reply, Response};
 use crate::{handlers, outgoing, pages, path, session, token};
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     pub public_url: String,
     /// Whether browsers reach us over TLS, here or at a proxy in front.
     pub secure_cookies: bool,
+    /// The provider through which people may sign in.
+    pub oidc: Option<Oidc>,
     body_budget: Semaphore,
     turns: Arc<Semaphore>,
     pub log_ins: LogIns,
@@ -59,12 +62,18 @@ impl Site {
             context: (!context.is_empty()).then(|| context.to_owned()),
             secure_cookies: tls || public_url.starts_with("https://"),
             public_url,
+            oidc: None,
             body_budget: Semaphore::new(body::BUDGET_BYTES),
             turns: Arc::new(Semaphore::new(HANDLED_MAX)),
             log_ins: LogIns::default(),
             streams: outgoing::Streams::default(),
             stopping: watch::Sender::new(false),
         }
+    }
+
+    /// The same, with a provider through which people may sign in.
+    pub fn with_provider(self, settings: Option<OidcSettings>) -> Self {
+        Self { oidc: settings.map(|settings| Oidc::new(settings, &self.public_url)), ..self }
     }
 
     /// The context as the beginning of a path: empty, or with a slash in front.
@@ -366,7 +375,9 @@ async fn handle(mut call: Call) -> Response {
 }
 
 /// Endpoints at which people and programs sign in.
-const SIGN_INS: [&str; 3] = ["login", "signin", "generateToken"];
+const SIGN_INS: [&str; 4] = ["login", "signin", "generateToken", CALLBACK];
+/// Where browsers come back to from a provider, with GET.
+const CALLBACK: &str = "callback";
 
 /// The line for the audit log, if the request asked for a change, was a look into a backup, or a log-in; and whether it
 /// was the latter. What was
@@ -387,7 +398,11 @@ fn audited(call: &Call, result: &ApiResult<Reply>) -> Option<(AuditEntry, bool)>
     if !(is_change || is_log_in && was_tried) {
         return None;
     }
-    let typed = || call.parameters.text("username").unwrap_or_default().to_owned();
+    let typed = || match result {
+        Ok(Reply::SignedIn { username, .. }) => username.clone(),
+        _ if endpoint.last() == CALLBACK => "oidc:".to_owned(),
+        _ => call.parameters.text("username").unwrap_or_default().to_owned(),
+    };
     let job_id = match result {
         Ok(Reply::Accepted(_, id)) => id.clone(),
         _ => String::new(),

@@ -7,8 +7,8 @@ use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
-    audit, backups, disaster_recovery, events, files, jobs, keys, login, metrics, oauth, portal, restore,
-    root, site, status, stores, tasks, users,
+    audit, backups, components, disaster_recovery, events, files, jobs, keys, login, metrics, oauth, oidc,
+    portal, restore, root, site, status, stores, tasks, users,
 };
 use crate::openapi::replies as told;
 use crate::openapi::schema::Schema;
@@ -243,6 +243,8 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     page("static/console.js", "Script", |c| Box::pin(root::script(c))),
     page("static/icon.svg", "Icon", |c| Box::pin(root::icon(c))),
     page("admin/login", "Sign in", |c| Box::pin(login::sign_in(c))),
+    page("admin/oidc/start", "Sign in", |c| Box::pin(oidc::start(c))),
+    Endpoint { told: true, ..page("admin/oidc/callback", "Sign in", |c| Box::pin(oidc::callback(c))) },
     page("admin/logout", "Sign out", |c| Box::pin(login::sign_out(c))),
 
     resource("sharing/rest", "Sharing", PUBLIC, &told::SHARING, |c| Box::pin(root::sharing(c))),
@@ -284,6 +286,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     resource("admin/mode", "Mode", VIEWER, &told::MODE, |c| Box::pin(site::mode(c))),
     operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, &told::MODE_UPDATED, |c| Box::pin(site::update_mode(c))),
     resource("admin/system", "System", VIEWER, &told::RESOURCES, |c| Box::pin(root::system(c))),
+    resource("admin/system/components", "Components", VIEWER, &told::COMPONENTS, |c| Box::pin(components::list(c))),
 
     resource("admin/system/tasks", "Schedules and tasks", OPERATOR, &told::TASKS, |c| Box::pin(tasks::list(c))),
     within(Schedules, change("admin/system/tasks/createTask", "create a task", ADMINISTRATOR, &forms::CREATE_TASK, &told::TASK_DONE, |c| Box::pin(tasks::create(c)))),

@@ -24,6 +24,7 @@ mod format;
 mod handlers;
 mod log_ins;
 mod oauth;
+mod oidc;
 mod openapi;
 mod outgoing;
 mod pages;
@@ -37,5 +38,6 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use oidc::{OidcSettings, RoleValues, is_safe_issuer};
 pub use path::encode as encode_segment;
 pub use server::{Bound, Error, ServerSettings, bind};

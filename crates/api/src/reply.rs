@@ -33,6 +33,11 @@ pub(crate) enum Reply {
     Approval { code: Option<String> },
     /// To where such a program wants its answer; the URL was checked.
     Redirect(String),
+    /// To the provider, with a cookie for the way back. Page only.
+    Leave { location: String, cookie: String },
+    /// Signed in through the provider: a page that leads on. A redirect would still belong to the provider's site, and
+    /// browsers would keep the cookie of the session back. Page only.
+    SignedIn { next: String, username: String, cookies: [String; 2] },
     /// To another page of ours, perhaps with a cookie. Page only.
     Go { path: String, cookie: Option<String> },
     /// A list: the documented object, and one that tells people more.
@@ -73,6 +78,14 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
         (Ok(Reply::Metrics(text)), _) => metrics(text),
         (Ok(Reply::Document(value)), format) => json(StatusCode::OK, format, value),
         (Ok(Reply::Go { path, cookie }), _) => go(StatusCode::SEE_OTHER, &path, cookie.as_deref()),
+        (Ok(Reply::Leave { location, cookie }), _) => go(StatusCode::FOUND, &location, Some(&cookie)),
+        (Ok(Reply::SignedIn { next, cookies, .. }), _) => {
+            let mut response = html(StatusCode::OK, pages::signed_in(call, next));
+            for cookie in cookies {
+                add(response.headers_mut(), header::SET_COOKIE, &cookie);
+            }
+            response
+        }
         // Known clients look for this status.
         (Ok(Reply::Redirect(location)), _) => go(StatusCode::FOUND, &location, None),
         (Ok(Reply::Accepted(_, id)), Format::Html) => {
@@ -220,6 +233,12 @@ fn response(
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn add(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.append(name, value);
+    }
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {

@@ -57,6 +57,8 @@ pub struct ServerSettings {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What the URLs in replies start with, context included, like `https://dr.example.org/strongroom`.
     pub public_url: String,
+    /// The provider through which people may sign in beside their passwords.
+    pub oidc: Option<crate::OidcSettings>,
 }
 
 impl std::fmt::Debug for ServerSettings {
@@ -67,6 +69,7 @@ impl std::fmt::Debug for ServerSettings {
             .field("context", &self.context)
             .field("tls", &self.tls.is_some())
             .field("public_url", &self.public_url)
+            .field("oidc", &self.oidc.as_ref().map(|oidc| &oidc.issuer))
             .finish()
     }
 }
@@ -117,7 +120,7 @@ impl Bound {
     pub async fn serve(self, recovery: Recovery, shutdown: impl Future<Output = ()>) {
         let settings = self.settings;
         let site = Site::new(recovery, &settings.context, &settings.public_url, settings.tls.is_some());
-        let site = Arc::new(site);
+        let site = Arc::new(site.with_provider(settings.oidc));
         let shared = Arc::new(Shared { site: site.clone(), tls: settings.tls.map(acceptor) });
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let stopped = shared.site.stopping.subscribe();

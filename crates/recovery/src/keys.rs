@@ -175,6 +175,7 @@ impl Inner {
     pub async fn revoke_key(&self, name: &str) -> Result<()> {
         let name = normal(name);
         let done = self.state.delete_key(&name).await?;
+        self.browsing.close_of_user(&format!("{}{name}", Named::KEY_MARK));
         if done { Ok(()) } else { Err(no_such_key(&name)) }
     }
 

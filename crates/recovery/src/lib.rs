@@ -21,6 +21,7 @@ mod model;
 mod names;
 mod overview;
 mod ownership;
+mod protected;
 mod recovery;
 mod restores;
 mod retention;
@@ -48,6 +49,7 @@ pub use model::{
     StoreView, UserView, Validation,
 };
 pub use overview::{MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
+pub use protected::ComponentView;
 pub use recovery::Recovery;
 pub use repository::{Cost, Passcode};
 pub use retention::RetentionReport;

@@ -27,6 +27,8 @@ pub(crate) enum Named {
 impl Named {
     /// What stands before a key's name where users are named, so that neither is taken for the other.
     pub const KEY_MARK: &str = "key:";
+    /// The same for users whom a provider vouches for.
+    pub const PROVIDER_MARK: &str = "oidc:";
 
     fn noun(self) -> &'static str {
         match self {
@@ -89,9 +91,11 @@ pub(crate) fn check_name(named: Named, name: &str) -> Result<String> {
     if name.trim() != name {
         return refuse("it must not start or end with a space");
     }
-    let marked = name_key(&name).starts_with(Named::KEY_MARK);
-    if named == Named::User && marked {
-        return refuse(&format!("'{}' stands before the names of keys", Named::KEY_MARK));
+    let marks = [Named::KEY_MARK, Named::PROVIDER_MARK];
+    if named == Named::User
+        && let Some(mark) = marks.into_iter().find(|mark| name_key(&name).starts_with(mark))
+    {
+        return refuse(&format!("'{mark}' stands before names of another kind"));
     }
     if named.reserved().is_some_and(|word| name.eq_ignore_ascii_case(word)) {
         return refuse(&format!("'{name}' is an operation of the interface"));

@@ -23,10 +23,10 @@ use crate::state::State;
 use crate::store::cache::Caches;
 use crate::stores::Gates;
 use crate::{
-    AuditEntry, AuditView, BackupView, Caller, CreateBackup, Deletion, DisasterSettings, Error, ErrorKind,
-    JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Proof, Purpose, RegisterStore,
-    RestoreBackup, Result, Role, RunStatus, RunView, Settings, StoreDetail, StoreView, TaskChange, TaskKind,
-    TaskView, UserView, Validation,
+    AuditEntry, AuditView, BackupView, Caller, ComponentView, CreateBackup, Deletion, DisasterSettings,
+    Error, ErrorKind, JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Proof, Purpose,
+    RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView, Settings, StoreDetail, StoreView,
+    TaskChange, TaskKind, TaskView, UserView, Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub looks: Looks,
     /// What was read of the stores' catalogues, for lists.
     pub caches: Caches,
+    /// Held while somebody looks at the components.
+    pub component_look: Arc<Mutex<()>>,
     pub wrong_passcodes: WrongPasscodes,
     /// Backups whose files somebody looks at.
     pub browsing: Browsing,
@@ -139,6 +141,7 @@ impl Inner {
             silences: Silences::default(),
             looks: Looks::default(),
             caches: Caches::default(),
+            component_look: Arc::default(),
             wrong_passcodes: WrongPasscodes::default(),
             browsing: Browsing::default(),
             clock: JumpWatch::new(),
@@ -294,6 +297,25 @@ impl Recovery {
         let address = address.to_owned();
         // A task of its own: a client that hangs up before the answer must not escape the count of failures.
         detached(async move { inner.log_in(&username, &password, &address).await }).await
+    }
+
+    /// Somebody whom the sign-in provider vouches for, which has checked who it is: the user of that name, made if need be.
+    /// `NameInvalid` where the name cannot be one, `Forbidden` where it belongs to another account there.
+    pub async fn sign_in_by_provider(
+        &self,
+        issuer: &str,
+        subject: &str,
+        username: &str,
+        role: Role,
+    ) -> Result<Principal> {
+        let (inner, issuer, subject) = (self.inner.clone(), issuer.to_owned(), subject.to_owned());
+        let username = username.to_owned();
+        detached(async move { inner.sign_in_by_provider(&issuer, &subject, &username, role).await }).await
+    }
+
+    /// Ends the sessions of those whom another provider than this vouched for; without one, of all.
+    pub async fn end_other_provider_sessions(&self, issuer: Option<&str>) -> Result<()> {
+        self.inner.end_other_provider_sessions(issuer).await
     }
 
     /// A token valid for `minutes` (1..=20160): text and expiry in epoch ms. Kept as SHA-256 only.
@@ -587,6 +609,11 @@ impl Recovery {
     /// The deployment at one look: what is protected, how well, and what needs somebody.
     pub async fn overview(&self) -> Result<Overview> {
         self.inner.overview().await
+    }
+
+    /// What is protected, as it is now.
+    pub async fn components(&self) -> Result<Vec<ComponentView>> {
+        self.inner.components().await
     }
 
     /// How many jobs are kept, by operation and status.

@@ -17,7 +17,7 @@ use crate::clock::now_ms;
 use crate::keys;
 use crate::names::{Named, check_name, check_password, normal};
 use crate::recovery::{Inner, blocking};
-use crate::state::{NewToken, UserChange};
+use crate::state::{NewToken, ProviderUser, UserChange};
 use crate::{Error, ErrorKind, Principal, Purpose, Result, Role, UserView};
 
 const MINUTES_MAX: u32 = 20_160;
@@ -48,6 +48,11 @@ fn changed(username: &str, change: UserChange) -> Result<()> {
     match change {
         UserChange::Done => Ok(()),
         UserChange::Unknown => Err(no_such_user(username)),
+        UserChange::OfProvider => {
+            let message =
+                format!("'{username}' signs in through the provider, which decides on role and password.");
+            Err(Error::new(ErrorKind::ParameterInvalid, message))
+        }
         UserChange::LastAdministrator => {
             let message = format!("'{username}' is the only administrator; add another one first.");
             Err(Error::new(ErrorKind::LastAdministrator, message))
@@ -78,6 +83,11 @@ fn verify(password: &SecretString, stored: &str) -> bool {
 
 pub(crate) fn token_hash(token: &str) -> String {
     hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+/// Who somebody is at a provider; neither part holds a line break.
+fn provider_subject(issuer: &str, subject: &str) -> String {
+    format!("{issuer}\n{subject}")
 }
 
 impl Inner {
@@ -114,6 +124,33 @@ impl Inner {
         changed(&username, self.state.update_user(&username, role, hash.as_deref()).await?)?;
         self.browsing.close_of_user(&username);
         Ok(())
+    }
+
+    /// Somebody whom the configured provider vouches for signs in, under a name of their own kind.
+    pub async fn sign_in_by_provider(
+        &self,
+        issuer: &str,
+        subject: &str,
+        username: &str,
+        role: Role,
+    ) -> Result<Principal> {
+        let username = format!("{}{}", Named::PROVIDER_MARK, check_name(Named::User, username)?);
+        let subject = provider_subject(issuer, subject);
+        let user = ProviderUser { username: &username, subject: &subject, role };
+        if self.state.upsert_provider_user(&user, now_ms()).await? {
+            return Ok(Principal::person(username, role));
+        }
+        let message = format!(
+            "'{username}' is somebody else at the provider: an administrator must remove that user first, if the name \
+             has passed to you."
+        );
+        Err(Error::new(ErrorKind::Forbidden, message))
+    }
+
+    /// Ends the sessions of those whom another provider vouched for; without one, of all.
+    pub async fn end_other_provider_sessions(&self, issuer: Option<&str>) -> Result<()> {
+        let but = issuer.map(|issuer| provider_subject(issuer, ""));
+        self.state.end_provider_sessions(but.as_deref()).await
     }
 
     pub async fn revoke_tokens(&self, username: &str) -> Result<()> {

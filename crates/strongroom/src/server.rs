@@ -23,12 +23,16 @@ pub struct Opened {
 /// Opens the state and binds the port. `listen` is the configured address, or another one for this run.
 pub async fn open(config: &Config, listen: SocketAddr) -> Result<Opened> {
     let url = config.url_at(listen);
+    let oidc = config.oidc.as_ref().map(|oidc| oidc.settings()).transpose()?;
     let recovery = open_state(config, &url).await?;
+    // Whom nobody vouches for any more must not stay.
+    recovery.end_other_provider_sessions(config.oidc.as_ref().map(|oidc| oidc.issuer())).await?;
     let settings = api::ServerSettings {
         listen,
         context: config.context.clone(),
         tls: tls::server_config(config)?,
         public_url: url.clone(),
+        oidc,
     };
     let bound = api::bind(settings).await?;
     Ok(Opened { recovery, url, bound })

@@ -89,7 +89,7 @@ pub(crate) async fn sign_out(call: Arc<Call>) -> ApiResult<Reply> {
 }
 
 /// Makes the token of the cookie worthless.
-async fn end_session(call: &Call) -> ApiResult<()> {
+pub(super) async fn end_session(call: &Call) -> ApiResult<()> {
     match session::cookie_token(&call.headers, call.site.secure_cookies) {
         Some(token) => call.lift(call.site.recovery.revoke_token(&token).await),
         None => Ok(()),

@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod backups;
 mod buckets;
+pub(crate) mod components;
 pub(crate) mod disaster_recovery;
 pub(crate) mod events;
 pub(crate) mod files;
@@ -13,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod metrics;
 pub(crate) mod oauth;
+pub(crate) mod oidc;
 pub(crate) mod portal;
 pub(crate) mod restore;
 pub(crate) mod root;

@@ -49,7 +49,7 @@ pub(crate) async fn admin(call: Arc<Call>) -> ApiResult<Reply> {
 
 /// `admin/system`
 pub(crate) async fn system(_call: Arc<Call>) -> ApiResult<Reply> {
-    Ok(Reply::Json(json!({"resources": ["disasterrecovery", "tasks"]})))
+    Ok(Reply::Json(json!({"resources": ["disasterrecovery", "tasks", "components"]})))
 }
 
 /// `admin/openapi.json`: for everybody; it tells of this server no more than its version.

@@ -128,6 +128,23 @@ pub(crate) static KEY_MADE: Schema = Object(&[
     key("key", &TEXT).about("Shown this once."),
     key("expires", &COUNT),
 ]);
+/// `system/components`
+pub(crate) static COMPONENTS: Schema = Object(&[key(
+    "components",
+    &List(&Named(
+        "Component",
+        &Object(&[
+            key("name", &TEXT),
+            key("kind", &Choice(&["relationalStore", "objectStore", "fileStore", "systemConfiguration"])),
+            key("target", &TEXT).about("Where its content lies."),
+            key("isMissing", &Boolean),
+            may("problem", &TEXT).about("Why it cannot be backed up now."),
+            may("backupName", &TEXT).about("The newest backup without warnings that holds it."),
+            may("backupStore", &TEXT),
+            key("backupTime", &COUNT).about("0: there is none."),
+        ]),
+    )),
+)]);
 /// `audit`
 pub(crate) static AUDIT: Schema = Object(&[
     key(

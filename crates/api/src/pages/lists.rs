@@ -67,6 +67,19 @@ static LISTS: &[List] = &[
         columns: &[("username", "User"), ("role", "Role"), ("createdTime", "Added")],
     },
     List {
+        path: "admin/system/components",
+        key: "components",
+        id: "",
+        columns: &[
+            ("name", "Component"),
+            ("kind", "Kind"),
+            ("target", "Where"),
+            ("backupTime", "Last backup"),
+            ("backupName", "Of"),
+            ("problem", "Problem"),
+        ],
+    },
+    List {
         path: "admin/keys",
         key: "keys",
         id: "name",

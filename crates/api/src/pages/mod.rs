@@ -122,6 +122,15 @@ struct SignInPage {
     error: Option<String>,
     /// The code, for programs that read pages.
     code: Option<String>,
+    /// The provider, and where it is gone to.
+    provider: Option<Link>,
+}
+
+#[derive(Template)]
+#[template(path = "signed_in.html")]
+struct SignedInPage {
+    frame: Frame,
+    next: String,
 }
 
 #[derive(Template)]
@@ -159,7 +168,9 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
             oauth::authorize(call, client_id, &oauth_state, refused)
         }
         Reply::Approval { code } => oauth::approval(call, code),
-        Reply::Go { .. }
+        Reply::SignedIn { next, .. } => signed_in(call, next),
+        Reply::Leave { .. }
+        | Reply::Go { .. }
         | Reply::Redirect(_)
         | Reply::Asset(..)
         | Reply::Download(..)
@@ -176,6 +187,14 @@ pub(crate) fn render_error(call: &Call, error: &ApiError) -> String {
         let session = session::cookie_token(&call.headers, call.site.secure_cookies);
         let ended = session.map(|_| "Your session has ended: sign in again.".to_owned());
         return sign_in(call, call.path(), ended, Some(format!("{} {}", error.code, error.message)));
+    }
+    if call.endpoint.is_some_and(|endpoint| endpoint.path.starts_with("admin/oidc/")) && error.code != 404 {
+        return sign_in(
+            call,
+            format!("{}/admin", call.site.context_path()),
+            Some(error.message.clone()),
+            None,
+        );
     }
     let has_form = call.endpoint.is_some_and(|endpoint| endpoint.kind.form().is_some());
     if has_form && call.is_post() && !matches!(error.code, 403 | 405) {
@@ -288,7 +307,18 @@ fn operation(call: &Call, error: Option<&ApiError>) -> String {
 
 fn sign_in(call: &Call, next: String, error: Option<String>, code: Option<String>) -> String {
     let frame = Frame { title: "Sign in".to_owned(), home: call.site.context_path(), ..Frame::default() };
-    finish(&SignInPage { frame, next, error, code })
+    let provider = call.site.oidc.as_ref().map(|provider| {
+        let start = format!("{}/admin/oidc/start", call.site.context_path());
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", &next).finish();
+        Link { text: provider.label().to_owned(), path: format!("{start}?{query}") }
+    });
+    finish(&SignInPage { frame, next, error, code, provider })
+}
+
+/// Leads on by itself, which a browser takes for our own doing.
+pub(crate) fn signed_in(call: &Call, next: String) -> String {
+    let frame = Frame { title: "Signed in".to_owned(), home: call.site.context_path(), ..Frame::default() };
+    finish(&SignedInPage { frame, next })
 }
 
 fn frame(call: &Call) -> Frame {

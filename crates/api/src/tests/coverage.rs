@@ -12,6 +12,7 @@ const SOURCES: &[&str] = &[
     include_str!("keys.rs"),
     include_str!("oauth.rs"),
     include_str!("oauth_codes.rs"),
+    include_str!("oidc.rs"),
     include_str!("overview.rs"),
     include_str!("pages.rs"),
     include_str!("portal.rs"),

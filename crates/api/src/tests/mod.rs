@@ -12,6 +12,8 @@ mod generated;
 mod keys;
 mod oauth;
 mod oauth_codes;
+mod oidc;
+mod oidc_double;
 mod overview;
 mod pages;
 mod portal;

@@ -125,3 +125,24 @@ async fn figures_are_in_the_openmetrics_format_and_come_from_the_store() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_protected_is_listed_with_its_last_good_backup_and_what_is_missing() {
+    let world = World::open().await.with_store().await;
+    let path = format!("{ADMIN}/system/components");
+    let one = async || world.read(&path).await["components"][0].clone();
+    let before = one().await;
+    assert_eq!((&before["name"], &before["kind"]), (&"content".into(), &"fileStore".into()));
+    assert_eq!(before["target"], world.directory.path().join("content").display().to_string());
+    assert_eq!((&before["isMissing"], &before["backupTime"]), (&false.into(), &0.into()));
+    let create = format!("{DR}/stores/s1/backups/create");
+    world.wait(&world.run(&create, &format!("name=b1&passcode={PASSCODE}")).await).await;
+    let after = world.until(&path, |reply| reply["components"][0]["backupName"] == "b1").await;
+    assert!(after["components"][0]["backupTime"].as_i64() > Some(0), "{after}");
+    std::fs::remove_dir_all(world.directory.path().join("content")).expect("gone");
+    let gone = one().await;
+    assert_eq!(gone["isMissing"], true);
+    assert!(gone["problem"].as_str().expect("why").contains("content"), "{gone}");
+    let page = world.ask(Role::Viewer, "GET", &path, "").await.text;
+    assert!(page.contains("<th scope=\"col\">Last backup</th>") && page.contains("b1"), "{page}");
+}

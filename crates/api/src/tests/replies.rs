@@ -42,7 +42,7 @@ async fn the_small_resources_are_as_documented() {
             ADMIN.to_owned(),
             json!({"fullVersion": "12.0.0", "currentVersion": 12.0, "resources": ["system", "jobs", "mode"], "strongroomVersion": version}),
         ),
-        (format!("{ADMIN}/system"), json!({"resources": ["disasterrecovery", "tasks"]})),
+        (format!("{ADMIN}/system"), json!({"resources": ["disasterrecovery", "tasks", "components"]})),
         (DR.to_owned(), json!({"operations": ["status"], "resources": ["stores", "settings"]})),
         (
             format!("{DR}/backuprestore"),

@@ -45,6 +45,12 @@ impl World {
         Self { site, recovery, directory, tokens }
     }
 
+    /// The same, with a provider through which people may sign in.
+    pub fn with_provider(self, settings: crate::OidcSettings) -> Self {
+        let site = Site::new(self.recovery.clone(), "strongroom", PUBLIC_URL, true);
+        Self { site: Arc::new(site.with_provider(Some(settings))), ..self }
+    }
+
     pub fn token(&self, role: Role) -> &str {
         &self.tokens[role as usize]
     }

@@ -28,6 +28,7 @@ impl Running {
             context: "strongroom".to_owned(),
             tls,
             public_url: PUBLIC_URL.to_owned(),
+            oidc: None,
         };
         let bound = bind(settings).await.expect("bind");
         let address = bound.local_address();
@@ -294,6 +295,7 @@ async fn an_address_in_use_is_reported_with_the_address() {
         context: String::new(),
         tls: None,
         public_url: String::new(),
+        oidc: None,
     };
     let error = bind(settings).await.expect_err("in use").to_string();
     assert!(error.contains(&running.address.to_string()), "{error}");

@@ -34,7 +34,7 @@ pub(crate) use jobs::{
 };
 pub(crate) use stores::{DeleteStore, StoreRow};
 pub(crate) use tasks::{Claim, NewRun, TaskRow};
-pub(crate) use users::{NewToken, UserChange};
+pub(crate) use users::{NewToken, ProviderUser, UserChange};
 
 /// A transaction that holds the write lock. Not sqlx's own: SQLite ends a transaction by itself when the disk is full,
 /// which sqlx does not learn, and the connection would be of no use ever after. Here a transaction that is not
@@ -215,6 +215,7 @@ fn migrations() -> Migrator {
     let tasks = include_str!("../../migrations/sqlite/0004_tasks.sql").into_sql_str();
     let audit = include_str!("../../migrations/sqlite/0005_audit.sql").into_sql_str();
     let keys = include_str!("../../migrations/sqlite/0006_keys.sql").into_sql_str();
+    let providers = include_str!("../../migrations/sqlite/0007_providers.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
     Migrator::with_migrations(vec![
@@ -224,6 +225,7 @@ fn migrations() -> Migrator {
         step(4, "tasks", tasks),
         step(5, "audit", audit),
         step(6, "keys", keys),
+        step(7, "providers", providers),
     ])
 }
 

@@ -17,6 +17,8 @@ const FAILURES_MAX: i64 = 10_000;
 pub(crate) enum UserChange {
     Done,
     Unknown,
+    /// A provider says who this user is and what the role is.
+    OfProvider,
     /// Nobody could administer this server any more.
     LastAdministrator,
 }
@@ -44,6 +46,15 @@ fn purpose_text(purpose: Purpose) -> &'static str {
         Purpose::Code => "code",
         Purpose::Refresh => "refresh",
     }
+}
+
+/// Somebody whom a provider vouches for.
+pub(crate) struct ProviderUser<'a> {
+    /// With the mark of providers.
+    pub username: &'a str,
+    /// The provider and its own name for the account.
+    pub subject: &'a str,
+    pub role: Role,
 }
 
 /// A token to be kept.
@@ -83,6 +94,61 @@ impl State {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Lets somebody sign in whom a provider vouches for, as a user of that name, new or known. Another role ends the
+    /// sessions under the one before. False if the name belongs to somebody else there.
+    pub async fn upsert_provider_user(&self, user: &ProviderUser<'_>, now: i64) -> Result<bool> {
+        let mut write = self.write().await?;
+        let known: Option<(String, String)> =
+            sqlx::query_as("SELECT role, COALESCE(subject, '') FROM users WHERE name_key = $1")
+                .bind(name_key(user.username))
+                .fetch_optional(&mut *write)
+                .await
+                .map_err(self.read_error())?;
+        match known {
+            Some((_, subject)) if subject != user.subject => return Ok(false),
+            Some((role, _)) if role_of(&role) == user.role => return Ok(true),
+            Some(_) => {
+                sqlx::query("UPDATE users SET role = $2 WHERE name_key = $1")
+                    .bind(name_key(user.username))
+                    .bind(role_text(user.role))
+                    .execute(&mut *write)
+                    .await
+                    .map_err(self.write_error())?;
+                self.end_sessions(&mut write, user.username).await?;
+            }
+            None => {
+                sqlx::query(
+                    "INSERT INTO users (username, name_key, password_hash, role, created_at, subject)
+                     VALUES ($1, $2, '', $3, $4, $5)",
+                )
+                .bind(user.username)
+                .bind(name_key(user.username))
+                .bind(role_text(user.role))
+                .bind(now)
+                .bind(user.subject)
+                .execute(&mut *write)
+                .await
+                .map_err(self.write_error())?;
+            }
+        }
+        self.commit(write).await?;
+        Ok(true)
+    }
+
+    /// Ends the sessions of users whom a provider vouched for, unless their subject begins so; none: of all of them.
+    pub async fn end_provider_sessions(&self, but: Option<&str>) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "DELETE FROM tokens WHERE username IN (SELECT username FROM users
+                 WHERE subject IS NOT NULL AND ($1 IS NULL OR substr(subject, 1, length($1)) <> $1))",
+        )
+        .bind(but)
+        .execute(&mut *write)
+        .await
+        .map_err(self.write_error())?;
+        self.commit(write).await
+    }
+
     /// Gives a user another role, another password, or both, and ends all of the user's sessions.
     pub async fn update_user(
         &self,
@@ -94,6 +160,9 @@ impl State {
         let loses = role.is_some_and(|role| role != Role::Administrator);
         if loses && self.is_last_administrator(&mut write, username).await? {
             return Ok(UserChange::LastAdministrator);
+        }
+        if self.is_of_provider(&mut write, username).await? {
+            return Ok(UserChange::OfProvider);
         }
         let done = sqlx::query(
             "UPDATE users SET role = COALESCE($2, role), password_hash = COALESCE($3, password_hash)
@@ -110,9 +179,20 @@ impl State {
         Ok(if done.rows_affected() == 1 { UserChange::Done } else { UserChange::Unknown })
     }
 
+    async fn is_of_provider(&self, write: &mut super::Connection, username: &str) -> Result<bool> {
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT username FROM users WHERE username = $1 AND subject IS NOT NULL")
+                .bind(username)
+                .fetch_optional(write)
+                .await
+                .map_err(self.read_error())?;
+        Ok(found.is_some())
+    }
+
+    /// A provider may go away, so its administrators do not count.
     async fn is_last_administrator(&self, write: &mut super::Connection, username: &str) -> Result<bool> {
         let administrators: Vec<String> =
-            sqlx::query_scalar("SELECT username FROM users WHERE role = 'administrator'")
+            sqlx::query_scalar("SELECT username FROM users WHERE role = 'administrator' AND subject IS NULL")
                 .fetch_all(write)
                 .await
                 .map_err(self.read_error())?;
@@ -165,10 +245,10 @@ impl State {
         rows.iter().map(user_of).collect::<Result<_, _>>().map_err(self.read_error())
     }
 
-    /// Password hash and role of a user.
+    /// Password hash and role of a user who has a password.
     pub async fn credentials(&self, username: &str) -> Result<Option<(String, Role)>> {
         let row: Option<(String, String)> =
-            sqlx::query_as("SELECT password_hash, role FROM users WHERE username = $1")
+            sqlx::query_as("SELECT password_hash, role FROM users WHERE username = $1 AND subject IS NULL")
                 .bind(username)
                 .fetch_optional(self.reader())
                 .await

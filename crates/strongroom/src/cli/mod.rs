@@ -38,6 +38,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Manage who may log in, on a running server or in the state of this machine
     User(Box<user::Arguments>),
+    /// Show what a running server protects
+    Component(remote::component::Arguments),
     /// Manage the keys with which programs use a running server
     Key(Box<remote::key::Arguments>),
     /// Log in to a running server and keep the token
@@ -74,8 +76,8 @@ pub fn run() -> Outcome {
 }
 
 /// The commands that tell their failures in JSON too.
-const IN_JSON: [&str; 10] =
-    ["repo", "login", "logout", "status", "store", "backup", "schedule", "job", "user", "key"];
+const IN_JSON: [&str; 11] =
+    ["repo", "login", "logout", "status", "store", "backup", "schedule", "job", "user", "key", "component"];
 
 impl Command {
     /// Whether whoever started it reads JSON, also where it fails.
@@ -91,6 +93,7 @@ impl Command {
             Self::Job(arguments) => arguments.place.json,
             Self::User(arguments) => arguments.place.json,
             Self::Key(arguments) => arguments.place.json,
+            Self::Component(arguments) => arguments.place.json,
             _ => false,
         }
     }
@@ -116,6 +119,7 @@ fn run_command(command: Command) -> Result<Exit> {
         Command::Init(arguments) => init::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::User(arguments) => user::run(*arguments),
+        Command::Component(arguments) => remote::component::run(arguments),
         Command::Key(arguments) => remote::key::run(*arguments),
         Command::Rescue(arguments) => rescue::run(arguments),
         Command::Repo(arguments) => repo::run(*arguments),

@@ -40,6 +40,9 @@ pub const DISASTER_RECOVERY: &str = "admin/system/disasterrecovery";
 /// The root of everything that the server does by itself.
 pub const TASKS: &str = "admin/system/tasks";
 
+/// What is protected.
+pub const COMPONENTS: &str = "admin/system/components";
+
 /// The users.
 pub const USERS: &str = "admin/users";
 

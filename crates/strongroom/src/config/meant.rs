@@ -9,6 +9,7 @@ use std::time::Duration;
 use components::{Component, FileStoreSettings};
 use repository::{Compression, Cost};
 
+use super::oidc::{self, Oidc};
 use super::typed::{self, Typed};
 use crate::words;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub components: Vec<Arc<dyn Component>>,
     /// Directory of each component, by name.
     pub component_paths: Vec<(String, PathBuf)>,
+    /// Through which people may sign in beside their passwords.
+    pub oidc: Option<Oidc>,
     /// Keys that are understood but have no effect in this build.
     pub without_effect: Vec<&'static str>,
     state_file: PathBuf,
@@ -125,6 +128,7 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
         Some(hosted) => below(directory, &hosted),
         None => data_directory.join("stores"),
     };
+    let oidc = typed.oidc.map(|typed| oidc::from_typed(typed, directory)).transpose()?;
     let without_effect = without_effect(&typed.limits);
     let (components, component_paths) = components(typed.component, directory)?;
     keep_apart(
@@ -143,6 +147,7 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
         tls,
         components,
         component_paths,
+        oidc,
         without_effect,
         state_file,
         master_key_file,
@@ -159,7 +164,7 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
 }
 
 /// Joins and tidies: `.` goes, `..` takes the segment before it.
-fn below(directory: &Path, path: &str) -> PathBuf {
+pub(super) fn below(directory: &Path, path: &str) -> PathBuf {
     use std::path::Component as Segment;
     let mut tidy = PathBuf::new();
     for segment in directory.join(path).components() {

@@ -3,6 +3,7 @@
 
 mod environment;
 mod meant;
+mod oidc;
 mod suggestion;
 mod template;
 mod typed;

@@ -91,6 +91,8 @@ url = "sqlite:state.db"             # a relative file lies in data_directory
 [security]
 master_key_file = "master.key"      # seals the secrets that a running job needs; keep a copy elsewhere
 
+# People may also sign in through an OpenID Connect provider: [oidc], see docs/configuration.md.
+
 [stores]
 allowed_directories = {allowed}    # where directory stores may be registered; nowhere else
 # hosted_directory = "data/stores"  # home of stores of type HOSTED

@@ -179,3 +179,50 @@ fn a_hooks_time_limit_is_neither_nothing_nor_for_ever() {
         assert!(refusal(&text, &[]).contains("hook_timeout_seconds must be 1 to 604800"), "{seconds}");
     }
 }
+
+#[test]
+fn a_provider_is_checked_and_its_secret_is_read_from_a_file_or_a_variable_and_told_nobody() {
+    let oidc = |lines: &str| {
+        format!(
+            "[oidc]\nissuer = \"https://login.example\"\nclient_id = \"us\"\nrole_claim = \"roles\"\n{lines}"
+        )
+    };
+    let roles = "viewer_values = [\"staff\"]\n";
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "planted-secret\n").unwrap();
+    let with_secret = format!("{roles}client_secret_file = \"{}\"\n", secret.display());
+    let config = load_text(&oidc(&with_secret), &[("STRONGROOM_OIDC__LABEL", "Example")]).unwrap();
+    assert!(!format!("{config:?}").contains("planted"));
+    let settings = config.oidc.unwrap().settings().unwrap();
+    assert!(!format!("{settings:?}").contains("planted"));
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&settings.client_secret.unwrap()), "planted-secret");
+    assert_eq!(
+        (settings.label.as_str(), settings.username_claim.as_str()),
+        ("Example", "preferred_username")
+    );
+    assert_eq!(
+        load_text(&oidc(roles), &[]).unwrap().oidc.unwrap().settings().unwrap().label,
+        "login.example"
+    );
+    for (lines, why) in [
+        (String::new(), "gives nobody a role"),
+        (format!("{roles}clock_skew_seconds = 301\n"), "at most 300"),
+        (format!("{with_secret}client_secret_env = \"X\"\n"), "give one of them"),
+        (format!("{roles}client_secret = \"x\"\n"), "use 'client_secret_file'"),
+    ] {
+        let told = refusal(&oidc(&lines), &[]);
+        assert!(told.contains(why), "{told}");
+    }
+    for issuer in
+        ["http://login.example", "login.example", "https://a@login.example", "https://login.example/?a"]
+    {
+        let told = refusal(&oidc(roles), &[("STRONGROOM_OIDC__ISSUER", issuer)]);
+        assert!(told.contains("must start with https://"), "{told}");
+    }
+    let lacking = format!("[oidc]\nissuer = \"https://login.example\"\n{roles}");
+    assert!(refusal(&lacking, &[]).contains("client_id is missing"));
+    let missing = format!("{roles}client_secret_env = \"NO_SUCH_VARIABLE_HERE\"\n");
+    let missing = load_text(&oidc(&missing), &[]).unwrap().oidc.unwrap().settings().unwrap_err().to_string();
+    assert!(missing.contains("NO_SUCH_VARIABLE_HERE"), "{missing}");
+}

@@ -15,6 +15,7 @@ pub struct Typed {
     pub state: State,
     pub security: Security,
     pub stores: Stores,
+    pub oidc: Option<Oidc>,
     pub limits: Limits,
     pub component: Vec<Component>,
 }
@@ -60,6 +61,25 @@ pub struct Security {
 pub struct Stores {
     pub allowed_directories: Option<Vec<String>>,
     pub hosted_directory: Option<String>,
+}
+
+/// `[oidc]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Oidc {
+    pub issuer: Option<String>,
+    pub client_id: Option<String>,
+    pub client_secret_file: Option<String>,
+    pub client_secret_env: Option<String>,
+    pub scopes: Option<Vec<String>>,
+    pub username_claim: Option<String>,
+    pub role_claim: Option<String>,
+    pub administrator_values: Option<Vec<String>>,
+    pub operator_values: Option<Vec<String>>,
+    pub viewer_values: Option<Vec<String>>,
+    pub clock_skew_seconds: Option<u64>,
+    pub label: Option<String>,
+    pub ca_file: Option<String>,
 }
 
 /// `[limits]`
@@ -163,12 +183,12 @@ impl<'a> UnknownKey<'a> {
     }
 
     fn advice(&self) -> String {
+        let secret = [format!("{}_file", self.key), format!("{}_env", self.key)];
+        if secret.iter().all(|name| self.known.contains(&name.as_str())) {
+            return format!("secrets do not stand in the configuration: use '{}'", secret[0]);
+        }
         if let Some(meant) = suggestion::nearest(self.key, &self.known) {
             return format!("did you mean '{meant}'?");
-        }
-        let secret = [format!("{}_file", self.key), format!("{}_env", self.key)];
-        if let Some(file) = secret.iter().find(|name| self.known.contains(&name.as_str())) {
-            return format!("secrets do not stand in the configuration: use '{file}'");
         }
         format!("known here: {}", self.known.join(", "))
     }

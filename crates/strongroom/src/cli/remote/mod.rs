@@ -1,4 +1,5 @@
-//! The commands that are clients of a running server: `login`, `logout`, `status`, `store`, `backup`, `schedule`, `job`, `key`;
+//! The commands that are clients of a running server: `login`, `logout`, `status`, `store`, `backup`, `schedule`, `job`, `component`,
+//! `key`;
 //! and `user`, which also works without one.
 //!
 //! ```text
@@ -12,6 +13,7 @@
 //! `printable`: names and descriptions are somebody else's.
 
 pub mod backup;
+pub mod component;
 mod following;
 pub mod job;
 mod keeping;
