@@ -37,7 +37,7 @@ const REPACK_BLOBS: u64 = 500_000;
 /// How to prune.
 #[derive(Clone, Debug)]
 pub struct PruneRequest {
-    /// Waste that may stay, per cent of the whole; restic's default is 5.
+    /// Waste that may stay, per cent of what is left then; restic's default is 5, and it reckons the same way.
     pub max_unused_percent: f64,
     /// The same in bytes, which then counts instead.
     pub max_unused_bytes: Option<u64>,
@@ -198,11 +198,15 @@ impl Plan {
         })
     }
 
-    /// The copy of a needed blob that stays.
+    /// The copy of a needed blob that stays: one that needs no compressing, so that work which was broken off is not
+    /// done twice.
     fn chosen<'e>(&self, copies: &'e [Entry]) -> Option<&'e Entry> {
         let fine =
             |copy: &&Entry| self.bad.is_empty() || !self.bad.contains(&(copy.pack, copy.place().offset));
-        copies.iter().filter(fine).min_by_key(|copy| self.packs[copy.pack as usize].rank)
+        copies
+            .iter()
+            .filter(fine)
+            .min_by_key(|copy| (self.compressing.is_due(&copy.packed()), self.packs[copy.pack as usize].rank))
     }
 
     fn sum_wanted(&mut self) -> Result<()> {
@@ -254,9 +258,11 @@ impl Plan {
     fn choose(&mut self, mut partly: Vec<u32>, request: &PruneRequest) {
         let sums = |pack: u32| &self.packs[pack as usize];
         let waste = |pack: u32| sums(pack).all - sums(pack).wanted;
-        let total: u64 = partly.iter().map(|pack| sums(*pack).all).sum();
         let mut unused: u64 = partly.iter().map(|pack| waste(*pack)).sum();
-        let percentage = (total as f64 * request.max_unused_percent.clamp(0.0, 100.0) / 100.0) as u64;
+        // By what is needed, which stays the same: reckoned by all, the next prune would find the limit lower.
+        let needed: u64 = partly.iter().map(|pack| sums(*pack).wanted).sum();
+        let percent = request.max_unused_percent.clamp(0.0, 100.0);
+        let percentage = (needed as f64 * percent / (100.0 - percent)) as u64;
         let allowed = request.max_unused_bytes.unwrap_or(percentage);
         let small_bytes = if request.repack_small { SMALLER_PACK_BYTES } else { SMALL_PACK_BYTES };
         let small = |pack: u32| self.index.pack_size(pack) < small_bytes;

@@ -98,6 +98,47 @@ fn prune_compresses_what_lies_uncompressed_once_and_for_all() {
 
 /// A damaged pack counts as unknown, the next backup stores its blobs again, and a prune keeps the whole copies.
 #[test]
+fn a_compressing_prune_that_was_broken_off_goes_on_with_what_it_had_compressed() {
+    let place = Place::new();
+    let repository = place.init();
+    let source = place.path("source");
+    let owner = LockOwner { hostname: "test".into(), username: String::new() };
+    for n in 0..3 {
+        // Text: compressed it is smaller, and its old packs have more needed bytes than the new ones.
+        let text: String = (0..60_000_u64).map(|i| format!("{} ", i * (n + 1))).collect();
+        fs::write(source.join(format!("numbers {n}")), text).unwrap();
+        let request =
+            BackupRequest { compression: Compression::Off, ..BackupRequest::new(vec![source.clone()]) };
+        let index = repository.load_index(&|_| true).unwrap();
+        backup(&repository, &index, &request, &Control::new()).unwrap();
+    }
+    // As if it had died when the new index was stored and nothing removed yet.
+    let storage = place.storage();
+    let files = |folder: &str| -> Vec<(String, Vec<u8>)> {
+        let all = storage.list_all(folder).unwrap().into_iter();
+        all.map(|entry| (entry.key.clone(), storage.get(&entry.key, u64::MAX).unwrap())).collect()
+    };
+    let before = [files("data/"), files("index/")].concat();
+    let compressing = PruneRequest {
+        repack_uncompressed: Some(Compression::Fastest),
+        max_unused_percent: 0.0,
+        ..PruneRequest::default()
+    };
+    prune(&repository, &owner, &compressing, &Control::new()).unwrap();
+    for (key, content) in before {
+        if storage.get(&key, u64::MAX).is_err() {
+            storage.create(&key, &[&content]).unwrap();
+        }
+    }
+    let report = prune(&repository, &owner, &compressing, &Control::new()).unwrap();
+    assert!(report.packs_removed > 0, "{report:?}");
+    assert_eq!(report.packs_repacked, 0, "{report:?}");
+    let again = prune(&repository, &owner, &compressing, &Control::new()).unwrap();
+    assert_eq!((again.packs_removed, again.packs_repacked), (0, 0));
+    assert_eq!(check(&repository, CheckRequest { read_data: true }, &Control::new()).unwrap().findings, []);
+}
+
+#[test]
 fn prune_keeps_the_whole_copy_of_a_blob_and_never_the_damaged_one() {
     for missing in [false, true] {
         let place = Place::new();
