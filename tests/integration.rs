@@ -24,6 +24,8 @@ mod client_schedules;
 mod command;
 #[path = "integration/command_line.rs"]
 mod command_line;
+#[path = "integration/console.rs"]
+mod console;
 #[path = "integration/damage.rs"]
 mod damage;
 #[path = "integration/disk_full.rs"]

@@ -1,6 +1,7 @@
 //! What the tests of the whole product share. They run the real binary, real stores and stock restic.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod browser;
 pub mod client;
 pub mod google;
 pub mod http;

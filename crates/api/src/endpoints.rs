@@ -318,7 +318,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, &told::SUCCESS, |c| Box::pin(backups::update(c))),
     within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, &told::BACKUP_VALIDATION, |c| Box::pin(backups::validate(c)))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, &told::DONE_OR_JOB, |c| Box::pin(backups::delete(c))),
-    look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", "Files", &told::FILES, |c| Box::pin(files::list(c))).asks(forms::FILES),
+    look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", "Files of a backup", &told::FILES, |c| Box::pin(files::list(c))).asks(forms::FILES),
     within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/open", "open a backup to look at its files", ADMINISTRATOR, &forms::OPEN_FILES, &told::SUCCESS, |c| Box::pin(files::open(c)))),
     Endpoint { kind: Kind::Page, ..look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/download", "Download of a file", &told::SUCCESS, |c| Box::pin(files::download(c))) }.gives(Gives::Text("application/octet-stream")).asks(forms::FILE),
     within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/close", "close a backup's files", ADMINISTRATOR, &forms::CLOSE_FILES, &told::SUCCESS, |c| Box::pin(files::close(c)))),

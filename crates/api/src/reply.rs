@@ -8,7 +8,7 @@ use crate::pages::{self, BackupPageView, BackupsView, FilesView, file_name};
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use recovery::{JobView, Overview};
+use recovery::{JobView, Overview, StoreDetail};
 use serde_json::Value;
 
 /// A response, its body in memory or written bit by bit.
@@ -50,6 +50,8 @@ pub(crate) enum Reply {
     Document(&'static Value),
     /// A part of the pages that is a file of its own: its media type and its text.
     Asset(&'static str, &'static str),
+    /// A store: its object, and the view for the page.
+    Store(Value, Box<StoreDetail>),
     /// Backups for people; the object for programs.
     Backups(Value, Box<BackupsView>),
     /// One backup.
@@ -100,6 +102,7 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
                 | Reply::Job(value, _)
                 | Reply::Accepted(value, _)
                 | Reply::Overview(value, _)
+                | Reply::Store(value, _)
                 | Reply::Backups(value, _)
                 | Reply::Backup(value, _)
                 | Reply::Files(value, _)

@@ -26,7 +26,7 @@ pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
         object.insert("bytesStored".into(), json!(detail.bytes_stored));
         object.insert("lastValidated".into(), json!(detail.last_validated));
     }
-    Ok(Reply::Json(entry))
+    Ok(Reply::Store(entry, Box::new(detail)))
 }
 
 fn store(call: &Call) -> ApiResult<&str> {

@@ -5,7 +5,7 @@ use super::files;
 use super::plots::{saved, took};
 use super::view::{Cell, duration, size};
 use super::words::{ago, exact, grouped};
-use super::{Frame, Link, finish, frame, link, links_below, tone};
+use super::{Fact, Frame, Link, finish, frame, link, links_below, tone};
 use crate::dispatch::Call;
 use crate::path;
 use askama::Template;
@@ -39,12 +39,6 @@ struct BackupPage {
     cell: Cell,
 }
 
-struct Fact {
-    title: &'static str,
-    words: String,
-    exact: String,
-}
-
 struct Button {
     link: Link,
     is_main: bool,
@@ -69,7 +63,7 @@ pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String 
     let (children, operations) = links_below(call);
     // By far the most of those who come here want one of the first two.
     let buttons = children.into_iter().map(|link| Link { text: "Look at its files".to_owned(), ..link });
-    let buttons = buttons.chain(operations.into_iter().map(|link| Link { text: short(&link.text), ..link }));
+    let buttons = buttons.chain(operations);
     let looks = files::is_allowed(call) && backup.is_complete();
     finish(&BackupPage {
         frame: frame(call),
@@ -96,11 +90,6 @@ pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String 
         more_warnings: backup.warnings.len().saturating_sub(WARNINGS_SHOWN),
         cell: Cell::of(value, &|key, text, around| link(call, key, text, around)),
     })
-}
-
-/// "Restore a backup" is "Restore" on the page of one.
-fn short(title: &str) -> String {
-    title.strip_suffix(" a backup").unwrap_or(title).to_owned()
 }
 
 fn facts(backup: &BackupView, proof: Proof, now: i64) -> Vec<Fact> {

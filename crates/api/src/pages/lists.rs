@@ -125,6 +125,7 @@ struct ListPage {
 }
 
 struct CellText {
+    title: &'static str,
     text: String,
     /// Times and schedules stay on one line; long texts may break anywhere.
     class: &'static str,
@@ -137,14 +138,14 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
     let list = LISTS.iter().find(|list| list.path == endpoint.path)?;
     let entries = value.get(list.key)?.as_array()?;
     let row = |entry: &Value| {
-        let cell = |(place, (key, _)): (usize, &(&str, &str))| {
+        let cell = |(place, (key, title)): (usize, &(&str, &'static str))| {
             let text = view::short(key, entry.get(*key));
             let own = entry.get(list.id).and_then(Value::as_str).filter(|_| place == 0);
             let link = match own {
                 Some(id) => Some(format!("{}/{}", call.path(), path::encode(id))),
                 None => link(call, key, &text, Some(entry)),
             };
-            CellText { class: class_of(key, entry.get(*key), &text), text, link }
+            CellText { title, class: class_of(key, entry.get(*key), &text), text, link }
         };
         list.columns.iter().enumerate().map(cell).collect()
     };

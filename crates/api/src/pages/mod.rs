@@ -10,6 +10,7 @@ mod lists;
 mod oauth;
 mod plots;
 mod start;
+mod store;
 mod view;
 mod words;
 
@@ -100,11 +101,19 @@ struct JobPage {
     ended: bool,
     percent: u8,
     doing: String,
+    facts: Vec<Fact>,
     stages: Vec<StageRow>,
     backup: Option<Link>,
     messages: Vec<String>,
     operations: Vec<Link>,
     cell: Cell,
+}
+
+/// A figure with its title, and more of it in small.
+struct Fact {
+    title: &'static str,
+    words: String,
+    exact: String,
 }
 
 struct StageRow {
@@ -159,6 +168,7 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         Reply::Json(value) | Reply::Accepted(value, _) | Reply::Listed(_, value) => resource(call, &value),
         Reply::Job(value, job) => job_page(call, &value, &job),
         Reply::Overview(_, overview) => start::page(call, &overview),
+        Reply::Store(value, detail) => store::page(call, &value, &detail),
         Reply::Backups(_, view) => backups::page(call, &view),
         Reply::Backup(value, view) => backup::page(call, &value, &view),
         Reply::Files(_, view) => files::page(call, &view),
@@ -244,7 +254,10 @@ fn job_page(call: &Call, value: &Value, job: &JobView) -> String {
         name: stage.name.clone(),
         tone: tone(&stage.state),
         state: stage.state.replace('_', " "),
-        duration: view::duration(stage.duration_ms),
+        duration: match stage.state.as_str() {
+            "skipped" | "pending" => String::new(),
+            _ => view::duration(stage.duration_ms),
+        },
     });
     let state = jobs::state(job);
     finish(&JobPage {
@@ -254,6 +267,7 @@ fn job_page(call: &Call, value: &Value, job: &JobView) -> String {
         ended,
         percent: progress.percent.min(100),
         doing: jobs::doing(&progress),
+        facts: if ended { job_facts(job) } else { Vec::new() },
         stages: stages.collect(),
         backup: backup_link(call, &job.store, &job.backup),
         messages: job.messages.clone(),
@@ -261,6 +275,38 @@ fn job_page(call: &Call, value: &Value, job: &JobView) -> String {
         cell: Cell::of(value, &|key, text, around| link(call, key, text, around)),
         frame,
     })
+}
+
+/// What came of a job that has ended.
+fn job_facts(job: &JobView) -> Vec<Fact> {
+    let told = |key: &str| job.result.as_ref().and_then(|result| result.get(key)).and_then(Value::as_u64);
+    let took = u64::try_from(job.end_time - job.start_time).unwrap_or(0);
+    let by = if job.username.is_empty() { String::new() } else { format!("asked for by {}", job.username) };
+    let mut facts = vec![
+        Fact {
+            title: "Took",
+            words: view::duration(took),
+            exact: format!("until {}", words::exact(job.end_time)),
+        },
+        Fact {
+            title: "Begun",
+            words: words::clock(job.start_time),
+            exact: format!("{}, {by}", words::date(job.start_time)),
+        },
+    ];
+    if let (Some(bytes), Some(files)) = (told("bytesRead"), told("filesTotal")) {
+        let exact = words::several(i64::try_from(files).unwrap_or(i64::MAX), "file");
+        facts.push(Fact { title: "Content", words: view::size(bytes), exact });
+    }
+    for (key, title, exact) in [
+        ("bytesAdded", "Added to the store", "new, compressed and sealed"),
+        ("bytesReused", "Was right already", "and had not to be fetched"),
+    ] {
+        if let Some(bytes) = told(key) {
+            facts.push(Fact { title, words: view::size(bytes), exact: exact.to_owned() });
+        }
+    }
+    facts
 }
 
 /// The page of a backup, where both names are known.
@@ -361,6 +407,9 @@ fn crumbs(call: &Call) -> Vec<Link> {
     above.collect()
 }
 
+/// What operations are done on.
+const NOUNS: [&str; 6] = ["backup", "backup store", "job", "run", "task", "user"];
+
 /// Links to what lies directly below: resources, and operations that this user may do.
 fn links_below(call: &Call) -> (Vec<Link>, Vec<Link>) {
     let mut links = (Vec::new(), Vec::new());
@@ -373,7 +422,15 @@ fn links_below(call: &Call) -> (Vec<Link>, Vec<Link>) {
             continue;
         }
         let below = format!("{}/{}", call.path(), path::encode(child.last()));
-        let link = Link { text: title(child, &[]), path: below };
+        let text = title(child, &[]);
+        // "Restore a backup" is "Restore" on the page of one.
+        let is_of_one =
+            call.endpoint.is_some_and(|endpoint| endpoints::placeholder(endpoint.last()).is_some());
+        let text = text
+            .rsplit_once(" a ")
+            .filter(|(_, noun)| is_of_one && NOUNS.contains(noun))
+            .map_or(text.clone(), |(verb, _)| verb.to_owned());
+        let link = Link { text, path: below };
         if child.kind.form().is_some() { links.1.push(link) } else { links.0.push(link) }
     }
     links

@@ -40,7 +40,7 @@ static SERIES: [Series; 4] = [
     ("Content", |backup| backup.bytes_read, size),
     ("Added to the store", |backup| backup.bytes_added, size),
     ("Time taken", took, duration),
-    ("Saved by deduplication and compression", saved, |percent| format!("{percent} %")),
+    ("Saved by deduplication", saved, |percent| format!("{percent} %")),
 ];
 
 /// Milliseconds from begin to end.
@@ -73,12 +73,10 @@ pub(super) fn of(backups: &[Arc<BackupView>]) -> Vec<Plot> {
         let (most, least) = (most.unwrap_or(0), least.unwrap_or(0));
         Plot {
             title,
-            words: format!(
-                "From {} to {}; in the newest {}.",
-                words(least),
-                words(most),
-                words(values.last().copied().unwrap_or(0))
-            ),
+            words: match (words(least), words(most), words(values.last().copied().unwrap_or(0))) {
+                (least, most, _) if least == most => format!("{most} in each."),
+                (least, most, last) => format!("{least} to {most}; the newest {last}."),
+            },
             marks: marks(&drawn, &values, most, *words),
             top: words(most),
             from: from.clone(),
@@ -92,10 +90,11 @@ fn marks(drawn: &[&BackupView], values: &[u64], most: u64, words: fn(u64) -> Str
     let step = WIDTH / drawn.len() as f64;
     let mark = |(place, (backup, value)): (usize, (&&BackupView, &u64))| {
         let height = if most == 0 { 0.0 } else { *value as f64 / most as f64 * HEIGHT }.max(MARK_MIN);
+        let width = (step - 1.0).clamp(1.0, 24.0);
         Mark {
-            x: format!("{:.1}", place as f64 * step),
+            x: format!("{:.1}", place as f64 * step + (step - width) / 2.0),
             y: format!("{:.1}", HEIGHT - height),
-            width: format!("{:.1}", (step - 1.0).clamp(1.0, 24.0)),
+            width: format!("{width:.1}"),
             height: format!("{height:.1}"),
             words: format!("{}: {}", backup.name, words(*value)),
         }
@@ -137,8 +136,8 @@ mod tests {
         let plots = of(&backups);
         assert_eq!(plots.len(), 4);
         assert!(plots.iter().all(|plot| plot.marks.len() == SHOWN));
-        assert_eq!(plots[1].words, "From 60.0 KiB to 99.0 KiB; in the newest 99.0 KiB.");
-        assert_eq!(plots[2].words, "From 5.0 s to 5.0 s; in the newest 5.0 s.");
+        assert_eq!(plots[1].words, "60.0 KiB to 99.0 KiB; the newest 99.0 KiB.");
+        assert_eq!(plots[2].words, "5.0 s in each.");
         assert_eq!((plots[0].from.as_str(), plots[0].to.as_str()), ("2024-01-13", "2024-02-21"));
     }
 

@@ -43,7 +43,7 @@
       row.cells[0].scope = "row";
       row.cells[0].textContent = stage.name;
       row.cells[1].textContent = words(stage.state);
-      row.cells[2].textContent = took(stage.duration);
+      row.cells[2].textContent = ["pending", "skipped"].includes(stage.state) ? "" : took(stage.duration);
     });
   }
 

@@ -116,7 +116,9 @@ async fn the_files_of_a_backup_are_listed_and_downloaded_as_they_were() {
     let told = audit(&world).await;
     let download = |told: &&(String, String, String)| told.0 == "download of a file";
     assert!(told.iter().filter(download).any(|(_, path, _)| path.ends_with("dir/inner.txt")), "{told:?}");
-    let looks = told.iter().filter(|(what, path, _)| what == "files" && path.contains("backups/b1/files"));
+    let looks = told
+        .iter()
+        .filter(|(what, path, _)| what == "files of a backup" && path.contains("backups/b1/files"));
     assert!(looks.count() >= 3, "every look: {told:?}");
 }
 
