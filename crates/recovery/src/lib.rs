@@ -21,6 +21,7 @@ mod model;
 mod names;
 mod overview;
 mod ownership;
+mod password;
 mod protected;
 mod recovery;
 mod restores;

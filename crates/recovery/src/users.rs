@@ -1,21 +1,16 @@
 //! Users, log-in and tokens.
 //!
-//! Passwords are kept as Argon2id hashes, computed beside the request threads and only a few at a time, since each
+//! Passwords are kept as Argon2id hashes (`password`), computed beside the request threads and only a few at a time, since each
 //! takes memory. Tokens are random and kept by their SHA-256 alone. A user who fails to log in from one address
 //! has five tries free; after that each failure makes the next try possible only later.
 
-use std::sync::OnceLock;
-
-use argon2::Argon2;
-use argon2::password_hash::PasswordHasher;
-use argon2::password_hash::PasswordVerifier;
-use argon2::password_hash::phc::PasswordHash;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use crate::clock::now_ms;
 use crate::keys;
 use crate::names::{Named, check_name, check_password, normal};
+use crate::password;
 use crate::recovery::{Inner, blocking};
 use crate::state::{NewToken, ProviderUser, UserChange};
 use crate::{Error, ErrorKind, Principal, Purpose, Result, Role, UserView};
@@ -58,27 +53,6 @@ fn changed(username: &str, change: UserChange) -> Result<()> {
             Err(Error::new(ErrorKind::LastAdministrator, message))
         }
     }
-}
-
-fn hash(password: &SecretString) -> Result<String> {
-    let hash = Argon2::default().hash_password(password.expose_secret().as_bytes());
-    hash.map(|hash| hash.to_string())
-        .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot hash a password: {e}")))
-}
-
-/// A hash that no password has, so that an unknown user takes as long as a known one.
-fn nobody() -> &'static str {
-    static HASH: OnceLock<String> = OnceLock::new();
-    HASH.get_or_init(|| {
-        let random = SecretString::from(hex::encode(rand::random::<[u8; 32]>()));
-        hash(&random).unwrap_or_default()
-    })
-}
-
-fn verify(password: &SecretString, stored: &str) -> bool {
-    PasswordHash::new(stored).is_ok_and(|stored| {
-        Argon2::default().verify_password(password.expose_secret().as_bytes(), &stored).is_ok()
-    })
 }
 
 pub(crate) fn token_hash(token: &str) -> String {
@@ -181,9 +155,9 @@ impl Inner {
         };
         let password = password.clone();
         let right = blocking(move || match stored {
-            Some(stored) => Ok(verify(&password, &stored)),
+            Some(stored) => Ok(password::verify(&password, &stored)),
             None => {
-                verify(&password, nobody());
+                password::verify(&password, password::nobody());
                 Ok(false)
             }
         })
@@ -209,7 +183,7 @@ impl Inner {
     async fn hash_password(&self, password: &SecretString) -> Result<String> {
         let _turn = self.password_turns.acquire().await;
         let password = password.clone();
-        blocking(move || hash(&password)).await
+        blocking(move || password::hash(&password)).await
     }
 
     pub async fn issue_token(&self, principal: &Principal, minutes: u32) -> Result<(SecretString, i64)> {
