@@ -30,6 +30,8 @@ mod console;
 mod damage;
 #[path = "integration/disk_full.rs"]
 mod disk_full;
+#[path = "integration/documented_buckets.rs"]
+mod documented_buckets;
 #[path = "integration/forge.rs"]
 mod forge;
 #[path = "integration/forget.rs"]
@@ -40,6 +42,8 @@ mod hostile;
 mod interop;
 #[path = "integration/keys_and_copies.rs"]
 mod keys_and_copies;
+#[path = "integration/load.rs"]
+mod load;
 #[path = "integration/locks.rs"]
 mod locks;
 #[path = "integration/looking.rs"]

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use strongroom_tests::client::{granted, job_id};
 use strongroom_tests::server::{Launch, Options, Site};
+use strongroom_tests::services::Service;
 
 use crate::content::{Content, SMALL};
 use crate::gate::Gate;
@@ -16,14 +17,21 @@ const PASSWORD: &str = "Zanzibar+quince&88";
 const PASSCODE: &str = "Kingfisher=over%the?weir";
 const WRONG: &str = "Sparrowhawk=under%the?weir";
 
-/// The secret as it is, and as it looks in a form, in JSON, in hex and in base64.
+/// The secret as it is, and as it looks in a form or a URL, in hex and in base64 wherever it begins.
 fn disguises(secret: &str) -> Vec<String> {
     let percent: String = secret
         .bytes()
         .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect();
     let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
-    vec![secret.to_owned(), percent, hex, base64(secret)]
+    let form = percent.replace("%20", "+");
+    let mut all = vec![secret.to_owned(), form, percent.to_lowercase(), percent, hex];
+    // After one or two other bytes the same bytes look otherwise; what these bytes touch is cut off.
+    all.extend(
+        [(0, 0), (1, 2), (2, 3)]
+            .map(|(before, cut)| base64(&format!("{}{secret}", "x".repeat(before)))[cut..].to_owned()),
+    );
+    all
 }
 
 /// As much of it as does not depend on what follows.
@@ -220,4 +228,142 @@ fn look_into_files(site: &Site, secrets: &[String]) {
         holds_none(&file.display().to_string(), &bytes, secrets);
         assert!(!name.contains("witness"), "{name}");
     }
+}
+
+/// Plants a secret at every place of the interface that takes one, in every way in which it takes it.
+#[test]
+fn no_secret_that_any_operation_takes_comes_back_or_lies_anywhere_in_clear() {
+    let planted = |what: &str| format!("planted {what}/Q7&z=9");
+    let [added, updated, own, flat, inside, backup, wrong, secret_key, other_key] =
+        ["added", "updated", "own", "flat", "inside", "backup", "wrong", "secret-key", "other-key"]
+            .map(planted);
+    let site = Site::new(Options { log: "trace".to_owned(), ..Options::default() });
+    Content::new(&site.content(), SMALL, 9);
+    let mut server = site.start();
+    let client = server.client();
+    client.register(&site);
+    let post = |path: &str, fields: &[(&str, &str)]| client.post(path, fields).unwrap();
+
+    // People.
+    post("admin/users/add", &[("username", "ulla"), ("role", "administrator"), ("password", &added)]).ok();
+    post("admin/users/ulla/update", &[("password", &updated)]).ok();
+    let mut ulla = site.stranger();
+    ulla.log_in("ulla", &updated);
+    let mut secrets = vec![ulla.token.clone().unwrap()];
+    ulla.post("admin/password", &[("password", &updated), ("newPassword", &own)]).unwrap().ok();
+    ulla.log_in("ulla", &own);
+    secrets.push(ulla.token.clone().unwrap());
+    let made = post("admin/keys/create", &[("name", "k"), ("role", "operator")]).ok();
+    secrets.push(made["key"].as_str().unwrap().to_owned());
+    let told_before = site.replies().len();
+
+    // Schedules, in both forms.
+    let when = [("minute", "0"), ("hour", "3"), ("dayOfMonth", "1"), ("month", "1"), ("dayOfWeek", "?")];
+    let mut fields = vec![
+        ("type", "CreateBackup"),
+        ("title", "flat"),
+        ("name", "flat"),
+        ("storeName", "s1"),
+        ("passcode", &*flat),
+    ];
+    fields.extend(when);
+    let task = post("admin/system/tasks/createTask", &fields).ok()["taskId"].as_str().unwrap().to_owned();
+    let parameters = serde_json::json!({"name": "inside", "storeName": "s1", "passcode": inside}).to_string();
+    let mut fields = vec![("type", "CreateBackup"), ("title", "inside"), ("parameters", &*parameters)];
+    fields.extend(when);
+    post("admin/system/tasks/createTask", &fields).ok();
+    client.completed(&post(&format!("admin/system/tasks/{task}/run"), &[]).ok());
+
+    // Backups, and looks into one.
+    client
+        .completed(&client.dr_post("stores/s1/backups/create", &[("name", "b"), ("passcode", &backup)]).ok());
+    for passcode in [&wrong, &backup] {
+        for operation in ["validate", "files/open"] {
+            client.dr_post(&format!("stores/s1/backups/b/{operation}"), &[("passcode", passcode)]);
+        }
+        client.dr_post("stores/s1/backups/b/restore", &[("passcode", passcode), ("validateOnly", "true")]);
+    }
+
+    // A bucket's credential: of one that is there, if there is a server, and of one that is not.
+    let service = Service::s3();
+    let url = service.as_ref().map_or("http://127.0.0.1:1".to_owned(), Service::url);
+    let bucket = service.as_ref().map_or("nowhere".to_owned(), Service::bucket);
+    let credential = |secret: &str| serde_json::json!({"type": "ACCESS-KEY", "secret": {"accessKey": "AKIA", "secretKey": secret}});
+    let settings = serde_json::json!({"type": "S3", "provider": {"cloudServices": [{"usage": "BACKUP", "connection": {
+        "bucketName": bucket, "region": "us-east-1", "endpointUrl": url, "allowHttp": true, "credential": credential(&secret_key),
+    }}]}});
+    let settings = settings.to_string();
+    let register = |others: &[(&str, &str)]| {
+        let mut fields = vec![("storeName", "s2"), ("settings", &*settings)];
+        fields.extend(others);
+        client.dr_post("stores/register", &fields)
+    };
+    if service.is_some() {
+        register(&[]).ok();
+        let changed = serde_json::json!({"credential": credential(&other_key)}).to_string();
+        client.dr_post("stores/s2/update", &[("settings", &changed)]).ok();
+        client.dr_post("stores/s2/validate", &[]).ok();
+    }
+    register(&[("isDefault", &other_key)]).refused(400, "PARAM_INVALID");
+    // Mistakes: a secret where JSON is expected, a secret under another name's limit.
+    client.dr_post("stores/register", &[("storeName", "s4"), ("settings", &secret_key)]);
+    post(
+        "admin/system/tasks/createTask",
+        &[("type", "CreateBackup"), ("parameters", &inside), ("passcode", &flat)],
+    );
+    post("admin/users/add", &[("username", "ulla"), ("role", "nobody"), ("password", &added)]);
+
+    // Whatever can be read, as JSON and as a page.
+    for path in [
+        "admin",
+        "admin/users",
+        "admin/users/ulla",
+        "admin/keys",
+        "admin/keys/k",
+        "admin/audit",
+        "admin/metrics",
+        "admin/jobs",
+        "admin/mode",
+        "admin/system",
+        "admin/system/tasks",
+        &format!("admin/system/tasks/{task}"),
+        &format!("admin/system/tasks/{task}/runs"),
+        "admin/openapi.json",
+        "sharing/rest/portals/self",
+        "sharing/rest/community/self",
+        "admin/system/disasterrecovery",
+        "admin/system/disasterrecovery/status",
+        "admin/system/disasterrecovery/settings",
+        "admin/system/disasterrecovery/stores",
+        "admin/system/disasterrecovery/stores/s1",
+        "admin/system/disasterrecovery/stores/s2",
+        "admin/system/disasterrecovery/stores/s1/backups",
+        "admin/system/disasterrecovery/stores/s1/backups/b",
+        "admin/system/disasterrecovery/stores/s1/backups/b/files",
+        "admin/system/disasterrecovery/backuprestore/backups",
+    ] {
+        client.get(path).unwrap();
+        client.post(path, &[("f", "html")]).unwrap();
+    }
+    for id in client.jobs() {
+        client.job(&id);
+    }
+
+    secrets.extend([added, updated, own, flat, inside, backup, wrong, secret_key, other_key]);
+    let secrets: Vec<String> = secrets.iter().flat_map(|secret| disguises(secret)).collect();
+    holds_none("a reply", &site.replies().as_bytes()[told_before..], &secrets);
+    processes(server.pid()).iter().for_each(|(path, bytes)| holds_none(path, bytes, &secrets));
+    let look = || {
+        for file in vault::files(site.root()).iter().filter(|file| !file.starts_with(site.content())) {
+            if let Ok(bytes) = fs::read(file) {
+                holds_none(&file.display().to_string(), &bytes, &secrets);
+            }
+        }
+    };
+    // With what SQLite has not yet moved into the database, and once it has.
+    assert!(site.data().join("state.db-wal").exists());
+    look();
+    assert!(server.stop().success());
+    look();
+    assert!(site.log().len() > 100_000, "the log is not as verbose as it can be: {} bytes", site.log().len());
 }
