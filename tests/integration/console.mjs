@@ -156,7 +156,11 @@ class Person {
     await this.clicks("Restore");
     await this.looks("restore");
     await this.fills({ Passcode: given.passcode });
-    await this.sends("Restore this backup");
+    await this.sends("Show what would change");
+    await this.page.getByRole("region", { name: "What would change" }).waitFor();
+    await this.looks("what-would-change");
+    await this.fills({ "Name of the backup": backup, Passcode: given.passcode });
+    await this.sends("Restore now");
     await this.followsTheJob("restored");
     must(fs.readFileSync(file).equals(before), "the file is as it was");
   }

@@ -7,8 +7,8 @@ use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
-    audit, backups, components, disaster_recovery, events, files, jobs, keys, login, metrics, oauth, oidc,
-    portal, restore, root, site, status, stores, tasks, users,
+    assistant, audit, backups, components, disaster_recovery, events, files, jobs, keys, login, metrics,
+    oauth, oidc, portal, restore, root, site, status, stores, tasks, users,
 };
 use crate::openapi::replies as told;
 use crate::openapi::schema::Schema;
@@ -213,6 +213,12 @@ const fn page_for(path: &'static str, title: &'static str, role: Option<Role>, h
     Endpoint { role, group: Some(OperationGroup::Read), ..page(path, title, handler) }
 }
 
+/// A page on the way to a restore; the audit log tells of it.
+const fn assistant(path: &'static str, title: &'static str, handler: Run) -> Endpoint {
+    let group = Some(OperationGroup::Restore);
+    Endpoint { told: true, group, role: ADMINISTRATOR, ..page(path, title, handler) }
+}
+
 const fn program(
     path: &'static str,
     title: &'static str,
@@ -318,6 +324,8 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, &told::SUCCESS, |c| Box::pin(backups::update(c))),
     within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, &told::BACKUP_VALIDATION, |c| Box::pin(backups::validate(c)))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, &told::DONE_OR_JOB, |c| Box::pin(backups::delete(c))),
+    assistant("admin/system/disasterrecovery/stores/{store}/backups/{backup}/assistant", "Restore step by step", |c| Box::pin(assistant::choose(c))),
+    assistant("admin/system/disasterrecovery/stores/{store}/backups/{backup}/assistant/plan", "Restore by the assistant", |c| Box::pin(assistant::plan(c))),
     look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", "Files of a backup", &told::FILES, |c| Box::pin(files::list(c))).asks(forms::FILES),
     within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/open", "open a backup to look at its files", ADMINISTRATOR, &forms::OPEN_FILES, &told::SUCCESS, |c| Box::pin(files::open(c)))),
     Endpoint { kind: Kind::Page, ..look("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files/download", "Download of a file", &told::SUCCESS, |c| Box::pin(files::download(c))) }.gives(Gives::Text("application/octet-stream")).asks(forms::FILE),

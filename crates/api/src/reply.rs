@@ -4,7 +4,7 @@ use crate::dispatch::{Call, Site};
 use crate::error::{ApiError, ApiResult};
 use crate::format::Format;
 use crate::outgoing::{Outgoing, Stream};
-use crate::pages::{self, BackupPageView, BackupsView, FilesView, file_name};
+use crate::pages::{self, AssistantView, BackupPageView, BackupsView, FilesView, file_name};
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -56,6 +56,8 @@ pub(crate) enum Reply {
     Backups(Value, Box<BackupsView>),
     /// One backup.
     Backup(Value, Box<BackupPageView>),
+    /// A step of the restore assistant. Page only.
+    Assistant(Box<AssistantView>),
     /// A look into a backup.
     Files(Value, Box<FilesView>),
     /// The content of a file, with its name; never shown by a browser.
@@ -113,7 +115,7 @@ pub(crate) fn render(call: &Call, result: ApiResult<Reply>) -> Response {
         (Ok(Reply::Authorize { oauth_state, .. }), format) => {
             json(StatusCode::OK, format, &serde_json::json!({"oauth_state": oauth_state}))
         }
-        (Ok(Reply::Form | Reply::SignIn { .. } | Reply::Approval { .. }), format) => {
+        (Ok(Reply::Form | Reply::Assistant(_) | Reply::SignIn { .. } | Reply::Approval { .. }), format) => {
             bare_error(&call.site, StatusCode::OK, format, &ApiError::unknown_url())
         }
         (Err(error), Format::Html) if call.principal.is_some() => {

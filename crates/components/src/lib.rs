@@ -144,6 +144,16 @@ pub trait Component: Send + Sync + std::fmt::Debug {
     /// cancellation nothing of it is left and the target is untouched.
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>>;
 
+    /// Tells what a restore of this snapshot would change, and changes nothing. Files whose size and time of change fit are
+    /// taken for equal and not read.
+    fn plan(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        control: &repository::Control,
+    ) -> Result<repository::RestorePlan>;
+
     /// Finishes or undoes what a killed restore of this job left; `target` as it was given to the restore.
     /// Idempotent. Never needs the passcode.
     fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered>;

@@ -39,7 +39,7 @@ mod users;
 pub mod work;
 
 pub use audit::{AuditEntry, AuditView};
-pub use browse::{EntryKind, FileEntry, FileListing, OpenedFile};
+pub use browse::{ComponentPlan, EntryKind, FileEntry, FileListing, OpenedFile};
 pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ pub use model::{
 pub use overview::{MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
 pub use protected::ComponentView;
 pub use recovery::Recovery;
-pub use repository::{Cost, Passcode};
+pub use repository::{Cost, Passcode, RestorePlan};
 pub use retention::RetentionReport;
 pub use settings::Settings;
 pub use site::{DisasterSettings, Mode, StagingVolume, VolumeProvisioning};

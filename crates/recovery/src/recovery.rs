@@ -11,7 +11,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::browse::{Browsing, FileListing, OpenedFile};
+use crate::browse::{Browsing, ComponentPlan, FileListing, OpenedFile};
 use crate::clock::JumpWatch;
 use crate::jobs::Runner;
 use crate::looks::Looks;
@@ -479,6 +479,17 @@ impl Recovery {
         path: &[u8],
     ) -> Result<Option<OpenedFile>> {
         self.inner.open_file(session, (store, name), component, path).await
+    }
+
+    /// What a restore of these components would change, each compared with what is there now; `None` if the backup is not
+    /// open in this session.
+    pub async fn plan_restore(
+        &self,
+        session: &str,
+        place: (&str, &str),
+        components: &[String],
+    ) -> Result<Option<Vec<ComponentPlan>>> {
+        self.inner.plan_restore(session, place, components).await
     }
 
     /// Forgets the opened backup.

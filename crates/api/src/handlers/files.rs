@@ -17,18 +17,18 @@ const SHOWN: usize = 200;
 const SHOWN_MAX: usize = 1000;
 
 /// The session whose open backups are meant.
-fn session(call: &Call) -> ApiResult<&str> {
+pub(super) fn session(call: &Call) -> ApiResult<&str> {
     call.credential().ok_or_else(ApiError::token_required)
 }
 
 /// Store and backup, which must be there.
-async fn asked_for(call: &Call) -> ApiResult<BackupView> {
+pub(super) async fn asked_for(call: &Call) -> ApiResult<BackupView> {
     let (store, name) = backup_asked_for(call).await?;
     call.lift(call.site.recovery.backup(&store, &name).await)
 }
 
 /// The path of a backup's page, or of one below it.
-fn page_of(call: &Call, backup: &BackupView, below: &str) -> String {
+pub(super) fn page_of(call: &Call, backup: &BackupView, below: &str) -> String {
     let stores = format!("{}/admin/system/disasterrecovery/stores", call.site.context_path());
     format!("{stores}/{}/backups/{}{below}", path::encode(&backup.store), path::encode(&backup.name))
 }

@@ -1,6 +1,7 @@
 //! One file a resource. Each handler takes parameters, makes one call of the domain, and answers the
 //! documented JSON.
 
+pub(crate) mod assistant;
 pub(crate) mod audit;
 pub(crate) mod backups;
 mod buckets;

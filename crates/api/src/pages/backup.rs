@@ -63,7 +63,11 @@ pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String 
     let (children, operations) = links_below(call);
     // By far the most of those who come here want one of the first two.
     let buttons = children.into_iter().map(|link| Link { text: "Look at its files".to_owned(), ..link });
-    let buttons = buttons.chain(operations);
+    let step_by_step = |link: Link| match link.path.strip_suffix("/restore") {
+        Some(backup) => Link { path: format!("{backup}/assistant"), ..link },
+        None => link,
+    };
+    let buttons = buttons.chain(operations.into_iter().map(step_by_step));
     let looks = files::is_allowed(call) && backup.is_complete();
     finish(&BackupPage {
         frame: frame(call),
@@ -78,7 +82,7 @@ pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String 
         operations: if is_running {
             Vec::new()
         } else {
-            buttons.map(|link| Button { is_main: link.path.ends_with("/restore"), link }).collect()
+            buttons.map(|link| Button { is_main: link.path.ends_with("/assistant"), link }).collect()
         },
         components: backup.components.iter().map(|part| component(call, part, looks)).collect(),
         warnings: backup

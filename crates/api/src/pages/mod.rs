@@ -1,6 +1,7 @@
 //! The pages: a plain view of the same JSON that programs get, with links and forms. Everything is rendered
 //! here, works without scripts, and is escaped by the templates.
 
+mod assistant;
 mod backup;
 mod backups;
 pub(crate) mod file_name;
@@ -27,6 +28,7 @@ use recovery::JobView;
 use serde_json::Value;
 use view::Cell;
 
+pub(crate) use assistant::AssistantView;
 pub(crate) use backup::BackupPageView;
 pub(crate) use backups::BackupsView;
 pub(crate) use files::FilesView;
@@ -172,6 +174,7 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         Reply::Backups(_, view) => backups::page(call, &view),
         Reply::Backup(value, view) => backup::page(call, &value, &view),
         Reply::Files(_, view) => files::page(call, &view),
+        Reply::Assistant(view) => assistant::page(call, &view),
         Reply::Form => operation(call, None),
         Reply::SignIn { next, error } => sign_in(call, next, error, None),
         Reply::Authorize { client_id, oauth_state, refused } => {

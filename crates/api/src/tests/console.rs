@@ -100,12 +100,12 @@ async fn the_page_of_a_backup_says_what_is_in_it_and_what_can_be_done() {
     for part in ["Complete</h2>", "<dt>Content</dt>", "<dt>Verified</dt><dd class=\"large\">not yet</dd>"] {
         assert!(page.contains(part), "{part} in {page}");
     }
-    for button in ["restore", "validate", "update", "delete", "files"] {
+    for button in ["assistant", "validate", "update", "delete", "files"] {
         assert!(page.contains(&format!("href=\"{backup}/{button}\"")), "{button} in {page}");
     }
     assert!(page.contains(&format!("{backup}/files?component=content")), "{page}");
     let viewer = Browser::sign_in(&world, "victor").await.get(&backup).await.text;
-    assert!(!viewer.contains("/restore\"") && !viewer.contains("/files"), "{viewer}");
+    assert!(!viewer.contains("/assistant") && !viewer.contains("/files"), "{viewer}");
 
     let update = "description=<script>alert(1)</script>";
     world.run(&format!("{backup}/update"), update).await;
@@ -193,4 +193,48 @@ async fn followers_have_a_limit_and_end_with_the_session_and_the_server() {
     let (last, ()) = tokio::join!(last, stop);
     assert!(last.text.contains("event: job") && !last.text.contains("event: end"), "{}", last.text);
     world.hold(false);
+}
+
+#[tokio::test]
+async fn the_assistant_shows_what_would_change_and_restores_what_was_chosen_by_name() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "b1").await;
+    let content = world.directory.path().join("content");
+    std::fs::write(content.join("a.txt"), "damaged, and longer").expect("file");
+    std::fs::write(content.join("new.txt"), "came later").expect("file");
+    let browser = Browser::sign_in(&world, "admin").await;
+    let (first, plan) =
+        (format!("{DR}/stores/s1/backups/b1/assistant"), format!("{DR}/stores/s1/backups/b1/assistant/plan"));
+    assert_eq!(browser.get(&plan).await.header("location"), first, "not before the passcode");
+    for (form, told) in [
+        (format!("component.content=true&passcode={PASSCODE}x"), "DR_PASSCODE_WRONG"),
+        (format!("passcode={PASSCODE}"), "choose at least one"),
+    ] {
+        let page = browser.submit(&first, &form).await.text;
+        assert!(page.contains(told) && !page.contains(PASSCODE), "{page}");
+    }
+    let opened = browser.submit(&first, &format!("component.content=true&passcode={PASSCODE}")).await;
+    let plan = opened.header("location").to_owned();
+    assert!(plan.ends_with("/assistant/plan?component.content=true"), "{}", opened.text);
+    let page = browser.get(&plan).await.text;
+    for (title, figure) in [("Added", "0"), ("Changed", "1"), ("Removed", "1"), ("Unchanged", "0")] {
+        let cell = format!("<td data-title=\"{title}\" class=\"number\">{figure}</td>");
+        assert!(page.contains(&cell), "{cell} in {page}");
+    }
+    assert!(content.join("new.txt").exists(), "nothing is changed by looking");
+    let wrong = browser.submit(&plan, &format!("confirmation=b2&passcode={PASSCODE}")).await.text;
+    assert!(wrong.contains("type the backup&#39;s name, b1"), "{wrong}");
+    let begun = browser.submit(&plan, &format!("confirmation=b1&passcode={PASSCODE}")).await;
+    let job = begun.header("location").rsplit('/').next().expect("job").to_owned();
+    let ended = world.wait(&json!({"jobid": job})).await;
+    assert_eq!(ended["status"], "COMPLETED", "{ended}");
+    assert_eq!(std::fs::read_to_string(content.join("a.txt")).expect("file"), "first");
+    assert!(!content.join("new.txt").exists());
+    let page = browser.get(&plan).await.text;
+    assert!(page.contains("Nothing would change."), "{page}");
+    for role in [Role::Viewer, Role::Operator] {
+        assert_eq!(world.ask(role, "POST", &first, "f=json").await.code(), 403);
+    }
+    let log = world.recovery.audit("", None, 100).await.expect("audit");
+    assert!(log.iter().any(|line| line.entry.job_id == job && line.entry.path.ends_with("/assistant/plan")));
 }

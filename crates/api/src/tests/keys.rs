@@ -37,7 +37,12 @@ fn group(endpoint: &Endpoint) -> Option<OperationGroup> {
             None
         }
         // Who looks into a backup sees what a restore would bring.
-        _ if endpoint.path.contains("{backup}/files") => Some(OperationGroup::Restore),
+        _ if ["files", "assistant"]
+            .iter()
+            .any(|part| endpoint.path.contains(&format!("{{backup}}/{part}"))) =>
+        {
+            Some(OperationGroup::Restore)
+        }
         _ if !is_operation => Some(OperationGroup::Read),
         _ if endpoint.path.starts_with("admin/system/tasks") => Some(OperationGroup::Schedules),
         "restore" => Some(OperationGroup::Restore),

@@ -97,6 +97,16 @@ impl Component for FileStore {
         stage::stage(&self.settings.name, target, context)
     }
 
+    fn plan(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        control: &repository::Control,
+    ) -> Result<repository::RestorePlan> {
+        stage::plan(&self.settings, repository, index, snapshot, control)
+    }
+
     fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered> {
         recover::recover(&self.settings.name, target.unwrap_or(&self.settings.path), job_id)
     }

@@ -4,19 +4,23 @@
 //! Whatever goes wrong on the way, or a cancellation, removes the staging directory again: dropping the
 //! [`FileStoreRestore`] does it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use repository::{Control, RestoreOutcome, RestoreRequest, TreeSize};
+use repository::{
+    Control, Existing, Id, Index, Planned, Repository, RestoreOutcome, RestorePlan, RestoreRequest, TreeSize,
+};
 
 use super::directory;
 use super::journal::{Method, Phase};
 use super::place;
 use super::staging::{NEW, Staging};
 use super::swap::Swap;
-use crate::{Error, ErrorKind, RestoreContext, Result, StagedRestore};
+use crate::{Error, ErrorKind, FileStoreSettings, RestoreContext, Result, StagedRestore};
 
 /// Room that is asked for above the plain sum of the files, as a divisor of it: 5 %.
 const RESERVE_DIVISOR: u64 = 20;
@@ -30,7 +34,7 @@ pub(super) fn stage(
     let fail = |e| Error::engine(format!("cannot restore component '{component}'"), e);
     context.control.check().map_err(fail)?;
     let target = place::resolve(target)?;
-    let subpath = subpath(component, context)?;
+    let subpath = subpath(component, context.repository, context.snapshot)?;
     let size = repository::measure(context.repository, context.index, context.snapshot, Some(&subpath))
         .map_err(fail)?;
     let (staging, method) = make_staging(&target, context.job_id)?;
@@ -56,17 +60,46 @@ pub(super) fn stage(
     Ok(Box::new(restore))
 }
 
+/// What a restore to the component's own place would change.
+pub(super) fn plan(
+    settings: &FileStoreSettings,
+    repository: &Repository,
+    index: &Index,
+    snapshot: Id,
+    control: &Control,
+) -> Result<RestorePlan> {
+    let name = &settings.name;
+    let fail = |e| Error::engine(format!("cannot compare component '{name}'"), e);
+    let request = RestoreRequest {
+        subpath: Some(subpath(name, repository, snapshot)?),
+        existing: Existing::MadeEqualUnlessAlike,
+        remove_others: true,
+        ..RestoreRequest::new(snapshot, place::resolve(&settings.path)?)
+    };
+    let mut stays = 0;
+    let mut visit = |path: &[u8], planned: Planned, _: u64| {
+        let top = path.split(|byte| *byte == b'/').find(|name| !name.is_empty()).unwrap_or_default();
+        // No content: it is never swapped.
+        stays += u64::from(planned == Planned::Removed && place::is_kept(OsStr::from_bytes(top)));
+        Ok(())
+    };
+    let mut plan =
+        repository::plan_restore(repository, index, &request, control, &mut visit).map_err(fail)?;
+    plan.removed -= stays;
+    Ok(plan)
+}
+
 /// The snapshot's only path: that directory becomes the target.
-fn subpath(component: &str, context: &RestoreContext<'_>) -> Result<Vec<u8>> {
+fn subpath(component: &str, repository: &Repository, id: Id) -> Result<Vec<u8>> {
     let fail = |e| Error::engine(format!("cannot restore component '{component}'"), e);
-    let snapshot = context.repository.snapshot(context.snapshot).map_err(fail)?;
+    let snapshot = repository.snapshot(id).map_err(fail)?;
     match snapshot.paths.as_slice() {
         [path] => Ok(path.clone().into_bytes()),
         paths => Err(Error::new(
             ErrorKind::Damaged,
             format!(
                 "cannot restore component '{component}': its snapshot {} has {} paths, not one",
-                context.snapshot,
+                id,
                 paths.len()
             ),
         )),

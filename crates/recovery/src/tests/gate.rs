@@ -143,6 +143,16 @@ impl Component for Gated {
         Ok(Box::new(GatedRestore { inner, gate: self.gate.clone(), control: context.control.clone() }))
     }
 
+    fn plan(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        control: &repository::Control,
+    ) -> components::Result<repository::RestorePlan> {
+        self.inner.plan(repository, index, snapshot, control)
+    }
+
     fn recover(&self, job_id: &str, target: Option<&Path>) -> components::Result<Recovered> {
         self.inner.recover(job_id, target)
     }

@@ -1,0 +1,115 @@
+//! The restore assistant, for people: components and passcode, then what would change, then the restore.
+//!
+//! The first page opens the backup's files for this session as the browser of files does; with them the second compares
+//! and tells what would change. It asks for passcode and name once more, as what follows cannot be taken back.
+
+use super::files::{asked_for, page_of, session};
+use super::{accepted, sent_passcode};
+use crate::dispatch::Call;
+use crate::error::{ApiError, ApiResult};
+use crate::pages::AssistantView;
+use crate::reply::Reply;
+use recovery::{BackupView, RestoreBackup};
+use std::sync::Arc;
+
+/// The components whose boxes were ticked, in the backup's order; each has a parameter of its own, so that a form without
+/// scripts can send several.
+fn chosen(call: &Call, backup: &BackupView) -> Vec<String> {
+    let is_ticked = |name: &String| call.parameters.text(&parameter(name)).is_some();
+    backup.components.iter().map(|part| part.name.clone()).filter(is_ticked).collect()
+}
+
+/// The parameter of a component's box.
+pub(crate) fn parameter(component: &str) -> String {
+    format!("component.{component}")
+}
+
+fn for_people(call: &Call) -> ApiResult<()> {
+    if call.is_html() { Ok(()) } else { Err(ApiError::unknown_url()) }
+}
+
+fn passcode_missing() -> ApiError {
+    ApiError::missing("passcode", "the passcode that the backup was created with")
+}
+
+/// `assistant`: which components, and the passcode.
+pub(crate) async fn choose(call: Arc<Call>) -> ApiResult<Reply> {
+    for_people(&call)?;
+    let backup = asked_for(&call).await?;
+    if !call.is_post() {
+        let chosen = backup.components.iter().map(|part| part.name.clone()).collect();
+        return Ok(page(backup, chosen, None, None));
+    }
+    let chosen = chosen(&call, &backup);
+    match open(&call, &backup, &chosen).await {
+        Ok(()) => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            for name in &chosen {
+                query.append_pair(&parameter(name), "true");
+            }
+            let path = format!("{}?{}", page_of(&call, &backup, "/assistant/plan"), query.finish());
+            Ok(Reply::Go { path, cookie: None })
+        }
+        Err(error) => Ok(page(backup, chosen, None, Some(error))),
+    }
+}
+
+async fn open(call: &Call, backup: &BackupView, chosen: &[String]) -> ApiResult<()> {
+    if chosen.is_empty() {
+        return Err(ApiError::missing("component", "choose at least one"));
+    }
+    let passcode = sent_passcode(&call.parameters)?.ok_or_else(passcode_missing)?;
+    let who = call.principal.as_ref().ok_or_else(ApiError::token_required)?;
+    let (recovery, session) = (&call.site.recovery, session(call)?);
+    call.lift(recovery.open_files(session, who, &backup.store, &backup.name, passcode).await)
+}
+
+/// `assistant/plan`: what would change, and the restore itself.
+pub(crate) async fn plan(call: Arc<Call>) -> ApiResult<Reply> {
+    for_people(&call)?;
+    let backup = asked_for(&call).await?;
+    let chosen = chosen(&call, &backup);
+    let refused = if call.is_post() {
+        match restore(&call, &backup, &chosen).await {
+            Ok(id) => return accepted(&call, id, "success"),
+            Err(error) => Some(error),
+        }
+    } else {
+        None
+    };
+    let place = (backup.store.as_str(), backup.name.as_str());
+    let planned = call.site.recovery.plan_restore(session(&call)?, place, &chosen).await;
+    match call.lift(planned)?.filter(|plans| !plans.is_empty()) {
+        Some(plans) => Ok(page(backup, chosen, Some(plans), refused)),
+        None => Ok(Reply::Go { path: page_of(&call, &backup, "/assistant"), cookie: None }),
+    }
+}
+
+async fn restore(call: &Call, backup: &BackupView, chosen: &[String]) -> ApiResult<String> {
+    if call.parameters.text("confirmation") != Some(&backup.name) {
+        let message = format!("type the backup's name, {}, as it stands here", backup.name);
+        return Err(ApiError::invalid("confirmation", &message));
+    }
+    if chosen.is_empty() {
+        return Err(ApiError::missing("component", "choose at least one"));
+    }
+    let passcode = sent_passcode(&call.parameters)?.ok_or_else(passcode_missing)?;
+    let request = RestoreBackup {
+        name: backup.name.clone(),
+        store: backup.store.clone(),
+        passcode,
+        components: chosen.to_vec(),
+        validate_only: false,
+    };
+    let id = call.lift(call.site.recovery.restore_backup(request, call.caller()).await)?;
+    id.ok_or_else(|| ApiError::internal(&call.request_id))
+}
+
+fn page(
+    backup: BackupView,
+    chosen: Vec<String>,
+    plans: Option<Vec<recovery::ComponentPlan>>,
+    error: Option<ApiError>,
+) -> Reply {
+    Reply::Assistant(Box::new(AssistantView { backup, chosen, plans, error }))
+}
