@@ -50,6 +50,8 @@ mod locks;
 mod looking;
 #[path = "integration/mount.rs"]
 mod mount;
+#[path = "integration/notifications.rs"]
+mod notifications;
 #[path = "integration/object.rs"]
 mod object;
 #[path = "integration/oidc.rs"]

@@ -85,6 +85,8 @@ pub struct Options {
     pub deletion_grace_minutes: u64,
     /// Further lines of the component, such as hooks.
     pub component: String,
+    /// Further sections of the configuration.
+    pub configuration: String,
     /// `STRONGROOM_LOG`.
     pub log: String,
     /// Where the state lies; below the site's own directory if absent.
@@ -99,6 +101,7 @@ impl Default for Options {
             context: "strongroom".to_owned(),
             deletion_grace_minutes: 0,
             component: String::new(),
+            configuration: String::new(),
             log: "info".to_owned(),
             data_directory: None,
             stores: None,
@@ -205,7 +208,7 @@ impl Site {
             "[server]\nlisten = \"{}\"\ncontext = \"{}\"\ndata_directory = {}\n\
              [stores]\nallowed_directories = [{}]\n\
              [limits]\ndeletion_grace_minutes = {}\n\
-             [[component]]\nkind = \"fileStore\"\nname = \"content\"\npath = {}\n{}\n",
+             [[component]]\nkind = \"fileStore\"\nname = \"content\"\npath = {}\n{}\n{}\n",
             self.address(),
             self.options.context,
             text(self.data()),
@@ -213,6 +216,7 @@ impl Site {
             self.options.deletion_grace_minutes,
             text(self.content()),
             self.options.component,
+            self.options.configuration,
         )
     }
 

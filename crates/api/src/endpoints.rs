@@ -8,7 +8,7 @@ use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
     assistant, audit, backups, components, disaster_recovery, events, files, jobs, keys, login, metrics,
-    oauth, oidc, portal, restore, root, site, status, stores, tasks, users,
+    notifications, oauth, oidc, portal, restore, root, site, status, stores, tasks, users,
 };
 use crate::openapi::replies as told;
 use crate::openapi::schema::Schema;
@@ -285,6 +285,8 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     resource("admin/audit", "Audit log", ADMINISTRATOR, &told::AUDIT, |c| Box::pin(audit::list(c))).asks(forms::AUDIT_PAGE),
     resource("admin/metrics", "Metrics", VIEWER, &told::SUCCESS, |c| Box::pin(metrics::metrics(c))).gives(Gives::Text("application/openmetrics-text")),
     resource("admin/openapi.json", "Description for programs", PUBLIC, &told::SUCCESS, |c| Box::pin(root::openapi(c))).gives(Gives::Document),
+    resource("admin/notifications", "Notifications", OPERATOR, &told::TARGETS, |c| Box::pin(notifications::list(c))),
+    operation("admin/notifications/test", "send a test notification", ADMINISTRATOR, &forms::TEST_NOTIFICATION, &told::TEST_NOTIFICATION, |c| Box::pin(notifications::test(c))),
     resource("admin/jobs", "Jobs", VIEWER, &told::JOBS, |c| Box::pin(jobs::list(c))),
     resource("admin/jobs/{job}", "Job", VIEWER, &told::JOB, |c| Box::pin(jobs::one(c))),
     page_for("admin/jobs/{job}/events", "Progress of a job", VIEWER, |c| Box::pin(events::follow(c))).gives(Gives::Text("text/event-stream")),

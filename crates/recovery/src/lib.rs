@@ -19,6 +19,7 @@ mod keys;
 mod looks;
 mod model;
 mod names;
+mod notices;
 mod overview;
 mod ownership;
 mod password;
@@ -49,14 +50,16 @@ pub use model::{
     ProgressView, Proof, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace,
     StoreView, UserView, Validation,
 };
-pub use overview::{MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
+pub use notices::{DeliveryStatus, DeliveryView, EventKind, Subscription, TargetView};
+pub use notify::{MailSettings, MailTls, Target, WebhookSettings};
+pub use overview::{Cause, MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
 pub use protected::ComponentView;
 pub use recovery::Recovery;
 pub use repository::{Cost, Passcode, RestorePlan};
 pub use retention::RetentionReport;
 pub use settings::Settings;
 pub use site::{DisasterSettings, Mode, StagingVolume, VolumeProvisioning};
-pub use storage::{Credentials, ObjectOptions, ObjectPlace, Service};
+pub use storage::{AddressRule, Credentials, ObjectOptions, ObjectPlace, Service};
 pub use tasks::{CLEANER_ID, CronFields, RunStatus, RunView, TaskChange, TaskKind, TaskParameters, TaskView};
 
 /// The release of the interface that this server is compatible with; written into each backup.

@@ -15,7 +15,10 @@ use crate::clock::{self, now_ms};
 use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
 use crate::tasks::is_late;
-use crate::{BackupView, JobStatus, JobView, Result, RunStatus, RunView, StoreView, TaskKind, TaskView};
+use crate::{
+    BackupView, EventKind, JobStatus, JobView, Result, RunStatus, RunView, StoreView, TargetView, TaskKind,
+    TaskView,
+};
 
 /// A look at the deployment waits so long for a store.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +41,17 @@ pub struct Need {
     pub text: String,
     /// Where to go.
     pub place: NeedPlace,
+    /// For what is told outside as well.
+    pub cause: Option<Cause>,
+}
+
+/// A need that is told outside as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// As what.
+    pub event: EventKind,
+    /// Since when it is so: while that stays the same, it is the same need.
+    pub since: i64,
 }
 
 /// What a need is about.
@@ -53,6 +67,8 @@ pub enum NeedPlace {
     Task(String),
     /// One job.
     Job(String),
+    /// The targets of notifications.
+    Notifications,
     /// The mode.
     Mode,
     /// The configuration file.
@@ -94,6 +110,8 @@ pub struct Overview {
     pub stores: Vec<StoreOverview>,
     /// All tasks, oldest first, each with what became of it last.
     pub tasks: Vec<TaskRuns>,
+    /// Who is told of what happens, and whether that arrives.
+    pub targets: Vec<TargetView>,
     /// Whether somebody made this server read-only.
     pub is_read_only: bool,
     /// The backup or restore that runs.
@@ -132,6 +150,8 @@ pub struct TaskRuns {
     pub last_ended: Option<RunView>,
     /// The last run that succeeded.
     pub last_good: Option<RunView>,
+    /// Why it cannot run, if it cannot.
+    pub obstacle: Option<String>,
 }
 
 impl Inner {
@@ -152,6 +172,7 @@ impl Inner {
                 job_id: job.id,
             }),
             tasks: self.tasks_with_last_runs().await?,
+            targets: self.targets().await?,
             is_read_only: self.mode().await?.is_read_only,
             needs: Vec::new(),
             stores,
@@ -163,10 +184,10 @@ impl Inner {
     async fn tasks_with_last_runs(&self) -> Result<Vec<TaskRuns>> {
         self.settle_runs(now_ms()).await?;
         let mut all = Vec::new();
-        for task in self.tasks().await? {
+        for (task, obstacle) in self.tasks_and_obstacles().await? {
             let last_ended = self.state.last_run(&task.id, false).await?;
             let last_good = self.state.last_run(&task.id, true).await?;
-            all.push(TaskRuns { task, last_ended, last_good });
+            all.push(TaskRuns { task, last_ended, last_good, obstacle });
         }
         Ok(all)
     }
@@ -216,6 +237,13 @@ impl Inner {
         }
         needs.look_at_stores(overview);
         needs.look_at_tasks(&overview.tasks, overview.now);
+        for target in overview.targets.iter().filter(|target| target.is_given_up) {
+            let text = format!(
+                "Notifications do not reach '{}' ({}): {}",
+                target.name, target.place, target.last_error
+            );
+            needs.alarm(NeedPlace::Notifications, text);
+        }
         if let Some(job) = last_job.filter(|job| job.status == JobStatus::Failed) {
             let why = job.messages.first().map_or("", String::as_str);
             let text = format!("The last {} ('{}') failed: {why}", job.operation.to_lowercase(), job.backup);
@@ -235,11 +263,18 @@ struct Needs(Vec<Need>);
 
 impl Needs {
     fn alarm(&mut self, place: NeedPlace, text: String) {
-        self.0.push(Need { severity: Severity::Alarm, text, place });
+        self.0.push(Need { severity: Severity::Alarm, text, place, cause: None });
     }
 
     fn warn(&mut self, place: NeedPlace, text: String) {
-        self.0.push(Need { severity: Severity::Warning, text, place });
+        self.0.push(Need { severity: Severity::Warning, text, place, cause: None });
+    }
+
+    /// The last one is told outside as well.
+    fn told_as(&mut self, event: EventKind, since: i64) {
+        if let Some(need) = self.0.last_mut() {
+            need.cause = Some(Cause { event, since });
+        }
     }
 
     fn look_at_stores(&mut self, overview: &Overview) {
@@ -264,6 +299,7 @@ impl Needs {
                     newest.name
                 );
                 self.warn(NeedPlace::Store(name.clone()), text);
+                self.told_as(EventKind::StoreLow, newest.start_time);
             }
         }
         if overview.last_good().is_none() {
@@ -284,14 +320,22 @@ impl Needs {
             let text = "No schedule makes backups by itself: create one.";
             self.warn(NeedPlace::Tasks, text.to_owned());
         }
-        for TaskRuns { task, last_ended, last_good } in tasks.iter().filter(|state| state.task.active) {
+        for TaskRuns { task, last_ended, last_good, obstacle } in
+            tasks.iter().filter(|state| state.task.active)
+        {
             // What was paused or set anew has had no time yet.
             let since = last_good.as_ref().map_or(0, |run| run.ended).max(task.updated);
             let place = NeedPlace::Task(task.id.clone());
+            if let Some(why) = obstacle {
+                self.alarm(place, format!("Schedule '{}' does not run: {why}.", task.title));
+                self.told_as(EventKind::ScheduleResting, task.updated);
+                continue;
+            }
             if task.kind == TaskKind::CreateBackup && is_late(task, since, now) {
                 let text =
                     format!("Schedule '{}' has made no backup since {}.", task.title, clock::text(since));
                 self.alarm(place, text);
+                self.told_as(EventKind::BackupLate, since);
                 continue;
             }
             let bad = |run: &&RunView| run.status != RunStatus::Succeeded;

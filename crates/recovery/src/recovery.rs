@@ -15,6 +15,7 @@ use crate::browse::{Browsing, ComponentPlan, FileListing, OpenedFile};
 use crate::clock::JumpWatch;
 use crate::jobs::Runner;
 use crate::looks::Looks;
+use crate::notices::Bell;
 use crate::ownership::{Ownership, refuse_network};
 use crate::restores::WrongPasscodes;
 use crate::retention::{RetentionReport, Silences, Sweeps};
@@ -23,10 +24,10 @@ use crate::state::State;
 use crate::store::cache::Caches;
 use crate::stores::Gates;
 use crate::{
-    AuditEntry, AuditView, BackupView, Caller, ComponentView, CreateBackup, Deletion, DisasterSettings,
-    Error, ErrorKind, JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Proof, Purpose,
-    RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView, Settings, StoreDetail, StoreView,
-    TaskChange, TaskKind, TaskView, UserView, Validation,
+    AuditEntry, AuditView, BackupView, Caller, ComponentView, CreateBackup, Deletion, DeliveryView,
+    DisasterSettings, Error, ErrorKind, JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Proof,
+    Purpose, RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView, Settings, StoreDetail,
+    StoreView, TargetView, TaskChange, TaskKind, TaskView, UserView, Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -69,6 +70,8 @@ pub(crate) struct Inner {
     pub caches: Caches,
     /// Held while somebody looks at the components.
     pub component_look: Arc<Mutex<()>>,
+    /// Wakes those who deliver notifications.
+    pub bell: Bell,
     pub wrong_passcodes: WrongPasscodes,
     /// Backups whose files somebody looks at.
     pub browsing: Browsing,
@@ -142,6 +145,7 @@ impl Inner {
             looks: Looks::default(),
             caches: Caches::default(),
             component_look: Arc::default(),
+            bell: Bell::new(),
             wrong_passcodes: WrongPasscodes::default(),
             browsing: Browsing::default(),
             clock: JumpWatch::new(),
@@ -625,6 +629,17 @@ impl Recovery {
     /// What is protected, as it is now.
     pub async fn components(&self) -> Result<Vec<ComponentView>> {
         self.inner.components().await
+    }
+
+    /// Who is told of what happens, and whether that arrives.
+    pub async fn targets(&self) -> Result<Vec<TargetView>> {
+        self.inner.targets().await
+    }
+
+    /// Tells one target, or all if the name is empty, that this is a test; answers what became of the first attempts.
+    pub async fn test_notification(&self, target: &str, username: &str) -> Result<Vec<DeliveryView>> {
+        let (inner, target, username) = (self.inner.clone(), target.to_owned(), username.to_owned());
+        detached(async move { inner.test_notification(&target, &username).await }).await
     }
 
     /// How many jobs are kept, by operation and status.

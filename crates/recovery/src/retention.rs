@@ -13,7 +13,7 @@ use crate::clock::now_ms;
 use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
 use crate::store::RunningRecord;
-use crate::{BackupView, JobStatus, Result};
+use crate::{BackupView, ErrorKind, JobStatus, Result};
 
 /// What one run of the cleaner did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct RetentionReport {
     pub bytes_reclaimed: u64,
     /// Why space still waits to be freed, by store.
     pub waiting: Vec<(String, String)>,
+    /// Whether the server stopped before all stores were looked at.
+    pub stopped: bool,
     /// Why nothing was looked at this time.
     pub skipped: Option<String>,
 }
@@ -143,6 +145,7 @@ impl Inner {
         }
         for row in self.state.stores().await? {
             if self.runner.is_stopping() {
+                report.stopped = true;
                 break;
             }
             if let Err(error) = self.clean_store(&row, &mut report).await {
@@ -230,6 +233,9 @@ impl Inner {
                     tracing::debug!(store = %row.name, "space waits: {why}");
                     report.waiting.push((row.name.clone(), why));
                 }
+            }
+            Err(error) if error.kind == ErrorKind::Cancelled && self.runner.is_stopping() => {
+                report.stopped = true;
             }
             Err(error) => {
                 tracing::warn!(store = %row.name, "space not reclaimed: {error}");

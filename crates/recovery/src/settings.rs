@@ -7,6 +7,8 @@ use std::time::Duration;
 use components::Component;
 use repository::Cost;
 
+use crate::Subscription;
+
 /// All that the server is told by its configuration. Paths absolute.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -32,6 +34,8 @@ pub struct Settings {
     pub cost: Cost,
     /// Between leaving the catalogue and loss of the packs.
     pub deletion_grace: Duration,
+    /// Who is told of what.
+    pub notify: Vec<Subscription>,
     /// Lease of a job; heartbeat is a third of it. 30 s by default.
     pub lease: Duration,
 }

@@ -8,12 +8,14 @@
 //! * [`ObjectStorage`] keeps them in a bucket: one put each, under a condition, tried again within limits.
 //! * [`Location`] is what a URL means, and opens it.
 //! * [`Prefixed`] shows the part of a store below a prefix as a store of its own.
+//! * [`AddressRule`] says to which network addresses a connection may go.
 //! * [`Guarded`] asks a permit before every write, so that a worker that lost its lease writes nothing more.
 //! * `conformance` (feature `test-support`) tries out every promise of the trait on any backend.
 //! * `Faulty` (feature `test-support`) fails, or "dies", at the nth call; `Memory` keeps objects in memory.
 //! * `Bucket` (feature `test-support`) is a bucket in memory behind [`ObjectStorage`]; its requests fail by plan too.
 #![deny(missing_docs)]
 
+mod addresses;
 #[cfg(feature = "test-support")]
 pub mod conformance;
 mod directory;
@@ -35,6 +37,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
+pub use addresses::{AddressRule, Network, NotANetwork, Refused};
 pub use directory::{Directory, DirectoryOptions};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "test-support")]

@@ -97,6 +97,23 @@ fn given(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
     }
 }
 
+/// A secret that the configuration names by file or by variable; `None` if it names none.
+pub fn configured(
+    key: &str,
+    file: Option<&Path>,
+    variable: Option<&str>,
+) -> Result<Option<SecretString>, String> {
+    match (file, variable) {
+        (Some(_), Some(_)) => Err(format!("{key}_file and {key}_env are both given; leave one out")),
+        (Some(file), None) => read_secret_file(file).map(Some).map_err(|e| format!("{key}_file: {e}")),
+        (None, Some(name)) => match std::env::var(name) {
+            Ok(text) if !text.is_empty() => Ok(Some(SecretString::from(text))),
+            _ => Err(format!("{key}_env: there is no variable {name}, or it is empty")),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
 /// Reads a secret from a file. One line end at the end, which editors add, does not belong to it.
 pub fn read_secret_file(file: &Path) -> Result<SecretString> {
     read_secret_text(file).map(SecretString::from)

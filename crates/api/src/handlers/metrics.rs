@@ -23,6 +23,7 @@ pub(crate) async fn metrics(call: Arc<Call>) -> ApiResult<Reply> {
         page.sample("strongroom_jobs", &labels, count as f64);
     }
     page.of_tasks(&overview.tasks);
+    page.of_notifications(&overview.targets);
     page.0.push_str("# EOF\n");
     Ok(Reply::Metrics(page.0))
 }
@@ -138,6 +139,29 @@ impl Page {
         self.family(name, "gauge", "seconds", "When it runs next by itself.");
         for of in tasks.iter().filter(|of| of.task.next_run >= 0) {
             self.sample(name, &labels(of), of.task.next_run as f64 / 1000.0);
+        }
+    }
+}
+
+impl Page {
+    fn of_notifications(&mut self, targets: &[recovery::TargetView]) {
+        let name = "strongroom_notifications";
+        self.family(name, "gauge", "", "Notifications of the last 30 days, by target and status.");
+        for of in targets {
+            let counts = [("waiting", of.waiting), ("delivered", of.delivered), ("gaveup", of.gave_up)];
+            for (status, count) in counts {
+                self.sample(name, &[("target", &of.name), ("status", status)], count as f64);
+            }
+        }
+        let name = "strongroom_notification_ok";
+        self.family(name, "gauge", "", "0 if the last notification that ended was given up.");
+        for of in targets {
+            self.sample(name, &[("target", &of.name)], f64::from(u8::from(!of.is_given_up)));
+        }
+        let name = "strongroom_notification_last_delivery_timestamp_seconds";
+        self.family(name, "gauge", "seconds", "When a notification was last taken by the other side.");
+        for of in targets.iter().filter(|of| of.last_delivered > 0) {
+            self.sample(name, &[("target", &of.name)], of.last_delivered as f64 / 1000.0);
         }
     }
 }

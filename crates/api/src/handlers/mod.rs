@@ -14,6 +14,7 @@ pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod metrics;
+pub(crate) mod notifications;
 pub(crate) mod oauth;
 pub(crate) mod oidc;
 pub(crate) mod portal;

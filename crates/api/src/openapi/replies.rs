@@ -562,3 +562,40 @@ pub(crate) static RESTORE: Schema =
     Either(&[&ACCEPTED, &Object(&[key("status", &ONLY_SUCCESS), key("isReady", &Boolean)])]);
 /// `backups/{backup}/validate`
 pub(crate) static BACKUP_VALIDATION: Schema = Either(&[&VALIDATION, &ACCEPTED]);
+
+/// `notifications`
+pub(crate) static TARGETS: Schema = Object(&[key(
+    "targets",
+    &List(&Named(
+        "NotificationTarget",
+        &Object(&[
+            key("name", &TEXT),
+            key("type", &Choice(&["webhook", "mail"])),
+            key("place", &TEXT).about("Where it is, without secrets."),
+            key("events", &TEXT).about("What it is told of, separated by commas."),
+            key("waiting", &COUNT),
+            key("delivered", &COUNT).about("Of the last 30 days."),
+            key("givenUp", &COUNT).about("Of the last 30 days."),
+            key("lastDelivered", &TIME_OR_NEVER),
+            key("lastFailed", &TIME_OR_NEVER).about("The last attempt that failed of what is not delivered."),
+            key("lastError", &TEXT),
+        ]),
+    )),
+)]);
+/// `notifications/test`
+pub(crate) static TEST_NOTIFICATION: Schema = Object(&[
+    key("status", &Choice(&["success", "failed"])).about("Whether all were delivered at the first attempt."),
+    key(
+        "deliveries",
+        &List(&Object(&[
+            key("deliveryId", &TEXT),
+            key("target", &TEXT),
+            key("event", &TEXT),
+            key("subject", &TEXT),
+            key("time", &COUNT),
+            key("status", &Choice(&["waiting", "delivered", "gaveup"])),
+            key("attempts", &COUNT),
+            key("error", &TEXT),
+        ])),
+    ),
+]);

@@ -489,3 +489,10 @@ pub(crate) static UPDATE_RUN: Form = form(
 .also(&[sent("results", TEXT, "The same as result.")]);
 /// tasks/{task}/runs/{run}/delete
 pub(crate) static DELETE_RUN: Form = caution("Only the record goes.", "Delete this record", &[]);
+
+/// notifications/test
+pub(crate) static TEST_NOTIFICATION: Form = form(
+    "Sends a test to one target, or to all, and waits for the outcome of the first attempt.",
+    "Send",
+    &[field(Input::Text, "target", "Target", "A name of the configuration; all if empty.")],
+);

@@ -94,6 +94,22 @@ static LISTS: &[List] = &[
         ],
     },
     List {
+        path: "admin/notifications",
+        key: "targets",
+        id: "",
+        columns: &[
+            ("name", "Target"),
+            ("type", "Type"),
+            ("place", "Place"),
+            ("events", "Told of"),
+            ("waiting", "Waiting"),
+            ("givenUp", "Given up"),
+            ("lastDelivered", "Last delivered"),
+            ("lastFailed", "Last failed"),
+            ("lastError", "Why"),
+        ],
+    },
+    List {
         path: "admin/audit",
         key: "entries",
         id: "",
@@ -150,7 +166,10 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
         list.columns.iter().enumerate().map(cell).collect()
     };
     let (children, operations) = links_below(call);
-    let is_whole = matches!(list.path, "admin/jobs" | "admin/users" | "admin/keys" | "admin/audit");
+    let is_whole = matches!(
+        list.path,
+        "admin/jobs" | "admin/users" | "admin/keys" | "admin/audit" | "admin/notifications"
+    );
     let cell = (!is_whole && !entries.is_empty())
         .then(|| Cell::of(value, &|key, text, around| link(call, key, text, around)));
     Some(finish(&ListPage {

@@ -64,7 +64,8 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         NeedPlace::Mode => Some(format!("{admin}/mode")),
         NeedPlace::Tasks if may_see_tasks => Some(format!("{admin}/system/tasks")),
         NeedPlace::Task(id) if may_see_tasks => Some(format!("{admin}/system/tasks/{}", path::encode(id))),
-        NeedPlace::Tasks | NeedPlace::Task(_) | NeedPlace::Configuration => None,
+        NeedPlace::Notifications if may_see_tasks => Some(format!("{admin}/notifications")),
+        NeedPlace::Tasks | NeedPlace::Task(_) | NeedPlace::Notifications | NeedPlace::Configuration => None,
     };
     let store_line = |of: &StoreOverview| StoreLine {
         link: Link {

@@ -10,6 +10,7 @@ const SOURCES: &[&str] = &[
     include_str!("description.rs"),
     include_str!("files.rs"),
     include_str!("keys.rs"),
+    include_str!("notifications.rs"),
     include_str!("oauth.rs"),
     include_str!("oauth_codes.rs"),
     include_str!("oidc.rs"),

@@ -1,10 +1,12 @@
 //! The description of the interface: whole, current, public, and true of what is taken. That replies are as it says is
 //! checked at every reply of every test (`shapes`).
 
+use super::notifications::subscriptions;
 use super::support::{ADMIN, Answer, DR, PASSCODE, PASSWORD, World, ask};
 use crate::endpoints::{ENDPOINTS, Endpoint, Gives, Kind};
 use crate::openapi::DOCUMENT;
 use crate::openapi::schema::Schema;
+use notify::sinks::{self, MailSink, Manner, WebSink};
 use recovery::Role;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -200,7 +202,10 @@ const ELSEWHERE: [&str; 0] = [];
 
 #[tokio::test]
 async fn each_endpoint_answers_as_described_when_it_does_the_work_and_when_it_refuses() {
-    let world = World::open().await.with_store().await;
+    let web = WebSink::web(vec![sinks::Answer::Status(200)]).expect("sink");
+    let mail = MailSink::mail(vec![Manner::Accept]).expect("sink");
+    let told = |settings: &mut recovery::Settings| settings.notify = subscriptions(&web, &mail);
+    let world = World::open_with(told).await.with_store().await;
     let mut done: BTreeMap<&'static str, bool> = BTreeMap::new();
     let tasks = format!("{ADMIN}/system/tasks");
     let (backups, old) = (format!("{DR}/stores/s1/backups"), format!("{DR}/backuprestore"));
@@ -237,6 +242,7 @@ async fn each_endpoint_answers_as_described_when_it_does_the_work_and_when_it_re
         (format!("{ADMIN}/users/new/update"), "role=operator".to_owned()),
         (format!("{ADMIN}/users/new/signOut"), String::new()),
         (format!("{backups}/b1/files/open"), passcode.clone()),
+        (format!("{ADMIN}/notifications/test"), String::new()),
         (format!("{ADMIN}/keys/create"), "name=k&role=viewer&operations=read&stores=s1".to_owned()),
     ]
     .into();

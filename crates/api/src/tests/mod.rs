@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod generated;
 mod keys;
+mod notifications;
 mod oauth;
 mod oauth_codes;
 mod oidc;

@@ -28,8 +28,15 @@ pub(super) struct World {
 impl World {
     /// A new, empty deployment, jobs running.
     pub async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// The same, set up in another way.
+    pub async fn open_with(change: impl FnOnce(&mut Settings)) -> Self {
         let directory = tempfile::tempdir().expect("directory");
-        let recovery = Recovery::open(settings(directory.path())).await.expect("domain");
+        let mut settings = settings(directory.path());
+        change(&mut settings);
+        let recovery = Recovery::open(settings).await.expect("domain");
         let mut tokens = Vec::new();
         for (username, role) in
             [("victor", Role::Viewer), ("olga", Role::Operator), ("admin", Role::Administrator)]
@@ -167,6 +174,7 @@ fn settings(directory: &Path) -> Settings {
         compression: Default::default(),
         cost: Cost::FAST,
         deletion_grace: Duration::from_secs(3600),
+        notify: Vec::new(),
         lease: Duration::from_secs(30),
     }
 }

@@ -494,9 +494,11 @@ impl Work {
         };
         let result = with_state(result, status);
         let stages = self.stages.ended(status);
-        let finish = Finish { status, messages, stages, result: Some(result) };
+        let mut finish = Finish { status, messages, stages, result: Some(result), notice: None };
+        finish.notice = self.inner.notice_of_job(&self.job, &finish, self.held.reason.get().is_some());
         let written = state.finish_job(lease, &finish, now).await?;
         if written {
+            self.inner.bell.ring();
             tracing::info!(
                 job = %self.job.id, ?status, request = %self.job.request_id,
                 "job ended: {}", finish.messages.first().map_or("done", String::as_str)

@@ -203,6 +203,8 @@ impl Inner {
         }
         tasks.push(tokio::spawn(self.clone().schedule_tasks()));
         tasks.push(tokio::spawn(self.clone().do_chores()));
+        tasks.push(tokio::spawn(self.clone().deliver_notices()));
+        tasks.push(tokio::spawn(self.clone().watch()));
         tasks.push(tokio::spawn(self.clone().reclaim_after_deletions()));
         Ok(())
     }
@@ -258,6 +260,7 @@ impl Inner {
                 ("old jobs", self.purge_jobs().await),
                 ("old runs of tasks", self.purge_runs().await),
                 ("old entries of the audit log", self.purge_audit().await),
+                ("old notifications", self.purge_notices().await),
             ] {
                 if let Err(error) = done {
                     tracing::error!("{chore} not removed: {error}");
@@ -285,7 +288,7 @@ impl Inner {
     }
 
     /// Waits; true if the server stops meanwhile.
-    async fn pause(&self, time: Duration) -> bool {
+    pub async fn pause(&self, time: Duration) -> bool {
         let end = tokio::time::Instant::now() + time;
         loop {
             if self.runner.is_stopping() {

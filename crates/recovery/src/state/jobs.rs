@@ -8,6 +8,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::State;
+use crate::notices::Notice;
 use crate::{Error, ErrorKind, JobStatus, ProgressView, Result, StageView};
 
 /// Backups and restores: one at a time per deployment.
@@ -79,6 +80,8 @@ pub(crate) struct Finish {
     pub messages: Vec<String>,
     pub stages: Vec<StageView>,
     pub result: Option<serde_json::Value>,
+    /// Who is told of it.
+    pub notice: Option<Notice>,
 }
 
 /// What became of a wish to cancel.

@@ -172,6 +172,9 @@ impl State {
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
+        if let Some(notice) = finish.notice.as_ref().filter(|_| done.rows_affected() == 1) {
+            self.add_notice(&mut write, notice, now).await?;
+        }
         self.commit(write).await?;
         Ok(done.rows_affected() == 1)
     }

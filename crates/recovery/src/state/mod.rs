@@ -9,6 +9,7 @@ mod audit;
 mod jobs;
 mod keys;
 mod leases;
+mod notices;
 mod stores;
 mod tasks;
 mod users;
@@ -32,6 +33,7 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) use jobs::{
     Cancel, Finish, JobRow, LANE_MAIN, LANE_SIDE, LANE_VERIFY, Lease, NewJob, status_text,
 };
+pub(crate) use notices::{Attempt, DeliveryRow};
 pub(crate) use stores::{DeleteStore, StoreRow};
 pub(crate) use tasks::{Claim, NewRun, TaskRow};
 pub(crate) use users::{NewToken, ProviderUser, UserChange};
@@ -216,6 +218,7 @@ fn migrations() -> Migrator {
     let audit = include_str!("../../migrations/sqlite/0005_audit.sql").into_sql_str();
     let keys = include_str!("../../migrations/sqlite/0006_keys.sql").into_sql_str();
     let providers = include_str!("../../migrations/sqlite/0007_providers.sql").into_sql_str();
+    let notices = include_str!("../../migrations/sqlite/0008_notices.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
     Migrator::with_migrations(vec![
@@ -226,6 +229,7 @@ fn migrations() -> Migrator {
         step(5, "audit", audit),
         step(6, "keys", keys),
         step(7, "providers", providers),
+        step(8, "notices", notices),
     ])
 }
 

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::jobs::{json, parse};
 use super::{Connection, State};
+use crate::notices::Notice;
 use crate::tasks::{CronFields, RunStatus, RunView, TaskKind, TaskParameters};
 use crate::{Error, ErrorKind, Result};
 
@@ -64,6 +65,8 @@ pub(crate) struct OpenRun {
 pub(crate) struct Claim {
     pub run: NewRun,
     pub next_run: i64,
+    /// Who is told that it was missed.
+    pub notice: Option<Notice>,
 }
 
 fn task_of(row: &SqliteRow) -> Result<TaskRow, sqlx::Error> {
@@ -233,6 +236,9 @@ impl State {
             // A limit that was lowered leaves nothing to run; a slot that had its run gets no second one.
             let is_new = !task.is_spent_after(task.occurrences)
                 && self.insert_run(&mut write, &claim.run, now).await?;
+            if let Some(notice) = claim.notice.as_ref().filter(|_| is_new) {
+                self.add_notice(&mut write, notice, now).await?;
+            }
             made += usize::from(is_new);
             let began = is_new && !claim.run.status.has_ended();
             let occurrences = task.occurrences + i64::from(began);
@@ -346,6 +352,18 @@ impl State {
         result: &str,
         now: i64,
     ) -> Result<bool> {
+        self.end_run(id, from, (to, result), None, now).await
+    }
+
+    /// The same, and puts a notice of it into the outbox.
+    pub async fn end_run(
+        &self,
+        id: &str,
+        from: RunStatus,
+        (to, result): (RunStatus, &str),
+        notice: Option<&Notice>,
+        now: i64,
+    ) -> Result<bool> {
         let mut write = self.write().await?;
         let done = sqlx::query(
             "UPDATE runs SET status = $3, result = $4, modified_at = $5,
@@ -361,6 +379,9 @@ impl State {
         .execute(&mut *write)
         .await
         .map_err(self.write_error())?;
+        if let Some(notice) = notice.filter(|_| done.rows_affected() == 1) {
+            self.add_notice(&mut write, notice, now).await?;
+        }
         self.commit(write).await?;
         Ok(done.rows_affected() == 1)
     }

@@ -40,6 +40,7 @@ fn finish(status: JobStatus) -> Finish {
         messages: vec!["end".to_owned()],
         stages: Vec::new(),
         result: Some(serde_json::json!({"a": 1})),
+        notice: None,
     }
 }
 

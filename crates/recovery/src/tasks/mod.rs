@@ -241,6 +241,27 @@ impl Inner {
         Ok(self.state.tasks().await?.into_iter().map(TaskRow::view).collect())
     }
 
+    /// All tasks, each with why it cannot run here, if it cannot.
+    pub async fn tasks_and_obstacles(&self) -> Result<Vec<(TaskView, Option<String>)>> {
+        let rows = self.state.tasks().await?.into_iter();
+        Ok(rows.map(|row| (self.obstacle(&row), row.view())).map(|(why, view)| (view, why)).collect())
+    }
+
+    /// What was fine when it was set, and is not any more: after a move to another release, or under another master key.
+    fn obstacle(&self, row: &TaskRow) -> Option<String> {
+        if !row.active {
+            return None;
+        }
+        if let Err(error) = row.schedule() {
+            return Some(format!("its schedule is not understood any more: {}", error.message));
+        }
+        match self.passcode_of_task(row) {
+            Err(_) => Some("its passcode cannot be opened with this master key; set it anew".to_owned()),
+            Ok(None) if row.kind == TaskKind::CreateBackup => Some("it has no passcode; set one".to_owned()),
+            Ok(_) => None,
+        }
+    }
+
     pub async fn task(&self, id: &str) -> Result<TaskView> {
         Ok(self.task_row(id).await?.view())
     }

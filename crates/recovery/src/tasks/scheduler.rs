@@ -54,7 +54,7 @@ pub(super) fn decide(task: &TaskRow, now: i64) -> Option<Claim> {
         by_hand: false,
         give_up_at: now + WAIT_MS,
     };
-    Some(Claim { run, next_run: schedule.next_after(now) })
+    Some(Claim { run, next_run: schedule.next_after(now), notice: None })
 }
 
 impl Inner {
@@ -118,7 +118,16 @@ impl Inner {
     /// One look: claims what is due, begins what waits, notes what has ended. Returns how many runs are open.
     pub(super) async fn tick(self: &Arc<Self>, now: i64, works: &mut JoinSet<()>) -> Result<usize> {
         self.put_back_next_runs(now).await?;
-        self.state.claim_due(now, |task| decide(task, now)).await?;
+        let decided = |task: &TaskRow| {
+            let mut claim = decide(task, now)?;
+            if claim.run.status == RunStatus::Skipped {
+                claim.notice = self.notice_of_missed(task, &claim.run.id, &claim.run.result);
+            }
+            Some(claim)
+        };
+        if self.state.claim_due(now, decided).await? > 0 {
+            self.bell.ring();
+        }
         self.settle_runs(now).await?;
         let open = self.state.open_runs().await?;
         for waiting in open.iter().filter(|open| open.run.status == RunStatus::Scheduled) {
@@ -236,7 +245,9 @@ impl Inner {
         }
         let to = if in_the_way { RunStatus::Skipped } else { RunStatus::SubmitFailed };
         tracing::error!(task = %task.id, title = %task.title, run = %run.id, "no backup by schedule: {why}");
-        self.state.move_run(&run.id, RunStatus::Scheduled, to, &why, now).await?;
+        let notice = self.notice_of_run(task, &run.id, to, &why);
+        self.state.end_run(&run.id, RunStatus::Scheduled, (to, &why), notice.as_ref(), now).await?;
+        self.bell.ring();
         Ok(())
     }
 

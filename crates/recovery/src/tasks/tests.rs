@@ -512,3 +512,34 @@ async fn a_limit_that_was_lowered_pauses_a_task_without_counting_a_run_that_was_
     assert_eq!((after.active, after.occurrences, after.last_start), (false, 2, before.last_start));
     assert_eq!(server.runs(&task).await.unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_cleaner_that_the_stop_of_the_server_broke_off_has_not_succeeded() {
+    let site = Site::new();
+    let (server, _, _) = idle_with_nightly(&site).await;
+    server.inner.prepare_tasks().await.unwrap();
+    server.inner.runner.stop().await;
+    for (kind, id) in [
+        (TaskKind::BackupRetentionCleaner, CLEANER_ID.to_owned()),
+        (TaskKind::ReclaimSpace, {
+            let change = TaskChange { cron: Some(daily("0", "3")), ..TaskChange::default() };
+            server.create_task(TaskKind::ReclaimSpace, change, "admin").await.unwrap()
+        }),
+    ] {
+        let task = server.inner.state.task(&id).await.unwrap().unwrap();
+        let run = NewRun {
+            id: new_id(),
+            task: id.clone(),
+            status: RunStatus::Executing,
+            result: String::new(),
+            slot: 1,
+            by_hand: true,
+            give_up_at: 0,
+        };
+        server.inner.state.add_run(&run, now_ms()).await.unwrap();
+        server.inner.work_on_run(&task, &run.id).await;
+        let run = server.run(&id, &run.id).await.unwrap();
+        assert_eq!(run.status, RunStatus::Skipped, "{kind:?}: {run:?}");
+        assert!(run.result.contains("stopped"), "{run:?}");
+    }
+}

@@ -18,6 +18,16 @@ const NAMES_MAX: usize = 9;
 /// More lines are counted, not told.
 const LINES_MAX: usize = 20;
 
+const STOPPED: &str = "The server stopped before all stores were looked at.";
+
+/// What is known of a backup that was to be verified.
+enum Verdict {
+    Whole,
+    Damaged(Vec<String>),
+    /// It could not be verified, for this reason.
+    Unknown(String),
+}
+
 /// What came of a run.
 struct Outcome {
     status: RunStatus,
@@ -81,8 +91,16 @@ impl Inner {
         let ended = done.unwrap_or_else(|error| Outcome { status: RunStatus::Failed, result: told(&error) });
         tracing::info!(task = %task.id, run, kind = task.kind.name(), status = ended.status.name(), "run ended: {}", ended.result);
         let (from, now) = (RunStatus::Executing, now_ms());
-        if let Err(error) = self.state.move_run(run, from, ended.status, &ended.result, now).await {
-            tracing::error!(task = %task.id, run, "the end of this run could not be noted: {error}");
+        // What the server's stop broke off is nobody's concern: it is done at the next time.
+        let notice = (!self.runner.is_stopping())
+            .then(|| self.notice_of_run(task, run, ended.status, &ended.result))
+            .flatten();
+        let end = (ended.status, ended.result.as_str());
+        match self.state.end_run(run, from, end, notice.as_ref(), now).await {
+            Ok(_) => self.bell.ring(),
+            Err(error) => {
+                tracing::error!(task = %task.id, run, "the end of this run could not be noted: {error}")
+            }
         }
     }
 
@@ -98,7 +116,14 @@ impl Inner {
     async fn reclaim_stores(&self, task: &TaskRow) -> Result<Outcome> {
         let mut report = RetentionReport::default();
         for store in self.stores_of(task).await? {
+            report.stopped |= self.runner.is_stopping();
+            if report.stopped {
+                break;
+            }
             self.reclaim(&self.store_row(&store).await?, &mut report).await;
+        }
+        if report.stopped {
+            return Ok(Outcome { status: RunStatus::Skipped, result: STOPPED.to_owned() });
         }
         let waiting = report.waiting.len();
         let mut done =
@@ -134,11 +159,15 @@ impl Inner {
                     return Ok(outcome(format!("{verified} backups verified."), failures));
                 }
                 match self.verify_one(task, run, backup, passcode.as_ref()).await {
-                    Ok(details) if details.is_empty() => verified += 1,
-                    Ok(details) => failures.push(format!(
+                    Ok(Verdict::Whole) => verified += 1,
+                    Ok(Verdict::Damaged(details)) => failures.push(format!(
                         "Backup '{}' of store '{store}' is damaged: {}.",
                         backup.name,
                         details.join("; ")
+                    )),
+                    Ok(Verdict::Unknown(why)) => failures.push(format!(
+                        "Backup '{}' of store '{store}' could not be verified: {why}",
+                        backup.name
                     )),
                     // Deleted meanwhile, or just being deleted.
                     Err(error)
@@ -176,33 +205,35 @@ impl Inner {
         Ok(outcome(done, failures))
     }
 
-    /// What is wrong with a backup.
+    /// Verifies one backup, and waits for the outcome.
     async fn verify_one(
         &self,
         task: &TaskRow,
         run: &str,
         backup: &BackupView,
         passcode: Option<&Passcode>,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Verdict> {
+        let verdict = |damage: Vec<String>| {
+            if damage.is_empty() { Verdict::Whole } else { Verdict::Damaged(damage) }
+        };
         let Some(passcode) = passcode else {
-            return Ok(self.validate_backup(&backup.store, &backup.name, None).await?.details);
+            return Ok(verdict(self.validate_backup(&backup.store, &backup.name, None).await?.details));
         };
         let caller = self.caller_of(task, run);
         let id = self.verify_backup_as_job(&backup.store, &backup.name, passcode.clone(), caller).await?;
         loop {
             let job = self.job(&id).await?;
             match job.status {
-                JobStatus::Completed => return Ok(Vec::new()),
+                JobStatus::Completed => return Ok(Verdict::Whole),
                 JobStatus::Failed | JobStatus::Cancelled => {
                     let damage = job.result.as_ref().and_then(|result| result.get("details"));
                     let damage: Vec<String> = damage
                         .and_then(|lines| serde_json::from_value(lines.clone()).ok())
                         .unwrap_or_default();
-                    if !damage.is_empty() {
-                        return Ok(damage);
+                    if damage.is_empty() {
+                        return Ok(Verdict::Unknown(job.messages.join(" ")));
                     }
-                    let why = job.messages.join(" ");
-                    return Err(Error::new(ErrorKind::Busy, format!("it could not be verified: {why}")));
+                    return Ok(Verdict::Damaged(damage));
                 }
                 _ if self.runner.is_stopping() => {
                     return Err(Error::new(
@@ -223,6 +254,9 @@ fn lines(of: &[(String, String)]) -> Vec<String> {
 fn cleaned(report: &RetentionReport) -> Outcome {
     if let Some(why) = &report.skipped {
         return Outcome { status: RunStatus::Skipped, result: why.clone() };
+    }
+    if report.stopped {
+        return Outcome { status: RunStatus::Skipped, result: STOPPED.to_owned() };
     }
     let mut done =
         format!("{} backups removed, {} bytes freed.", report.deleted.len(), report.bytes_reclaimed);

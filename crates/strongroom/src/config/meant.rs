@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use components::{Component, FileStoreSettings};
+use recovery::Subscription;
 use repository::{Compression, Cost};
+use storage::{AddressRule, Network};
 
 use super::oidc::{self, Oidc};
 use super::typed::{self, Typed};
@@ -50,6 +52,7 @@ pub struct Config {
     site_name: String,
     compression: Compression,
     deletion_grace: Duration,
+    notify: Vec<Subscription>,
 }
 
 /// How the server speaks.
@@ -102,6 +105,7 @@ impl Config {
             compression: self.compression,
             cost: Cost::DEFAULT,
             deletion_grace: self.deletion_grace,
+            notify: self.notify.clone(),
             lease: LEASE,
         }
     }
@@ -131,6 +135,7 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
     let oidc = typed.oidc.map(|typed| oidc::from_typed(typed, directory)).transpose()?;
     let without_effect = without_effect(&typed.limits);
     let (components, component_paths) = components(typed.component, directory)?;
+    let listed = networks(typed.security.allowed_addresses.unwrap_or_default())?;
     keep_apart(
         &component_paths,
         &[
@@ -159,8 +164,14 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
             Some(minutes) => Duration::from_secs(minutes.saturating_mul(60)),
             None => DEFAULT_DELETION_GRACE,
         },
+        notify: super::notify::subscriptions(typed.notify, directory, Arc::new(AddressRule::public(listed)))?,
         data_directory,
     })
+}
+
+fn networks(texts: Vec<String>) -> Result<Vec<Network>, String> {
+    let network = |text: &String| text.parse().map_err(|e| format!("security.allowed_addresses: {e}"));
+    texts.iter().map(network).collect()
 }
 
 /// Joins and tidies: `.` goes, `..` takes the segment before it.

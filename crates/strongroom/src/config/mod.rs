@@ -3,6 +3,7 @@
 
 mod environment;
 mod meant;
+mod notify;
 mod oidc;
 mod suggestion;
 mod template;

@@ -226,3 +226,44 @@ fn a_provider_is_checked_and_its_secret_is_read_from_a_file_or_a_variable_and_to
     let missing = load_text(&oidc(&missing), &[]).unwrap().oidc.unwrap().settings().unwrap_err().to_string();
     assert!(missing.contains("NO_SUCH_VARIABLE_HERE"), "{missing}");
 }
+
+const MAIL: &str = "[[notify]]\nkind = \"mail\"\nname = \"m\"\nhost = \"localhost\"\ntls = \"none\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]\n";
+
+#[test]
+fn who_is_told_is_read_with_secrets_from_files_and_shown_without_them() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), "hunter2hunter2\n").unwrap();
+    std::fs::write(directory.path().join("url"), "https://hooks.example.org/T0/hidden-path\n").unwrap();
+    let text = format!(
+        "{MAIL}[[notify]]\nkind = \"webhook\"\nname = \"w\"\nurl_file = \"url\"\nsecret_file = \"secret\"\nevents = [\"backup.failed\"]\n"
+    );
+    let config = parse(&text, &directory.path().join("strongroom.toml"), &[]).unwrap();
+    let settings = config.settings(String::new());
+    let [mail, webhook] = settings.notify.as_slice() else { panic!("{:?}", settings.notify) };
+    assert_eq!(mail.target.place(), "b@example.org by localhost:25");
+    assert_eq!(mail.events, recovery::EventKind::ALL, "all of them if none is named");
+    assert_eq!(webhook.target.place(), "https://hooks.example.org");
+    assert_eq!(webhook.events, [recovery::EventKind::BackupFailed]);
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("hidden-path"), "{shown}");
+}
+
+#[test]
+fn a_wrong_target_of_notifications_is_told_by_name() {
+    let webhook = "[[notify]]\nkind = \"webhook\"\nname = \"w\"\nurl = \"https://hooks.example.org\"\n";
+    for (text, told) in [
+        ("[[notify]]\nkind = \"pigeon\"\nname = \"w\"\n".to_owned(), "neither webhook nor mail"),
+        (webhook.to_owned(), "notify 'w': secret_file is missing"),
+        (format!("{webhook}secret_file = \"/nonexistent\"\n"), "cannot read the secret"),
+        (format!("{webhook}to = [\"a@b.c\"]\n"), "'to' is no key of a webhook"),
+        (format!("{webhook}events = [\"backup.fialed\"]\n"), "did you mean 'backup.failed'?"),
+        (format!("{webhook}password = \"x\"\n"), "password_file"),
+        (format!("{MAIL}{MAIL}"), "two have this name"),
+        (MAIL.replace("b@example.org", "nobody"), "'nobody' is no mail address"),
+        (format!("{MAIL}username = \"u\"\n"), "belong together"),
+        ("[security]\nallowed_addresses = [\"10.0.0.0/33\"]\n".to_owned(), "10.0.0.0/33"),
+    ] {
+        let refusal = refusal(&text, &[]);
+        assert!(refusal.contains(told), "{text}: {refusal}");
+    }
+}

@@ -18,6 +18,7 @@ pub struct Typed {
     pub oidc: Option<Oidc>,
     pub limits: Limits,
     pub component: Vec<Component>,
+    pub notify: Vec<Notify>,
 }
 
 /// `[server]`
@@ -53,6 +54,7 @@ pub struct State {
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
     pub master_key_file: Option<String>,
+    pub allowed_addresses: Option<Vec<String>>,
 }
 
 /// `[stores]`
@@ -126,6 +128,31 @@ pub struct Component {
     pub namespace: Option<String>,
     pub kubeconfig: Option<String>,
     pub context: Option<String>,
+}
+
+/// `[[notify]]`: the keys of both kinds together; which of them fit is decided by `kind`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    pub kind: Option<String>,
+    pub name: Option<String>,
+    pub events: Option<Vec<String>>,
+    pub ca_file: Option<String>,
+    // webhook
+    pub url: Option<String>,
+    pub url_file: Option<String>,
+    pub secret_file: Option<String>,
+    pub secret_env: Option<String>,
+    pub allow_http: Option<bool>,
+    // mail
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub tls: Option<String>,
+    pub username: Option<String>,
+    pub password_file: Option<String>,
+    pub password_env: Option<String>,
+    pub from: Option<String>,
+    pub to: Option<Vec<String>>,
 }
 
 /// What is wrong with the text, and where.
