@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use recovery::Recovery;
 
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::tls;
+use crate::tls::{self, Shown};
 
 /// A server that has its data directory and its port, and serves nothing yet.
 pub struct Opened {
@@ -17,6 +18,8 @@ pub struct Opened {
     pub recovery: Recovery,
     /// Where people and clients reach it.
     pub url: String,
+    /// The certificate that is shown; `None` for plain HTTP.
+    pub shown: Option<Arc<Shown>>,
     bound: api::Bound,
 }
 
@@ -27,15 +30,16 @@ pub async fn open(config: &Config, listen: SocketAddr) -> Result<Opened> {
     let recovery = open_state(config, &url).await?;
     // Whom nobody vouches for any more must not stay.
     recovery.end_other_provider_sessions(config.oidc.as_ref().map(|oidc| oidc.issuer())).await?;
+    let shown = tls::shown(config)?;
     let settings = api::ServerSettings {
         listen,
         context: config.context.clone(),
-        tls: tls::server_config(config)?,
+        tls: shown.clone().map(tls::server_config),
         public_url: url.clone(),
         oidc,
     };
     let bound = api::bind(settings).await?;
-    Ok(Opened { recovery, url, bound })
+    Ok(Opened { recovery, url, shown, bound })
 }
 
 /// Opens the state alone. Fails while another process has it.

@@ -1,4 +1,7 @@
-//! Certificates: a self-signed one for a new server, and the rustls configuration that the server speaks with.
+//! Certificates: a self-signed one for a new server, and the rustls configuration that the server speaks with; [`Shown`]
+//! changes with its files.
+
+mod shown;
 
 use std::fs::File;
 use std::io;
@@ -8,12 +11,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{Config, Tls, write_new};
 use crate::exit::Failure;
 use crate::words;
+pub use shown::Shown;
 
 /// Chooses the cipher library for the whole process; must run before anything speaks TLS.
 pub fn install_provider() {
@@ -50,8 +54,8 @@ pub fn write_self_signed(certificate_file: &Path, key_file: &Path) -> Result<()>
         .with_context(|| format!("cannot write the certificate {}", certificate_file.display()))
 }
 
-/// What the server speaks with; `None` for plain HTTP. Makes the self-signed certificate where one is wanted.
-pub fn server_config(config: &Config) -> Result<Option<Arc<ServerConfig>>> {
+/// What the server shows; `None` for plain HTTP. Makes the self-signed certificate where one is wanted.
+pub fn shown(config: &Config) -> Result<Option<Arc<Shown>>> {
     let (certificate, key) = match &config.tls {
         Tls::Off => return Ok(None),
         Tls::Files { certificate, key } => (certificate, key),
@@ -63,7 +67,7 @@ pub fn server_config(config: &Config) -> Result<Option<Arc<ServerConfig>>> {
             (certificate, key)
         }
     };
-    load(certificate, key).map(Some)
+    Ok(Some(Arc::new(Shown::read(certificate, key)?)))
 }
 
 fn make_kept(certificate: &Path, key: &Path) -> Result<()> {
@@ -96,21 +100,17 @@ fn put_whole(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     }
 }
 
-/// Reads certificate and key for serving.
-pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>> {
-    let chain = certificates(certificate_file)?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|e| Failure::usage(format!("no private key can be read in {}: {e}", key_file.display())))?;
-    let mut config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(|e| {
-            Failure::usage(format!(
-                "certificate {} and key {} cannot be used: {e}",
-                certificate_file.display(),
-                key_file.display()
-            ))
-        })?;
+/// What the server speaks with: TLS 1.2 and 1.3.
+pub fn server_config(shown: Arc<Shown>) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(shown);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
+}
+
+/// Reads certificate and key, for one that does not change.
+#[cfg(test)]
+pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>> {
+    Ok(server_config(Arc::new(Shown::read(certificate_file, key_file)?)))
 }
 
 /// The certificates of a PEM file, at least one.

@@ -300,3 +300,25 @@ async fn an_address_in_use_is_reported_with_the_address() {
     let error = bind(settings).await.expect_err("in use").to_string();
     assert!(error.contains(&running.address.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn versions_of_tls_before_1_2_are_refused() {
+    let world = World::open().await;
+    let (server, _) = certificate();
+    let running = Running::start(&world, Some(server)).await;
+    // A hello of TLS 1.0 and one of 1.1, each with a suite of that time.
+    for version in [1, 2] {
+        let mut hello = vec![3, version];
+        hello.extend([7; 32]);
+        hello.extend([0, 0, 4, 0xc0, 0x13, 0x00, 0x2f, 1, 0]);
+        let mut message = vec![1, 0, 0, hello.len() as u8];
+        message.extend(hello);
+        let mut record = vec![22, 3, 1, 0, message.len() as u8];
+        record.extend(message);
+        let mut stream = running.connect().await;
+        stream.write_all(&record).await.expect("write");
+        let mut alert = Vec::new();
+        stream.read_to_end(&mut alert).await.expect("read");
+        assert_eq!((alert[0], alert[5]), (21, 2), "a fatal alert in place of a hello");
+    }
+}

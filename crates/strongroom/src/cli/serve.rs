@@ -1,6 +1,7 @@
 //! `strongroom serve`: runs the server until it is asked to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -8,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Tls};
 use crate::exit::{Exit, Failure};
+use crate::tls::Shown;
 use crate::{interrupt, logging, server, terminal, tls};
 
 /// Arguments of `strongroom serve`.
@@ -54,7 +56,10 @@ async fn serve(config: &Config) -> Result<()> {
     if config.components.is_empty() {
         tracing::warn!("no component is configured: there is nothing to back up");
     }
-    tokio::spawn(tell_that_reload_needs_a_restart());
+    if let Some(shown) = opened.shown.clone() {
+        tokio::spawn(shown.follow());
+    }
+    tokio::spawn(reload_on_hangup(opened.shown.clone()));
     opened
         .serve(async {
             if interrupt::stop_requested().await.is_ok() {
@@ -67,9 +72,13 @@ async fn serve(config: &Config) -> Result<()> {
     Ok(())
 }
 
-async fn tell_that_reload_needs_a_restart() {
+/// SIGHUP: certificate and key are read anew; everything else is taken up at a start alone.
+async fn reload_on_hangup(shown: Option<Arc<Shown>>) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     while hangups.recv().await.is_some() {
-        tracing::warn!("restart needed: this build takes up a changed configuration at its start only");
+        if let Some(shown) = &shown {
+            shown.reload_and_tell();
+        }
+        tracing::warn!("what was changed in the configuration besides the certificate needs a restart");
     }
 }
