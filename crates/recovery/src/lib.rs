@@ -52,7 +52,9 @@ pub use model::{
 };
 pub use notices::{DeliveryStatus, DeliveryView, EventKind, Subscription, TargetView};
 pub use notify::{MailSettings, MailTls, Target, WebhookSettings};
-pub use overview::{Cause, MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns};
+pub use overview::{
+    Cause, JobFigures, MeasuredRestore, Need, NeedPlace, Overview, Severity, StoreOverview, TaskRuns,
+};
 pub use protected::ComponentView;
 pub use recovery::Recovery;
 pub use repository::{Cost, Passcode, RestorePlan};

@@ -101,6 +101,17 @@ pub struct MeasuredRestore {
     pub took_ms: i64,
 }
 
+/// What monitoring asks of the jobs that are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFigures {
+    /// How many, by operation and status.
+    pub counts: Vec<(String, String, i64)>,
+    /// How long the last completed one took, in milliseconds, by operation.
+    pub last_durations: Vec<(String, i64)>,
+    /// When every byte of a backup was last verified, by store.
+    pub last_verified: Vec<(String, i64)>,
+}
+
 /// The deployment at one look.
 #[derive(Clone, Debug)]
 pub struct Overview {

@@ -25,9 +25,9 @@ use crate::store::cache::Caches;
 use crate::stores::Gates;
 use crate::{
     AuditEntry, AuditView, BackupView, Caller, ComponentView, CreateBackup, Deletion, DeliveryView,
-    DisasterSettings, Error, ErrorKind, JobView, KeyView, Mode, NewKey, Overview, Passcode, Principal, Proof,
-    Purpose, RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView, Settings, StoreDetail,
-    StoreView, TargetView, TaskChange, TaskKind, TaskView, UserView, Validation,
+    DisasterSettings, Error, ErrorKind, JobFigures, JobView, KeyView, Mode, NewKey, Overview, Passcode,
+    Principal, Proof, Purpose, RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView, Settings,
+    StoreDetail, StoreView, TargetView, TaskChange, TaskKind, TaskView, UserView, Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -642,9 +642,9 @@ impl Recovery {
         detached(async move { inner.test_notification(&target, &username).await }).await
     }
 
-    /// How many jobs are kept, by operation and status.
-    pub async fn job_counts(&self) -> Result<Vec<(String, String, i64)>> {
-        self.inner.state.job_counts().await
+    /// What monitoring asks of the jobs that are kept.
+    pub async fn job_figures(&self) -> Result<JobFigures> {
+        self.inner.state.job_figures().await
     }
 
     /// All system tasks, oldest first.

@@ -6,22 +6,18 @@
 use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::reply::Reply;
-use recovery::{Overview, RunStatus, Severity};
+use recovery::{JobFigures, Overview, RunStatus, Severity};
 use std::fmt::Write;
 use std::sync::Arc;
 
 /// `admin/metrics`
 pub(crate) async fn metrics(call: Arc<Call>) -> ApiResult<Reply> {
     let overview = call.lift(call.site.recovery.overview().await)?;
-    let counts = call.lift(call.site.recovery.job_counts().await)?;
+    let jobs = call.lift(call.site.recovery.job_figures().await)?;
     let mut page = Page::default();
     page.of_deployment(&overview);
     page.of_stores(&overview);
-    page.family("strongroom_jobs", "gauge", "", "Jobs that this server keeps, by operation and status.");
-    for (operation, status, count) in counts {
-        let labels = [("operation", operation.as_str()), ("status", status.as_str())];
-        page.sample("strongroom_jobs", &labels, count as f64);
-    }
+    page.of_jobs(&jobs);
     page.of_tasks(&overview.tasks);
     page.of_notifications(&overview.targets);
     page.0.push_str("# EOF\n");
@@ -64,19 +60,21 @@ impl Page {
         self.sample("strongroom_needs", &[("severity", "warning")], count(Severity::Warning) as f64);
         self.family("strongroom_read_only", "gauge", "", "1 in read-only mode.");
         self.sample("strongroom_read_only", &[], f64::from(u8::from(overview.is_read_only)));
+        let name = "strongroom_last_restore_duration_seconds";
+        self.family(name, "gauge", "seconds", "How long the last restore took.");
         if let Some(restored) = &overview.restored {
-            let name = "strongroom_last_restore_duration_seconds";
-            self.family(name, "gauge", "seconds", "How long the last restore took.");
             self.sample(name, &[], restored.took_ms as f64 / 1000.0);
-            let name = "strongroom_last_restore_timestamp_seconds";
-            self.family(name, "gauge", "seconds", "When the last restore ended.");
+        }
+        let name = "strongroom_last_restore_timestamp_seconds";
+        self.family(name, "gauge", "seconds", "When the last restore ended.");
+        if let Some(restored) = &overview.restored {
             self.sample(name, &[], restored.ended as f64 / 1000.0);
         }
     }
 
     fn of_stores(&mut self, overview: &Overview) {
         type Figure = fn(&recovery::StoreOverview) -> Option<f64>;
-        let figures: [(&str, &str, &str, Figure); 6] = [
+        let figures: [(&str, &str, &str, Figure); 7] = [
             ("strongroom_store_up", "", "1 if the store can be reached.", |store| {
                 Some(f64::from(u8::from(store.problem.is_none())))
             }),
@@ -109,6 +107,12 @@ impl Page {
                 "What that backup added to the store.",
                 |store| store.newest.as_ref().map(|backup| backup.bytes_added as f64),
             ),
+            (
+                "strongroom_store_last_backup_read_bytes",
+                "bytes",
+                "How much content that backup holds.",
+                |store| store.newest.as_ref().map(|backup| backup.bytes_read as f64),
+            ),
         ];
         for (name, unit, help, figure) in figures {
             self.family(name, "gauge", unit, help);
@@ -117,6 +121,29 @@ impl Page {
                     self.sample(name, &[("store", &store.store.name)], value);
                 }
             }
+        }
+    }
+
+    fn of_jobs(&mut self, jobs: &JobFigures) {
+        self.family("strongroom_jobs", "gauge", "", "Jobs that this server keeps, by operation and status.");
+        for (operation, status, count) in &jobs.counts {
+            let labels = [("operation", operation.as_str()), ("status", status.as_str())];
+            self.sample("strongroom_jobs", &labels, *count as f64);
+        }
+        let name = "strongroom_job_last_duration_seconds";
+        self.family(name, "gauge", "seconds", "How long the last completed job took, by operation.");
+        for (operation, ms) in &jobs.last_durations {
+            self.sample(name, &[("operation", operation)], *ms as f64 / 1000.0);
+        }
+        let name = "strongroom_store_last_verification_timestamp_seconds";
+        self.family(
+            name,
+            "gauge",
+            "seconds",
+            "When every byte of a backup was last verified and found right.",
+        );
+        for (store, ended) in &jobs.last_verified {
+            self.sample(name, &[("store", store)], *ended as f64 / 1000.0);
         }
     }
 
@@ -134,6 +161,11 @@ impl Page {
             if let Some(run) = &of.last_ended {
                 self.sample(name, &labels(of), f64::from(u8::from(run.status == RunStatus::Succeeded)));
             }
+        }
+        let name = "strongroom_task_can_run";
+        self.family(name, "gauge", "", "0 if its schedule or passcode is of no use any more.");
+        for of in tasks.iter().filter(|of| of.task.active) {
+            self.sample(name, &labels(of), f64::from(u8::from(of.obstacle.is_none())));
         }
         let name = "strongroom_task_next_run_timestamp_seconds";
         self.family(name, "gauge", "seconds", "When it runs next by itself.");

@@ -146,3 +146,57 @@ async fn what_is_protected_is_listed_with_its_last_good_backup_and_what_is_missi
     let page = world.ask(Role::Viewer, "GET", &path, "").await.text;
     assert!(page.contains("<th scope=\"col\">Last backup</th>") && page.contains("b1"), "{page}");
 }
+
+/// The names of figures in a text.
+fn figures_in(text: &str) -> Vec<&str> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    let places = text.match_indices("strongroom_").map(|(at, _)| &text[at..]);
+    places.map(|rest| rest.split(|c| !is_part(c)).next().expect("a part")).collect()
+}
+
+#[tokio::test]
+async fn rules_and_dashboard_ask_for_figures_that_are_served() {
+    let rules = include_str!("../../../../docs/alerts.yml");
+    let dashboard = include_str!("../../../../docs/grafana-dashboard.json");
+    let parsed: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    assert!(parsed["panels"].as_array().expect("panels").len() > 10);
+    let world = World::open().await;
+    let page = metrics(&world).await.text;
+    for text in [rules, dashboard] {
+        let names = figures_in(text);
+        assert!(names.len() > 10);
+        for name in names {
+            assert!(page.contains(&format!("# TYPE {name} ")), "{name} is not served");
+        }
+    }
+    // And every figure is explained.
+    let told = include_str!("../../../../docs/monitoring.md");
+    for name in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        let is_told = told.lines().filter(|line| line.starts_with("| `strongroom_")).any(|line| {
+            let (first, rest) = line[3..].split_once('`').expect("a name");
+            let ends = rest.split('`').filter_map(|word| word.strip_prefix('…'));
+            first == name || ends.into_iter().any(|end| name.ends_with(end) && shares_a_start(first, name))
+        });
+        assert!(is_told, "docs/monitoring.md does not tell of {name}");
+    }
+}
+
+/// Whether two names differ at their ends alone.
+fn shares_a_start(one: &str, other: &str) -> bool {
+    one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count() > "strongroom_xxx".len()
+}
+
+#[tokio::test]
+async fn a_verification_and_how_long_jobs_took_are_figures() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "b1").await;
+    let form = format!("passcode={PASSCODE}&readData=true&async=true");
+    let job = world.wait(&world.run(&format!("{DR}/stores/s1/backups/b1/validate"), &form).await).await;
+    assert_eq!(job["status"], "COMPLETED", "{job}");
+    let page = metrics(&world).await.text;
+    let now = jiff::Timestamp::now().as_second() as f64;
+    let last = value(&page, "strongroom_store_last_verification_timestamp_seconds{store=\"s1\"}");
+    assert!((now - 600.0..=now + 1.0).contains(&last), "{last}");
+    assert!(value(&page, "strongroom_job_last_duration_seconds{operation=\"Backup\"}") >= 0.0);
+    assert!(value(&page, "strongroom_store_last_backup_read_bytes{store=\"s1\"}") > 0.0);
+}

@@ -277,16 +277,6 @@ impl State {
         .map_err(self.read_error())
     }
 
-    /// Jobs by operation and status.
-    pub async fn job_counts(&self) -> Result<Vec<(String, String, i64)>> {
-        sqlx::query_as(
-            "SELECT operation, status, COUNT(*) FROM jobs GROUP BY operation, status ORDER BY operation, status",
-        )
-        .fetch_all(self.reader())
-        .await
-        .map_err(self.read_error())
-    }
-
     /// The backup or restore that was submitted last.
     pub async fn last_main_job(&self) -> Result<Option<JobRow>> {
         let row = sqlx::query("SELECT * FROM jobs WHERE lane = 'main' ORDER BY seq DESC LIMIT 1")

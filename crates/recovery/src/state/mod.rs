@@ -6,6 +6,7 @@
 //! SQL lies in one file per subject and uses what PostgreSQL understands too.
 
 mod audit;
+mod figures;
 mod jobs;
 mod keys;
 mod leases;
