@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use components::Component;
 use repository::Cost;
+use storage::AddressRule;
 
 use crate::Subscription;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub cost: Cost,
     /// Between leaving the catalogue and loss of the packs.
     pub deletion_grace: Duration,
+    /// Where connections to buckets may go.
+    pub store_addresses: Arc<AddressRule>,
     /// Who is told of what.
     pub notify: Vec<Subscription>,
     /// Lease of a job; heartbeat is a third of it. 30 s by default.

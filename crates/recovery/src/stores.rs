@@ -100,8 +100,20 @@ impl Inner {
             (None, _) => Ok(Place::Directory(PathBuf::from(&row.root_dir))),
             (Some(connection), credential) => {
                 let sealed = credential.as_deref().unwrap_or_default();
-                Ok(Place::Bucket(buckets::open(&self.key, &row.name, connection, sealed)?.into()))
+                let place = buckets::open(&self.key, &row.name, connection, sealed)?;
+                Ok(self.held_to_rule(Place::Bucket(place.into())))
             }
+        }
+    }
+
+    /// The same place; connections go only where the configuration lets them.
+    fn held_to_rule(&self, place: Place) -> Place {
+        match place {
+            Place::Bucket(mut bucket) => {
+                bucket.options.addresses = Some(Arc::clone(&self.settings.store_addresses));
+                Place::Bucket(bucket)
+            }
+            directory => directory,
         }
     }
 
@@ -214,7 +226,7 @@ impl Inner {
     pub async fn register(&self, wanted: Registration) -> Result<StoreView> {
         let _one = self.registration.lock().await;
         self.refuse_taken(&wanted).await?;
-        let (place, name) = (wanted.place.clone(), wanted.name.clone());
+        let (place, name) = (self.held_to_rule(wanted.place.clone()), wanted.name.clone());
         let (cost, server_id) = (self.settings.cost, self.server_id.clone());
         let (store, adopted) = blocking(move || make(&place, &name, cost, &server_id)).await?;
         let (connection, credential) = match &wanted.place {

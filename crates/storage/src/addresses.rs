@@ -5,7 +5,7 @@
 //! server that answers differently the second time gains nothing. What is written as an address is checked as it is.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 /// What lies at an address.
@@ -120,16 +120,46 @@ impl AddressRule {
         Err(Refused { host: host.escape_debug().take(100).collect(), address, what: kind.words() })
     }
 
+    /// Whether a connection may go to the host of this URL, as far as that can be told now: an address is checked as it is,
+    /// a name by what it leads to. A name that leads nowhere is refused by nobody.
+    pub(crate) fn check_url(&self, url: &str) -> Result<(), Refused> {
+        self.check_literal(url)?;
+        let parsed = url::Url::parse(url).ok();
+        let Some(name) = parsed.as_ref().and_then(url::Url::domain) else { return Ok(()) };
+        match (name, 0).to_socket_addrs().map(|all| self.choose(name, all)) {
+            Ok((fine, Some(refused))) if fine.is_empty() => Err(refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a connection may go to the host of this URL, if that is an address.
+    pub(crate) fn check_literal(&self, url: &str) -> Result<(), Refused> {
+        match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(address)) => self.check(url, address.into()),
+            Some(url::Host::Ipv6(address)) => self.check(url, address.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn choose(
+        &self,
+        host: &str,
+        all: impl Iterator<Item = SocketAddr>,
+    ) -> (Vec<SocketAddr>, Option<Refused>) {
+        let mut refused = None;
+        let fine = all.filter(|address| match self.check(host, address.ip()) {
+            Ok(()) => true,
+            Err(error) => {
+                refused = Some(error);
+                false
+            }
+        });
+        (fine.collect(), refused)
+    }
+
     /// The addresses of a name to which a connection may go, at least one. The port is 0.
     pub async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
-        let mut refused = None;
-        let mut fine = Vec::new();
-        for address in tokio::net::lookup_host((host, 0)).await? {
-            match self.check(host, address.ip()) {
-                Ok(()) => fine.push(address),
-                Err(error) => refused = Some(error),
-            }
-        }
+        let (fine, refused) = self.choose(host, tokio::net::lookup_host((host, 0)).await?);
         match refused {
             Some(error) if fine.is_empty() => Err(io::Error::new(io::ErrorKind::PermissionDenied, error)),
             _ if fine.is_empty() => {

@@ -72,3 +72,17 @@ async fn a_test_to_nobody_is_refused_with_the_reason() {
     let refused = world.run(&format!("{ADMIN}/notifications/test"), "target=nobody").await;
     assert!(refused["error"]["message"].as_str().expect("why").contains("'nobody'"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_store_at_a_link_local_address_is_refused_before_it_is_asked() {
+    let world = World::open().await;
+    for endpoint in ["http://169.254.169.254", "http://2852039166", "http://[::ffff:169.254.169.254]"] {
+        let settings = format!(
+            r#"{{"type":"S3","provider":{{"name":"AWS","cloudServices":[{{"name":"AWS S3","type":"objectStore","usage":"BACKUP","connection":{{"bucketName":"dr-1","endpointUrl":"{endpoint}","allowHttp":true,"credential":{{"type":"ACCESS-KEY","secret":{{"accessKey":"a","secretKey":"s"}}}}}}}}]}}}}"#
+        );
+        let form = format!("storeName=s9&settings={settings}");
+        let refused = world.run(&format!("{}/stores/register", super::support::DR), &form).await;
+        let why = refused["error"]["message"].as_str().unwrap_or_default();
+        assert!(why.contains("security.allowed_addresses"), "{endpoint}: {refused}");
+    }
+}

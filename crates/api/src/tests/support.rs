@@ -5,7 +5,7 @@ use crate::dispatch::{Site, respond};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use recovery::{Cost, FileStoreSettings, Principal, Recovery, Role, Settings, file_store};
+use recovery::{AddressRule, Cost, FileStoreSettings, Principal, Recovery, Role, Settings, file_store};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::path::Path;
@@ -174,6 +174,7 @@ fn settings(directory: &Path) -> Settings {
         compression: Default::default(),
         cost: Cost::FAST,
         deletion_grace: Duration::from_secs(3600),
+        store_addresses: Arc::new(AddressRule::inner_networks_too(Vec::new())),
         notify: Vec::new(),
         lease: Duration::from_secs(30),
     }

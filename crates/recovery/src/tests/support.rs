@@ -25,6 +25,7 @@ pub(crate) fn settings(base: &Path) -> Settings {
         compression: repository::Compression::Auto,
         cost: Cost::FAST,
         deletion_grace: Duration::ZERO,
+        store_addresses: Arc::new(AddressRule::inner_networks_too(Vec::new())),
         notify: Vec::new(),
         lease: Duration::from_secs(30),
     }

@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use super::profile::Profile;
 use super::wire::Connector;
 use super::{Backend, Credentials, ObjectPlace, Service};
-use crate::{Error, ErrorKind, Result};
+use crate::{AddressRule, Error, ErrorKind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -74,8 +74,15 @@ fn client(place: &ObjectPlace, allow_http: bool) -> Result<ClientOptions, String
     Ok(options)
 }
 
-/// Whether an address may be used: with TLS, or on this machine, or where that was asked for.
-fn check_endpoint(endpoint: &str, allowed: bool) -> Result<bool, String> {
+fn rule(place: &ObjectPlace) -> Option<&AddressRule> {
+    place.options.addresses.as_deref()
+}
+
+/// Whether an address may be used: with TLS, or on this machine, or where that was asked for; and where connections may go.
+fn check_endpoint(endpoint: &str, allowed: bool, rule: Option<&AddressRule>) -> Result<bool, String> {
+    if let Some(rule) = rule {
+        rule.check_url(endpoint).map_err(|refused| refused.to_string())?;
+    }
     if endpoint.starts_with("https://") {
         return Ok(false);
     }
@@ -119,6 +126,7 @@ fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
         allow_http = check_endpoint(
             &endpoint,
             options.allow_http || env("AWS_ALLOW_HTTP").is_some_and(|value| is_yes(&value)),
+            rule(place),
         )?;
         let endpoint = match (options.path_style, endpoint.split_once("://")) {
             (Some(false), Some((scheme, host))) => format!("{scheme}://{}.{host}", place.bucket),
@@ -135,7 +143,7 @@ fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
         .with_client_options(client(place, allow_http)?)
-        .with_http_connector(Connector::new(options.limits.silence))
+        .with_http_connector(Connector::new(place))
         .build()
         .map_err(text)?;
     Ok(Arc::new(built))
@@ -193,14 +201,14 @@ fn azure(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
     };
     let mut allow_http = false;
     if let Some(endpoint) = &options.endpoint {
-        allow_http = check_endpoint(endpoint, options.allow_http)?;
+        allow_http = check_endpoint(endpoint, options.allow_http, rule(place))?;
         builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
     }
     let built = builder
         .with_container_name(&place.bucket)
         .with_retry(no_retries())
         .with_client_options(client(place, allow_http)?)
-        .with_http_connector(Connector::new(options.limits.silence))
+        .with_http_connector(Connector::new(place))
         .build()
         .map_err(text)?;
     Ok(Arc::new(built))
@@ -225,14 +233,14 @@ fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
     };
     let mut allow_http = false;
     if let Some(endpoint) = &options.endpoint {
-        allow_http = check_endpoint(endpoint, options.allow_http)?;
+        allow_http = check_endpoint(endpoint, options.allow_http, rule(place))?;
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
     let built = builder
         .with_bucket_name(&place.bucket)
         .with_retry(no_retries())
         .with_client_options(client(place, allow_http)?)
-        .with_http_connector(Connector::new(options.limits.silence))
+        .with_http_connector(Connector::new(place))
         .build()
         .map_err(text)?;
     Ok(Arc::new(built))
@@ -241,6 +249,7 @@ fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
 #[cfg(test)]
 mod tests {
     use super::{check_endpoint, is_yes};
+    use crate::AddressRule;
 
     #[test]
     fn a_switch_that_says_no_is_off() {
@@ -250,12 +259,39 @@ mod tests {
 
     #[test]
     fn an_address_without_tls_is_used_on_this_machine_or_on_request_alone() {
-        assert_eq!(check_endpoint("https://minio:9000", false), Ok(false));
-        assert_eq!(check_endpoint("http://127.0.0.1:9000", false), Ok(true));
-        assert_eq!(check_endpoint("http://localhost", false), Ok(true));
-        assert_eq!(check_endpoint("http://minio:9000", true), Ok(true));
-        assert!(check_endpoint("http://minio:9000", false).is_err());
-        assert!(check_endpoint("http://127.evil.example", false).is_err());
-        assert!(check_endpoint("minio:9000", true).is_err());
+        assert_eq!(check_endpoint("https://minio:9000", false, None), Ok(false));
+        assert_eq!(check_endpoint("http://127.0.0.1:9000", false, None), Ok(true));
+        assert_eq!(check_endpoint("http://localhost", false, None), Ok(true));
+        assert_eq!(check_endpoint("http://minio:9000", true, None), Ok(true));
+        assert!(check_endpoint("http://minio:9000", false, None).is_err());
+        assert!(check_endpoint("http://127.evil.example", false, None).is_err());
+        assert!(check_endpoint("minio:9000", true, None).is_err());
+    }
+
+    #[test]
+    fn an_endpoint_where_connections_do_not_go_is_refused_at_once() {
+        let inner = AddressRule::inner_networks_too(Vec::new());
+        for endpoint in [
+            "http://169.254.169.254",
+            "http://2852039166/latest",
+            "http://0xa9fea9fe",
+            "http://[::ffff:169.254.169.254]:80",
+            "http://[fe80::1]",
+            "https://0.0.0.0:9000",
+        ] {
+            let refused = check_endpoint(endpoint, true, Some(&inner)).unwrap_err();
+            assert!(refused.contains("security.allowed_addresses"), "{endpoint}: {refused}");
+        }
+        for endpoint in
+            ["http://127.0.0.1:9000", "http://localhost:9000", "https://10.0.0.5", "https://[fd12::1]"]
+        {
+            assert!(check_endpoint(endpoint, true, Some(&inner)).is_ok(), "{endpoint}");
+        }
+        let public = AddressRule::public(Vec::new());
+        assert!(
+            check_endpoint("http://localhost:9000", true, Some(&public)).is_err(),
+            "a name by its address"
+        );
+        assert!(check_endpoint("https://no-such-host.invalid", true, Some(&public)).is_ok(), "not known yet");
     }
 }

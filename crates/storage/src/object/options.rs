@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+
+use crate::AddressRule;
 
 /// The kind of a service: what it answers means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,8 @@ pub struct ObjectOptions {
     pub ca_pem: Option<String>,
     /// Whose rights are used.
     pub credentials: Credentials,
+    /// Where connections may go; absent: anywhere.
+    pub addresses: Option<Arc<AddressRule>>,
     /// How much at once, and for how long.
     pub limits: Limits,
 }

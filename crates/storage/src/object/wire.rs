@@ -12,12 +12,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use object_store::ClientOptions;
+use object_store::client::{DnsFuture, DnsResolver};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
 
 use super::retry::SLOWEST_BYTES_PER_SECOND;
+use super::{Credentials, ObjectPlace};
+use crate::AddressRule;
 
 tokio::task_local! {
     static LAST: RefCell<Answer>;
@@ -48,21 +51,72 @@ pub(super) fn last_answer() -> Answer {
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     silence: Duration,
+    addresses: Option<Addresses>,
     made: Arc<AtomicUsize>,
 }
 
 impl Connector {
-    pub(super) fn new(silence: Duration) -> Self {
-        Self { silence, made: Arc::default() }
+    pub(super) fn new(place: &ObjectPlace) -> Self {
+        let options = &place.options;
+        Self { silence: options.limits.silence, addresses: Addresses::of(place), made: Arc::default() }
     }
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = ReqwestConnector::default().connect(options)?;
+        let client = match &self.addresses {
+            None => ReqwestConnector::default().connect(options)?,
+            Some(rule) => {
+                let guarded = options.clone().with_dns_resolver(Arc::new(rule.clone()));
+                ReqwestConnector::default().connect(&guarded)?
+            }
+        };
         let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
         let (silence, made) = (self.silence, Arc::clone(&self.made));
-        Ok(HttpClient::new(Watched { client, silence, number, made }))
+        let addresses = self.addresses.clone();
+        Ok(HttpClient::new(Watched { client, silence, addresses, number, made }))
+    }
+}
+
+/// Where clouds give away credentials to their own machines.
+const METADATA_HOSTS: [&str; 5] =
+    ["169.254.169.254", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "metadata.google.internal"];
+
+/// Where connections may go: names are checked when they are resolved, addresses at each request.
+#[derive(Clone, Debug)]
+struct Addresses {
+    rule: Arc<AddressRule>,
+    /// The machine's own credentials are fetched, from where its cloud gives them.
+    ambient: bool,
+}
+
+impl Addresses {
+    fn of(place: &ObjectPlace) -> Option<Self> {
+        let rule = place.options.addresses.clone()?;
+        let credentials = &place.options.credentials;
+        let ambient = matches!(credentials, Credentials::Ambient | Credentials::ManagedIdentity { .. });
+        Some(Self { rule, ambient })
+    }
+
+    fn check(&self, url: &str, for_credentials: bool) -> Result<(), crate::Refused> {
+        let host = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+        if for_credentials && self.ambient && METADATA_HOSTS.contains(&host) {
+            return Ok(());
+        }
+        self.rule.check_literal(url)
+    }
+}
+
+impl DnsResolver for Addresses {
+    fn resolve(&self, host: &str) -> DnsFuture {
+        let (rule, ambient, host) = (Arc::clone(&self.rule), self.ambient, host.to_owned());
+        Box::pin(async move {
+            if ambient && METADATA_HOSTS.contains(&host.as_str()) {
+                let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+                return Ok(found.map(|address| address.ip()).collect());
+            }
+            Ok(rule.resolve(&host).await?.into_iter().map(|address| address.ip()).collect())
+        })
     }
 }
 
@@ -71,6 +125,7 @@ impl HttpConnector for Connector {
 struct Watched {
     client: HttpClient,
     silence: Duration,
+    addresses: Option<Addresses>,
     number: usize,
     /// Clients made by this connector. The last one is for the store itself, those before it fetch credentials.
     made: Arc<AtomicUsize>,
@@ -88,6 +143,10 @@ impl HttpService for Watched {
         Box::pin(async move {
             let for_credentials = self.number != self.made.load(Ordering::SeqCst);
             note(Answer { for_credentials, ..Answer::default() });
+            if let Some(rule) = &self.addresses {
+                let refused = |why| HttpError::new(HttpErrorKind::Unknown, why);
+                rule.check(&request.uri().to_string(), for_credentials).map_err(refused)?;
+            }
             let sending = request.body().content_length() as u64 / SLOWEST_BYTES_PER_SECOND;
             let patience = self.silence + Duration::from_secs(sending);
             let Ok(outcome) = tokio::time::timeout(patience, self.client.execute(request)).await else {

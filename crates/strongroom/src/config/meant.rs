@@ -52,6 +52,7 @@ pub struct Config {
     site_name: String,
     compression: Compression,
     deletion_grace: Duration,
+    store_addresses: Arc<AddressRule>,
     notify: Vec<Subscription>,
 }
 
@@ -105,6 +106,7 @@ impl Config {
             compression: self.compression,
             cost: Cost::DEFAULT,
             deletion_grace: self.deletion_grace,
+            store_addresses: Arc::clone(&self.store_addresses),
             notify: self.notify.clone(),
             lease: LEASE,
         }
@@ -164,6 +166,7 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
             Some(minutes) => Duration::from_secs(minutes.saturating_mul(60)),
             None => DEFAULT_DELETION_GRACE,
         },
+        store_addresses: Arc::new(AddressRule::inner_networks_too(listed.clone())),
         notify: super::notify::subscriptions(typed.notify, directory, Arc::new(AddressRule::public(listed)))?,
         data_directory,
     })

@@ -90,7 +90,7 @@ url = "sqlite:state.db"             # a relative file lies in data_directory
 
 [security]
 master_key_file = "master.key"      # seals the secrets that a running job needs; keep a copy elsewhere
-# allowed_addresses = ["10.1.0.0/16"]    # where webhooks may go although it is no public address
+# allowed_addresses = ["10.1.0.0/16"]    # where webhooks and stores may be, although they would not
 
 # People may also sign in through an OpenID Connect provider: [oidc], see docs/configuration.md.
 
@@ -104,20 +104,5 @@ allowed_directories = {allowed}    # where directory stores may be registered; n
 
 # What is protected. One [[component]] for each thing.
 {component}
-# Who is told when something happens. One [[notify]] for each; docs/notifications.md.
-# [[notify]]
-# kind = "webhook"
-# name = "on-call"
-# url = "https://hooks.example.org/strongroom"
-# secret_file = "webhook-secret"    # signs each request
-# events = ["backup.failed", "backup.late", "verification.failed"]    # all of them if absent
-# [[notify]]
-# kind = "mail"
-# name = "operators"
-# host = "mail.example.org"
-# tls = "starttls"                  # none, starttls or tls
-# username = "strongroom"
-# password_file = "mail-password"
-# from = "strongroom@example.org"
-# to = ["operators@example.org"]
+# Who is told when something happens: one [[notify]] for each; docs/notifications.md has examples.
 "#;
