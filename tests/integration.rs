@@ -12,6 +12,8 @@ mod bad_lines;
 mod beside;
 #[path = "integration/buckets.rs"]
 mod buckets;
+#[path = "integration/certificate.rs"]
+mod certificate;
 #[path = "integration/client.rs"]
 mod client;
 #[path = "integration/client_jobs.rs"]
