@@ -1,10 +1,11 @@
 //! Restores over what is there: which of it stays, which goes, and what is told beforehand.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use strongroom_tests::tree::{Aspect, Picture};
+use strongroom_tests::tree::{Aspect, Picture, am_root};
 
 use crate::command::{Place, restics};
 
@@ -117,4 +118,42 @@ fn what_nobody_can_mean_is_refused_before_anything_happens() {
     let lines = ["+ /missing", "M /older", "M /alike", "- /many.log", "- /a/other", "would make 1 entry"];
     lines.into_iter().fold(told.expect(0), |told, line| told.expect_text(line));
     before.assert_same(&Picture::take(&target), "nothing was restored");
+}
+
+#[test]
+fn what_lies_on_another_file_system_is_not_removed() {
+    if !am_root() {
+        return println!("NOT TESTED: only root can mount");
+    }
+    let place = Place::with_repository();
+    let source = place.path("source");
+    fs::create_dir_all(source.join("disk")).unwrap();
+    let mounted = Mounted::at(&source.join("disk"));
+    fs::write(source.join("disk/file"), "on another disk").unwrap();
+    place.repo(["backup", "--one-file-system", source.to_str().unwrap()]).expect(0);
+    fs::write(source.join("other"), "not in the snapshot").unwrap();
+    let snapshot = format!("latest:{}", source.display());
+    let arguments = ["restore", &snapshot, "--target", source.to_str().unwrap(), "--delete"];
+    let plan = place.repo([&arguments[..], &["--dry-run"]].concat()).expect(0).expect_text("- /other");
+    assert!(!plan.out.contains("disk"), "{plan}");
+    place.repo(arguments).expect(3).expect_text("another file system");
+    assert!(source.join("disk/file").exists() && !source.join("other").exists());
+    drop(mounted);
+}
+
+/// A small file system in memory, until this goes.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(path: &Path) -> Self {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(path).status();
+        assert!(mount.unwrap().success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }

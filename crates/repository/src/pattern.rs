@@ -87,11 +87,16 @@ impl Patterns {
 
     /// Does the entry at this absolute path fit? The last pattern that has something to say decides.
     pub fn fits(&self, path: &[u8]) -> bool {
-        let path = OsStr::from_bytes(path);
         if self.negated.is_empty() {
-            return self.set.is_match(path);
+            return self.set.is_match(OsStr::from_bytes(path));
         }
-        self.set.matches(path).last().is_some_and(|at| !self.negated[*at])
+        self.says(path) == Some(true)
+    }
+
+    /// What the last pattern says that has something to say of the entry at this absolute path.
+    pub(crate) fn says(&self, path: &[u8]) -> Option<bool> {
+        let at = self.set.matches(OsStr::from_bytes(path)).last().copied()?;
+        Some(!self.negated.get(at).copied().unwrap_or(false))
     }
 
     /// Whether it depends on an entry's own name alone if it fits.

@@ -204,7 +204,7 @@ fn kind_v6(address: Ipv6Addr) -> Kind {
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => embedded(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
         [0x2002, high, low, ..] => embedded(high, low),
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Kind::Special,
+        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Kind::Special,
         [first, ..] if first & 0xfe00 == 0xfc00 => Kind::Private,
         [0x2001, 0xdb8 | 0, ..] => Kind::Special,
         // All that was ever given out as public.
@@ -229,11 +229,13 @@ mod tests {
         ["93.184.216.34", "8.8.8.8", "172.32.0.1", "2606:2800:220:1::1", "64:ff9b::808:808"];
     const INNER: [&str; 8] =
         ["127.0.0.1", "127.8.9.1", "::1", "10.0.0.5", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1"];
-    const SPECIAL: [&str; 17] = [
+    const SPECIAL: [&str; 19] = [
         "169.254.169.254",
         "100.100.100.200",
         "168.63.129.16",
         "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
         "fe80::1",
         "0.0.0.0",
         "::",

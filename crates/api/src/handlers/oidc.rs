@@ -24,6 +24,8 @@ pub(crate) async fn start(call: Arc<Call>) -> ApiResult<Reply> {
     let attempt = Attempt::new(next);
     let recovery = &call.site.recovery;
     let location = provider.address_for(&attempt, recovery).await.map_err(|why| refused(&call, &why))?;
+    // Here, as the browser does not send the session's cookie when it comes back from the provider.
+    super::login::end_session(&call).await?;
     let cookie = oidc::cookie(&attempt.seal(recovery), call.site.secure_cookies);
     Ok(Reply::Leave { location, cookie })
 }

@@ -47,8 +47,9 @@ pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
         return Ok(Reply::Json(user(asked_for, caller.role)));
     }
     let users = match caller.role {
-        Role::Administrator => call.lift(call.site.recovery.users().await)?,
-        Role::Operator | Role::Viewer => Vec::new(),
+        // Keys have no say in users.
+        Role::Administrator if caller.key.is_none() => call.lift(call.site.recovery.users().await)?,
+        _ => Vec::new(),
     };
     let found = users.into_iter().find(|known| known.username == asked_for);
     let found = found.ok_or_else(|| {

@@ -44,6 +44,11 @@ impl Existing {
         }
     }
 
+    /// Whether a file or link may go that stands where the snapshot has a directory.
+    pub(super) fn gives_way_to_directories(self) -> bool {
+        matches!(self, Self::MadeEqual | Self::MadeEqualUnlessAlike)
+    }
+
     /// Whether a regular file that is there is taken for equal without reading it.
     pub(super) fn trusts(self, stat: &rustix::fs::Stat, node: &Node, size: u64) -> bool {
         self == Self::MadeEqualUnlessAlike
@@ -69,7 +74,10 @@ impl Choice {
             Self::All => Fate::Restored,
             Self::Without(patterns) if patterns.fits(path) => Fate::LeftOut,
             Self::Without(_) => Fate::Restored,
-            Self::Only(patterns) if directory == Fate::Restored || patterns.fits(path) => Fate::Restored,
+            // Below what is chosen a pattern with `!` takes back.
+            Self::Only(patterns) if patterns.says(path).unwrap_or(directory == Fate::Restored) => {
+                Fate::Restored
+            }
             Self::Only(_) if is_dir => Fate::Passed,
             Self::Only(_) => Fate::LeftOut,
         }

@@ -34,6 +34,7 @@ use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, join, lock
 use batch::{Batch, Into};
 use choice::Fate;
 pub use choice::{Choice, Existing};
+use others::names_of;
 pub use plan::{Planned, RestorePlan, VisitPlanned, plan_restore};
 use target::{make_dir, make_way};
 
@@ -346,8 +347,9 @@ impl Walk<'_> {
             let above = &made[made.len() - 1];
             let (path, name) =
                 (&path[..pair[1].path_length], &path[pair[0].path_length + 1..pair[1].path_length]);
-            let (dir, is_new) =
-                make_dir(above.dir.as_fd(), name).map_err(|e| self.context.fail("make", path, e))?;
+            let may_replace = self.context.existing.gives_way_to_directories();
+            let (dir, is_new) = make_dir(above.dir.as_fd(), name, may_replace)
+                .map_err(|e| self.context.fail("make", path, e))?;
             let reuse = above.reuse.as_ref().and_then(|fd| posix::open_dir(fd.as_fd(), name).ok());
             self.outcome.dirs += 1;
             batch.count_directory();
@@ -473,11 +475,6 @@ impl Walk<'_> {
         let only_dirs = |nodes: Vec<Node>| {
             nodes.into_iter().filter(|node| node.kind == NodeKind::Dir).collect::<Vec<_>>().into_iter()
         };
-        let names_of = |nodes: &[Node]| {
-            let mut names: Vec<Vec<u8>> = nodes.iter().map(|node| node.name.clone()).collect();
-            names.sort_unstable();
-            names
-        };
         let mut path = Vec::new();
         let root = target.try_clone().map_err(|e| Error::path("open", "the target", e))?;
         let fate = self.context.choice.of_target();
@@ -503,10 +500,25 @@ impl Walk<'_> {
                 };
                 let Some(tree) = directory_of(&node, &path)? else { continue };
                 let below = self.context.repository.read_tree(self.context.index, tree, &mut self.opener);
-                // Named already, when its entries were to be restored.
-                let below =
-                    below.or_else(|e| if e.kind == ErrorKind::Damaged { Ok(Vec::new()) } else { Err(e) })?;
-                let names = removes.map(|_| names_of(&below));
+                let below = match below {
+                    Err(e) if e.kind == ErrorKind::Damaged => {
+                        // Named already when its entries were to be restored, unless it was whole then.
+                        if removes.is_some() {
+                            self.context.damaged.fetch_add(1, Ordering::Relaxed);
+                            self.context.control.warn(show(&path), e.message);
+                        }
+                        None
+                    }
+                    other => Some(other.map_err(|e| in_directory(&path, e))?),
+                };
+                // What begins on another file system is not emptied, whatever the snapshot has of it.
+                let is_elsewhere = level.names.is_some() && !others::same_file_system(&level.fd, &fd);
+                if is_elsewhere {
+                    self.context.control.warn(show(&path), others::ELSEWHERE);
+                }
+                let removes_here = level.names.is_some() && !is_elsewhere;
+                let names = below.as_deref().filter(|_| removes_here).map(names_of);
+                let below = below.unwrap_or_default();
                 let (path_length, nodes) = (path.len(), only_dirs(below));
                 stack.push(Open { fd, node: Some(node), fate, path_length, nodes, names });
             } else if let Some(Open { fd, node, fate, names, .. }) = stack.pop() {

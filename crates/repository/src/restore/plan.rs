@@ -1,9 +1,13 @@
 //! What a restore would change, told before it changes anything: the same walk, with eyes alone.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::choice::Fate;
+use super::others::{names_of, others_in, same_file_system};
 use super::{Existing, RestoreRequest, Start, target};
 use crate::pack::BlobKind;
 use crate::posix::{self, show};
@@ -54,15 +58,16 @@ pub fn plan_restore(
 ) -> Result<RestorePlan> {
     let mut opener = Opener::new()?;
     let Start { nodes, is_directory, .. } = Start::find(repository, index, request, &mut opener)?;
-    let target = rustix::fs::open(&request.target, target::DIRECTORY, rustix::fs::Mode::empty()).ok();
+    let opened = rustix::fs::open(&request.target, target::DIRECTORY, rustix::fs::Mode::empty());
+    let target = there(opened).map_err(|e| Error::path("open", request.target.display(), e))?;
     let mut planner =
         Planner { index, request, control, visit, plan: RestorePlan::default(), buffer: Vec::new() };
     let mut path = Vec::new();
     let root = Level {
         path_length: 0,
         fate: request.choice.of_target(),
-        is_made: false,
-        names: names_of(&nodes, is_directory && request.remove_others),
+        to_tell: None,
+        names: (is_directory && request.remove_others).then(|| names_of(&nodes)),
         dir: target.map(Arc::new),
         nodes: nodes.into_iter(),
     };
@@ -85,15 +90,15 @@ pub fn plan_restore(
         let dir = level.dir.clone();
         if let Some(tree) = directory_of(&node, &path)? {
             let below = repository.read_tree(index, tree, &mut opener)?;
-            let fd = dir.as_ref().and_then(|dir| posix::open_dir(dir.as_fd(), &node.name).ok());
-            stack.push(Level {
-                path_length: path.len(),
-                fate,
-                is_made: fd.is_none(),
-                names: names_of(&below, request.remove_others),
-                dir: fd.map(Arc::new),
-                nodes: below.into_iter(),
-            });
+            let (fd, to_tell) = match &dir {
+                Some(dir) => planner.directory(dir.as_fd(), &node, &path)?,
+                None => (None, Some(Planned::Made)),
+            };
+            // What begins on another file system is not emptied.
+            let is_here = dir.as_ref().zip(fd.as_ref()).is_some_and(|(a, b)| same_file_system(a, b));
+            let names = (is_here && level.names.is_some()).then(|| names_of(&below));
+            let (dir, nodes) = (fd.map(Arc::new), below.into_iter());
+            stack.push(Level { path_length: path.len(), fate, to_tell, names, dir, nodes });
             if fate == Fate::Restored {
                 planner.make_way(&path, &mut stack)?;
             }
@@ -109,8 +114,8 @@ pub fn plan_restore(
 struct Level {
     path_length: usize,
     fate: Fate,
-    /// It is not there, and nobody was told yet that it would be made.
-    is_made: bool,
+    /// What would become of it, if anything, and nobody was told yet.
+    to_tell: Option<Planned>,
     /// What the snapshot has in it, in order, if other things would go.
     names: Option<Vec<Vec<u8>>>,
     /// `None`: it is not there.
@@ -118,12 +123,13 @@ struct Level {
     nodes: std::vec::IntoIter<Node>,
 }
 
-fn names_of(nodes: &[Node], wanted: bool) -> Option<Vec<Vec<u8>>> {
-    wanted.then(|| {
-        let mut names: Vec<Vec<u8>> = nodes.iter().map(|node| node.name.clone()).collect();
-        names.sort_unstable();
-        names
-    })
+/// What was found, or that it is not there.
+fn there<T>(found: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 struct Planner<'a> {
@@ -149,11 +155,36 @@ impl Planner<'_> {
 
     /// Tells of directories that would be made on the way to an entry.
     fn make_way(&mut self, path: &[u8], stack: &mut [Level]) -> Result<()> {
-        for level in stack.iter_mut().skip(1).filter(|level| level.is_made) {
-            level.is_made = false;
-            self.tell(&path[..level.path_length], Planned::Made, 0)?;
+        for level in stack.iter_mut().skip(1) {
+            if let Some(planned) = level.to_tell.take() {
+                self.tell(&path[..level.path_length], planned, 0)?;
+            }
         }
         Ok(())
+    }
+
+    fn fail(&self, what: &str, path: &[u8], e: Errno) -> Error {
+        let mut whole = self.request.target.as_os_str().as_bytes().to_vec();
+        whole.extend_from_slice(path);
+        Error::path(what, show(&whole), e)
+    }
+
+    /// The directory of the target that the snapshot has there too, and what would become of what is there.
+    fn directory(
+        &self,
+        above: BorrowedFd<'_>,
+        node: &Node,
+        path: &[u8],
+    ) -> Result<(Option<OwnedFd>, Option<Planned>)> {
+        match posix::open_dir(above, &node.name) {
+            Ok(fd) => Ok((Some(fd), None)),
+            Err(Errno::NOENT) => Ok((None, Some(Planned::Made))),
+            Err(Errno::NOTDIR | Errno::LOOP) if self.request.existing.gives_way_to_directories() => {
+                Ok((None, Some(Planned::MadeEqual)))
+            }
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(self.fail("make", path, Errno::EXIST)),
+            Err(e) => Err(self.fail("open", path, e)),
+        }
     }
 
     fn leaf(&mut self, dir: Option<BorrowedFd<'_>>, node: &Node, path: &[u8]) -> Result<()> {
@@ -161,13 +192,19 @@ impl Planner<'_> {
         if node.kind == NodeKind::Irregular {
             return Ok(());
         }
-        let present = dir.and_then(|dir| Some((dir, posix::stat_at(dir, &node.name).ok()?)));
-        let Some((dir, stat)) = present else {
-            return self.tell(path, Planned::Made, node.size);
-        };
+        let Some(dir) = dir else { return self.tell(path, Planned::Made, node.size) };
+        let stat = there(posix::stat_at(dir, &node.name)).map_err(|e| self.fail("look at", path, e))?;
+        let Some(stat) = stat else { return self.tell(path, Planned::Made, node.size) };
         if self.request.existing.keeps(dir, node) {
             self.plan.kept += 1;
             return Ok(());
+        }
+        if posix::kind(&stat) == NodeKind::Dir {
+            let inside = posix::open_dir(dir, &node.name).map_err(|e| self.fail("open", path, e))?;
+            if !others_in(inside.as_fd(), path, &[])?.is_empty() {
+                // So the restore would end.
+                return Err(self.fail("replace", path, Errno::NOTEMPTY));
+            }
         }
         let wrong = match node.kind {
             kind if posix::kind(&stat) != kind => Some(node.size),
@@ -227,14 +264,13 @@ impl Planner<'_> {
         fate: Fate,
         names: &[Vec<u8>],
     ) -> Result<bool> {
-        let present = posix::read_dir(dir).map_err(|e| Error::path("read", show(path), e))?;
         let mut all_gone = true;
-        for name in present.iter().filter(|name| names.binary_search(name).is_err()) {
+        for name in others_in(dir, path, names)? {
             self.control.check()?;
             let length = path.len();
             path.push(b'/');
-            path.extend_from_slice(name);
-            all_gone &= self.other(dir, name, path, fate)?;
+            path.extend_from_slice(&name);
+            all_gone &= self.other(dir, &name, path, fate)?;
             path.truncate(length);
         }
         Ok(all_gone)
@@ -244,15 +280,14 @@ impl Planner<'_> {
         let Ok(stat) = posix::stat_at(dir, name) else { return Ok(true) };
         let is_dir = posix::kind(&stat) == NodeKind::Dir;
         let fate = self.request.choice.fate(path, is_dir, above);
-        let is_elsewhere = is_dir && rustix::fs::fstat(dir).is_ok_and(|dir| dir.st_dev != stat.st_dev);
-        if fate != Fate::Restored || is_elsewhere {
+        if fate != Fate::Restored {
             return Ok(false);
         }
-        if is_dir
-            && let Ok(fd) = posix::open_dir(dir, name)
-            && !self.others(fd.as_fd(), path, fate, &[])?
-        {
-            return Ok(false);
+        if is_dir {
+            let Ok(fd) = posix::open_dir(dir, name) else { return Ok(false) };
+            if !same_file_system(&dir, &fd) || !self.others(fd.as_fd(), path, fate, &[])? {
+                return Ok(false);
+            }
         }
         self.tell(path, Planned::Removed, 0)?;
         Ok(true)

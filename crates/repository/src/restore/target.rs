@@ -18,11 +18,12 @@ pub(super) fn os(name: &[u8]) -> &OsStr {
 }
 
 /// Makes a directory, opens it and tells that it is new. One that is there is used; anything else of that name is
-/// removed.
-pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(OwnedFd, bool)> {
+/// removed, or if that may not be an error.
+pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &[u8], may_replace: bool) -> Result<(OwnedFd, bool)> {
     match mkdirat(dir, os(name), Mode::RWXU) {
         Ok(()) => {}
         Err(Errno::EXIST) => match posix::open_dir(dir, name) {
+            Err(Errno::NOTDIR | Errno::LOOP) if !may_replace => return Err(Errno::EXIST),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 unlinkat(dir, os(name), AtFlags::empty())?;
                 mkdirat(dir, os(name), Mode::RWXU)?;

@@ -313,3 +313,39 @@ fn what_is_there_is_kept_or_trusted_as_far_as_was_asked_for() {
     drifted.run(&with(Existing::MadeEqualUnlessAlike));
     assert_eq!(fs::read(&text).unwrap(), source);
 }
+
+#[test]
+fn what_a_pattern_takes_back_is_neither_restored_nor_removed() {
+    let drifted = Drifted::new();
+    let kept = drifted.place.path("out/a/b/kept");
+    fs::write(&kept, "mine").unwrap();
+    let choice = Choice::Only(Patterns::new(&[Pattern::new("/a"), Pattern::new("!/a/b")]).unwrap());
+    let request = RestoreRequest { choice, remove_others: true, ..drifted.request.clone() };
+    assert_eq!(
+        drifted.plan(&request).1,
+        ["- /a/new", "- /a/new/below", "- /a/new/below/kept.log", "- /a/new/gone"]
+    );
+    drifted.run(&request);
+    assert!(kept.exists() && !drifted.place.path("out/a/b/c/deep").exists());
+    assert!(!drifted.place.path("out/a/new").exists());
+}
+
+#[test]
+fn a_file_in_the_place_of_a_directory_stays_where_what_is_there_is_kept() {
+    let drifted = Drifted::new();
+    let a = drifted.place.path("out/a");
+    fs::remove_dir_all(&a).unwrap();
+    fs::write(&a, "mine").unwrap();
+    for existing in [Existing::Kept, Existing::KeptIfYounger] {
+        let request = RestoreRequest { existing, ..drifted.request.clone() };
+        let control = Control::new();
+        let restored = restore(&drifted.repository, &drifted.index, &request, &control).unwrap_err();
+        let planned =
+            plan_restore(&drifted.repository, &drifted.index, &request, &control, &mut |_, _, _| Ok(()));
+        assert_eq!(planned.unwrap_err().message, restored.message);
+        assert_eq!(fs::read(&a).unwrap(), b"mine");
+    }
+    assert!(drifted.plan(&drifted.request).1.contains(&"M /a".to_owned()));
+    drifted.run(&drifted.request);
+    assert!(a.join("b/c/deep").exists());
+}

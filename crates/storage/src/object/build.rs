@@ -15,7 +15,8 @@ use super::wire::Connector;
 use super::{Backend, Credentials, ObjectPlace, Service};
 use crate::{AddressRule, Error, ErrorKind, Result};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Builds the client of a place.
 pub(super) fn backend(place: &ObjectPlace) -> Result<Arc<dyn Backend>> {
@@ -46,12 +47,13 @@ fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
-fn client(place: &ObjectPlace, allow_http: bool) -> Result<ClientOptions, String> {
+/// The library's options, and the PEM certificates that are trusted by them.
+fn client(place: &ObjectPlace, allow_http: bool) -> Result<(ClientOptions, Vec<Vec<u8>>), String> {
     let mut options = ClientOptions::new()
         .with_allow_http(allow_http)
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_pool_idle_timeout(Duration::from_secs(60));
+        .with_pool_idle_timeout(POOL_IDLE_TIMEOUT);
     let mut trusted = Vec::new();
     if let Some(pem) = &place.options.ca_pem {
         trusted.push(("its CA bundle".to_owned(), pem.clone().into_bytes()));
@@ -61,9 +63,9 @@ fn client(place: &ObjectPlace, allow_http: bool) -> Result<ClientOptions, String
         let pem = fs::read(file).map_err(|e| format!("cannot read the certificates in {shown}: {e}"))?;
         trusted.push((shown, pem));
     }
-    for (shown, pem) in trusted {
+    for (shown, pem) in &trusted {
         let certificates =
-            Certificate::from_pem_bundle(&pem).map_err(|_| format!("{shown} holds no PEM certificates"))?;
+            Certificate::from_pem_bundle(pem).map_err(|_| format!("{shown} holds no PEM certificates"))?;
         if certificates.is_empty() {
             return Err(format!("{shown} holds no PEM certificates"));
         }
@@ -71,7 +73,7 @@ fn client(place: &ObjectPlace, allow_http: bool) -> Result<ClientOptions, String
             options = options.with_root_certificate(certificate);
         }
     }
-    Ok(options)
+    Ok((options, trusted.into_iter().map(|(_, pem)| pem).collect()))
 }
 
 fn rule(place: &ObjectPlace) -> Option<&AddressRule> {
@@ -136,14 +138,15 @@ fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
             .with_endpoint(&endpoint)
             .with_config(object_store::aws::AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
+    let (client, trusted) = client(place, allow_http)?;
     let built = builder
         .with_bucket_name(&place.bucket)
         .with_virtual_hosted_style_request(options.path_style == Some(false))
         .with_checksum_algorithm(Checksum::SHA256)
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
-        .with_client_options(client(place, allow_http)?)
-        .with_http_connector(Connector::new(place))
+        .with_client_options(client)
+        .with_http_connector(Connector::new(place, trusted))
         .build()
         .map_err(text)?;
     Ok(Arc::new(built))
@@ -204,11 +207,12 @@ fn azure(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
         allow_http = check_endpoint(endpoint, options.allow_http, rule(place))?;
         builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
     }
+    let (client, trusted) = client(place, allow_http)?;
     let built = builder
         .with_container_name(&place.bucket)
         .with_retry(no_retries())
-        .with_client_options(client(place, allow_http)?)
-        .with_http_connector(Connector::new(place))
+        .with_client_options(client)
+        .with_http_connector(Connector::new(place, trusted))
         .build()
         .map_err(text)?;
     Ok(Arc::new(built))
@@ -236,11 +240,12 @@ fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
         allow_http = check_endpoint(endpoint, options.allow_http, rule(place))?;
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
+    let (client, trusted) = client(place, allow_http)?;
     let built = builder
         .with_bucket_name(&place.bucket)
         .with_retry(no_retries())
-        .with_client_options(client(place, allow_http)?)
-        .with_http_connector(Connector::new(place))
+        .with_client_options(client)
+        .with_http_connector(Connector::new(place, trusted))
         .build()
         .map_err(text)?;
     Ok(Arc::new(built))

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use object_store::ClientOptions;
-use object_store::client::{DnsFuture, DnsResolver};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
+use object_store::{ClientConfigKey, ClientOptions};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::build::{CONNECT_TIMEOUT, POOL_IDLE_TIMEOUT};
 use super::retry::SLOWEST_BYTES_PER_SECOND;
 use super::{Credentials, ObjectPlace};
 use crate::AddressRule;
@@ -52,13 +53,40 @@ pub(super) fn last_answer() -> Answer {
 pub(super) struct Connector {
     silence: Duration,
     addresses: Option<Addresses>,
+    trusted: Vec<Vec<u8>>,
     made: Arc<AtomicUsize>,
 }
 
 impl Connector {
-    pub(super) fn new(place: &ObjectPlace) -> Self {
-        let options = &place.options;
-        Self { silence: options.limits.silence, addresses: Addresses::of(place), made: Arc::default() }
+    /// `trusted` are the PEM certificates that the options have too.
+    pub(super) fn new(place: &ObjectPlace, trusted: Vec<Vec<u8>>) -> Self {
+        let silence = place.options.limits.silence;
+        Self { silence, addresses: Addresses::of(place), trusted, made: Arc::default() }
+    }
+
+    /// The client that the library would make, but that it goes nowhere else when it is sent elsewhere, and only where
+    /// the rule lets it.
+    fn guarded(&self, options: &ClientOptions, rule: &Addresses) -> reqwest::Result<HttpClient> {
+        let option = |key| options.get_config_value(&key);
+        // Shorter where the library looks whether this machine has a role.
+        let patience = option(ClientConfigKey::ConnectTimeout);
+        let patience = patience.and_then(|text| text.strip_suffix('s')?.parse().ok());
+        let mut client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(rule.clone()))
+            .https_only(option(ClientConfigKey::AllowHttp).as_deref() != Some("true"))
+            .connect_timeout(patience.map_or(CONNECT_TIMEOUT, Duration::from_secs))
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .http1_only()
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .user_agent(concat!("Strongroom/", env!("CARGO_PKG_VERSION")));
+        for pem in &self.trusted {
+            client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
+        }
+        Ok(HttpClient::new(client.build()?))
     }
 }
 
@@ -66,10 +94,9 @@ impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = match &self.addresses {
             None => ReqwestConnector::default().connect(options)?,
-            Some(rule) => {
-                let guarded = options.clone().with_dns_resolver(Arc::new(rule.clone()));
-                ReqwestConnector::default().connect(&guarded)?
-            }
+            Some(rule) => self
+                .guarded(options, rule)
+                .map_err(|e| object_store::Error::Generic { store: "HTTP client", source: Box::new(e) })?,
         };
         let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
         let (silence, made) = (self.silence, Arc::clone(&self.made));
@@ -107,15 +134,16 @@ impl Addresses {
     }
 }
 
-impl DnsResolver for Addresses {
-    fn resolve(&self, host: &str) -> DnsFuture {
-        let (rule, ambient, host) = (Arc::clone(&self.rule), self.ambient, host.to_owned());
+impl Resolve for Addresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (rule, ambient, host) = (Arc::clone(&self.rule), self.ambient, name.as_str().to_owned());
         Box::pin(async move {
-            if ambient && METADATA_HOSTS.contains(&host.as_str()) {
-                let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-                return Ok(found.map(|address| address.ip()).collect());
-            }
-            Ok(rule.resolve(&host).await?.into_iter().map(|address| address.ip()).collect())
+            let found: Vec<_> = if ambient && METADATA_HOSTS.contains(&host.as_str()) {
+                tokio::net::lookup_host((host.as_str(), 0)).await?.collect()
+            } else {
+                rule.resolve(&host).await?.into_iter().collect()
+            };
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }
@@ -178,3 +206,56 @@ impl fmt::Display for Silent {
 }
 
 impl std::error::Error for Silent {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::object::{ObjectOptions, ObjectPlace, ObjectStorage, Service};
+    use crate::{AddressRule, Storage};
+    use secrecy::SecretString;
+
+    /// Answers each request by sending the caller to `to`; counts them.
+    fn sending_elsewhere(to: String) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut stream = stream;
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 8192]);
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 307 Temporary Redirect\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+            }
+        });
+        (format!("http://{address}"), asked)
+    }
+
+    #[test]
+    fn a_store_that_sends_elsewhere_is_not_followed() {
+        let (elsewhere, reached) = sending_elsewhere("http://127.0.0.1:1/".to_owned());
+        let (endpoint, asked) = sending_elsewhere(format!("{elsewhere}/latest/meta-data"));
+        let credentials = crate::Credentials::AccessKey {
+            id: "id".to_owned(),
+            secret: SecretString::from("secret".to_owned()),
+            session_token: None,
+        };
+        let options = ObjectOptions {
+            endpoint: Some(endpoint),
+            credentials,
+            addresses: Some(Arc::new(AddressRule::inner_networks_too(Vec::new()))),
+            ..ObjectOptions::default()
+        };
+        let place = ObjectPlace::new(Service::S3, "bucket", "", options).unwrap();
+        let storage = ObjectStorage::open(&place).unwrap();
+        assert!(storage.get("config", 1 << 20).is_err());
+        assert!(asked.load(Ordering::SeqCst) > 0);
+        assert_eq!(reached.load(Ordering::SeqCst), 0);
+    }
+}

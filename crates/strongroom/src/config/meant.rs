@@ -19,6 +19,8 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:7443";
 const DEFAULT_CONTEXT: &str = "strongroom";
 const DEFAULT_STATE_URL: &str = "sqlite:state.db";
 const DEFAULT_DELETION_GRACE: Duration = Duration::from_secs(60 * 60);
+/// Kinds of components, as requests name them.
+const KIND_WORDS: [&str; 4] = ["fileStore", "relationalStore", "objectStore", "systemConfiguration"];
 const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const HOOK_TIMEOUT_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// A job whose server has not reported for so long may be taken over.
@@ -331,6 +333,11 @@ fn file_store(component: typed::Component, directory: &Path) -> Result<FileStore
         return Err(format!("'{key}' is no key of a fileStore"));
     }
     let name = component.name.filter(|name| !name.trim().is_empty()).ok_or("name is missing")?;
+    if KIND_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name.trim())) {
+        return Err(format!(
+            "'{name}' is the word for a kind, by which a restore may choose; give it another name"
+        ));
+    }
     let path = component.path.filter(|path| !path.is_empty()).ok_or("path is missing")?;
     let path = below(directory, &path);
     if path == Path::new("/") {

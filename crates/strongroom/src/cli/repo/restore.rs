@@ -187,6 +187,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
 
 /// What nobody can mean.
 fn refuse_nonsense(arguments: &Arguments, choice: &Choice, target: &Path) -> Result<()> {
+    let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     if arguments.delete && target.parent().is_none() && !matches!(choice, Choice::Only(_)) {
         return Err(Failure::usage("--delete would remove all of this machine that is not in the snapshot")
             .hint("say with --include what it may touch, or restore into another directory")
