@@ -230,4 +230,7 @@ async fn a_key_is_no_session_and_gives_no_token() {
     let me =
         world.send(ask("GET", "/strongroom/sharing/rest/community/self?f=json").token(&key)).await.json();
     assert!(me["username"].as_str().expect("name").starts_with("key:"), "{me}");
+    let other = "/strongroom/sharing/rest/community/users/victor?f=json";
+    let reply = world.send(ask("GET", other).token(&key)).await.json();
+    assert_eq!(refusal(&reply), "USER_NOT_FOUND", "a key has no say in users, whatever its role");
 }

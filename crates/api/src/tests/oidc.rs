@@ -128,6 +128,19 @@ async fn somebody_signs_in_through_the_provider_with_the_role_that_it_tells() {
 }
 
 #[tokio::test]
+async fn whoever_was_signed_in_is_so_no_longer_when_somebody_goes_to_the_provider() {
+    let (world, double) = world().await;
+    let before = session(&sign_in(&world, &double).await).expect("session");
+    let stores = |cookie: String| ask("GET", &format!("{DR}/stores")).header("cookie", &cookie);
+    assert_eq!(world.send(stores(before.clone())).await.status.as_u16(), 200);
+    // Back from the provider no browser sends the session's cookie; to it, it does.
+    let begun = world.send(ask("GET", START).header("cookie", &before)).await;
+    assert_eq!(begun.status.as_u16(), 302, "{}", begun.text);
+    let after = world.send(stores(before)).await;
+    assert!(!after.text.contains("oidc:anna"), "{}", after.text);
+}
+
+#[tokio::test]
 async fn users_of_the_provider_stand_apart_have_no_password_and_get_the_role_of_each_sign_in() {
     let (world, double) = world().await;
     world.run(&format!("{ADMIN}/users/add"), &format!("username=anna&role=viewer&password={PASSWORD}")).await;

@@ -403,3 +403,54 @@ fn names_of_one_inode_with_different_content_are_no_hard_links_in_an_archive() {
     assert_eq!(inode("a"), inode("c"));
     assert_ne!(inode("a"), inode("b"));
 }
+
+#[test]
+fn a_restore_that_removes_loses_nothing_of_the_snapshot_when_packs_go_out_of_reach_in_the_middle() {
+    let place = Place::new();
+    let source = place.path("source");
+    fs::create_dir_all(source.join("a/b")).unwrap();
+    for name in ["one", "a/two", "a/b/three"] {
+        fs::write(source.join(name), name).unwrap();
+    }
+    let snapshot = place.back_up(&place.init()).snapshot.unwrap();
+    let out = place.path("out");
+    let request = RestoreRequest {
+        subpath: Some(source.as_os_str().as_bytes().to_vec()),
+        remove_others: true,
+        ..RestoreRequest::new(snapshot, out.clone())
+    };
+    for reads in 0.. {
+        let (left, gone) = (AtomicU64::new(reads), Arc::new(AtomicBool::new(false)));
+        let seen = gone.clone();
+        let storage = Watched::over(place.storage(), move |call, key| {
+            if call != "get" || !key.starts_with("data/") {
+                return Ok(());
+            }
+            let next = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            next.map(drop).map_err(|_| {
+                seen.store(true, Ordering::SeqCst);
+                storage::Error::new(storage::ErrorKind::NotFound, "read", key, "a store", "it is gone")
+            })
+        });
+        // All that the snapshot has is there and right, and one thing too many.
+        let _ = fs::remove_dir_all(&out);
+        fs::create_dir_all(out.join("a/b")).unwrap();
+        for name in ["one", "a/two", "a/b/three"] {
+            fs::copy(source.join(name), out.join(name)).unwrap();
+        }
+        fs::write(out.join("a/b/other"), "too many").unwrap();
+        let repository = Repository::open(storage, &passcode()).unwrap();
+        let index = repository.load_index(&|_| true).unwrap();
+        let done = restore(&repository, &index, &request, &Control::new());
+        for name in ["one", "a/two", "a/b/three"] {
+            assert!(out.join(name).exists(), "{name} went, after {reads} reads: {done:?}");
+        }
+        if !gone.load(Ordering::SeqCst) {
+            done.unwrap();
+            assert!(!out.join("a/b/other").exists());
+            assert!(reads > 3, "listings are read twice");
+            break;
+        }
+        assert_eq!(done.unwrap_err().kind, ErrorKind::Damaged, "after {reads} reads");
+    }
+}

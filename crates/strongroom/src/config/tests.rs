@@ -111,6 +111,10 @@ fn a_component_needs_its_own_name_and_a_path_that_is_not_the_whole_machine() {
     };
     let told = refusal(&(store("a", "x") + &store("a", "y")), &[]);
     assert!(told.contains("two components have this name"), "{told}");
+    for word in ["fileStore", "OBJECTSTORE"] {
+        let told = refusal(&store(word, "x"), &[]);
+        assert!(told.contains("the word for a kind"), "{told}");
+    }
     assert!(refusal(&store("a", "../../.."), &[]).contains("root of the whole machine"));
     assert!(refusal(&store("a", ""), &[]).contains("path is missing"));
     assert!(refusal(&(store("a", "x") + "namespace = \"gis\"\n"), &[]).contains("'namespace' is no key"));
