@@ -142,8 +142,8 @@ pub fn restore(
     walk.entries(Into { dir: target.clone(), is_new: false, reuse }, nodes.clone())?;
     walk.make_links(&target)?;
     // Nothing goes before all that the snapshot has is there.
-    let removes = request.remove_others && context.damaged.load(Ordering::Relaxed) == 0;
-    walk.directories(&target, &nodes, own.as_ref(), removes.then_some(is_directory))?;
+    let removes = request.remove_others && is_directory && context.damaged.load(Ordering::Relaxed) == 0;
+    walk.directories(&target, &nodes, own.as_ref(), removes)?;
     let Walk { mut outcome, opener, .. } = walk;
     outcome.bytes_reused = context.reused.load(Ordering::Relaxed);
     let damaged = context.damaged.load(Ordering::Relaxed);
@@ -454,14 +454,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Metadata of directories, the deepest first, and before it what has to go from them: from the target itself if
-    /// `removes` says so, and from none without it.
+    /// Metadata of directories, the deepest first; before it, if `removes` says so, what the snapshot does not have goes
+    /// from them.
     fn directories(
         &mut self,
         target: &Arc<OwnedFd>,
         nodes: &[Node],
         own: Option<&Node>,
-        removes: Option<bool>,
+        removes: bool,
     ) -> Result<()> {
         struct Open {
             fd: OwnedFd,
@@ -484,7 +484,7 @@ impl Walk<'_> {
             fate,
             path_length: 0,
             nodes: only_dirs(nodes.to_vec()),
-            names: (removes == Some(true)).then(|| names_of(nodes)),
+            names: removes.then(|| names_of(nodes)),
         }];
         while let Some(level) = stack.last_mut() {
             path.truncate(level.path_length);
@@ -503,7 +503,7 @@ impl Walk<'_> {
                 let below = match below {
                     Err(e) if e.kind == ErrorKind::Damaged => {
                         // Named already when its entries were to be restored, unless it was whole then.
-                        if removes.is_some() {
+                        if removes {
                             self.context.damaged.fetch_add(1, Ordering::Relaxed);
                             self.context.control.warn(show(&path), e.message);
                         }
