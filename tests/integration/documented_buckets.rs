@@ -61,7 +61,7 @@ fn plain(key: &str, value: &Value) -> Value {
 
 /// The stages of a job, each with the keys that it must have. Kinds that the deployment lacks are skipped.
 fn stages(reply: &Value) -> Value {
-    let stages = reply["result"]["stages"].as_array().unwrap().iter();
+    let stages = reply["result"]["stages"].as_array().unwrap_or_else(|| panic!("no stages: {reply}")).iter();
     let stage = |stage: &Value| {
         let skipped =
             ["Relational", "Object", "system"].iter().any(|kind| stage["name"].to_string().contains(kind));
@@ -95,6 +95,7 @@ fn the_documented_commands_work_on_a_bucket_and_answer_as_documented() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(!printed.contains(SECRET_KEY) && !printed.contains(PASSCODE), "{printed}");
+    println!("{printed}"); // shown when the test fails
     let replies: Vec<Value> = printed
         .lines()
         .map(|line| plain("", &serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))))

@@ -1,8 +1,8 @@
 //! Services that tests talk to: S3 by moto, Azure Blob by Azurite, an OpenID Connect provider, each a real
 //! server process, and a double of Google's.
 //!
-//! moto is a Python program: `STRONGROOM_TEST_MOTO` names its `moto_server`, else it is looked for below
-//! `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is looked for in
+//! moto is a Python program, started by `moto_server.py`: `STRONGROOM_TEST_MOTO` names the `python` that has it, else that
+//! is looked for below `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is looked for in
 //! `…/strongroom-test/azurite` and is not installed by anybody but you. The provider is the npm package `oidc-provider` in
 //! `…/strongroom-test/oidc-provider`, run by the `node` in `…/strongroom-test/node/bin`; `scripts/test` installs both.
 
@@ -73,13 +73,14 @@ impl Service {
     /// An S3 server, or `None` with a line that says what is not tested.
     pub fn s3() -> Option<Self> {
         let program = std::env::var_os("STRONGROOM_TEST_MOTO")
-            .map_or_else(|| cache().join("moto/bin/moto_server"), PathBuf::from);
+            .map_or_else(|| cache().join("moto/bin/python"), PathBuf::from);
         if !program.exists() {
             println!("NOT TESTED with S3: there is no {} (scripts/test installs it)", program.display());
             return None;
         }
         let port = free_port();
         let mut command = Command::new(program);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/moto_server.py"));
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         Some(Self::start(command, port))
     }
