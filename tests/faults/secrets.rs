@@ -2,12 +2,13 @@
 //! store, nor in any process's arguments or environment.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 
 use strongroom_tests::client::{granted, job_id};
 use strongroom_tests::server::{Launch, Options, Site};
-use strongroom_tests::services::Service;
+use strongroom_tests::services::{Provider, Service};
 
 use crate::content::{Content, SMALL};
 use crate::gate::Gate;
@@ -230,6 +231,39 @@ fn look_into_files(site: &Site, secrets: &[String]) {
     }
 }
 
+/// Lets a process leave a core file of any size, and crashes it as its own abort would.
+fn crash(pid: u32) {
+    let unlimited =
+        Command::new("prlimit").args([&format!("--pid={pid}"), "--core=unlimited"]).status().unwrap();
+    assert!(unlimited.success());
+    assert!(Command::new("kill").args(["-ABRT", &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_server_that_crashes_with_a_passcode_in_memory_leaves_no_core_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut other: Child = Command::new("sleep").arg("600").current_dir(scratch.path()).spawn().unwrap();
+    crash(other.id());
+    if !other.wait().unwrap().core_dumped() {
+        println!("NOT TESTED: no process leaves a core file on this machine");
+        return;
+    }
+    let gate = Gate::new();
+    let site = Site::new(Options { component: gate.hook("before_backup"), ..Options::default() });
+    Content::new(&site.content(), SMALL, 5);
+    let mut server = site.start();
+    let client = server.client();
+    client.register(&site);
+    gate.close();
+    client.dr_post("stores/s1/backups/create", &[("name", "b"), ("passcode", PASSCODE)]).ok();
+    gate.reached();
+    crash(server.pid());
+    let ended: ExitStatus = server.wait();
+    gate.open();
+    assert_eq!(ended.signal(), Some(6), "{ended}");
+    assert!(!ended.core_dumped(), "{ended}");
+}
+
 /// Plants a secret at every place of the interface that takes one, in every way in which it takes it.
 #[test]
 fn no_secret_that_any_operation_takes_comes_back_or_lies_anywhere_in_clear() {
@@ -237,9 +271,39 @@ fn no_secret_that_any_operation_takes_comes_back_or_lies_anywhere_in_clear() {
     let [added, updated, own, flat, inside, backup, wrong, secret_key, other_key] =
         ["added", "updated", "own", "flat", "inside", "backup", "wrong", "secret-key", "other-key"]
             .map(planted);
-    let site = Site::new(Options { log: "trace".to_owned(), ..Options::default() });
+    let [webhook, mail, provider] = ["webhook", "mail", "provider"].map(planted);
+    let files = tempfile::tempdir().unwrap();
+    let in_a_file = |name: &str, secret: &str| {
+        let path = files.path().join(name);
+        fs::write(&path, secret).unwrap();
+        path.display().to_string()
+    };
+    let site = Site::new(Options {
+        log: "trace".to_owned(),
+        // Nobody listens there: each attempt fails, and is told about.
+        configuration: format!(
+            "[security]\nallowed_addresses = [\"127.0.0.1\"]\n\
+             [[notify]]\nkind = \"webhook\"\nname = \"hook\"\nurl = \"https://127.0.0.1:1/\"\nsecret_file = \"{}\"\n\
+             [[notify]]\nkind = \"mail\"\nname = \"people\"\nhost = \"127.0.0.1\"\nport = 1\nusername = \"dr\"\n\
+             password_file = \"{}\"\nfrom = \"dr@example.org\"\nto = [\"ops@example.org\"]\n",
+            in_a_file("webhook", &webhook),
+            in_a_file("mail", &mail),
+        ),
+        ..Options::default()
+    });
+    // A real provider if there is one, so that the secret is sent; else its place alone.
+    let there = Provider::start(&format!("{}/admin/oidc/callback", site.url()));
+    let issuer = there.as_ref().map_or("http://127.0.0.1:1".to_owned(), Provider::issuer);
+    let settings = [
+        ("ISSUER", issuer.clone()),
+        ("CLIENT_ID", "strongroom RS256".to_owned()),
+        ("CLIENT_SECRET_FILE", in_a_file("provider", &provider)),
+        ("ROLE_CLAIM", "groups".to_owned()),
+        ("ADMINISTRATOR_VALUES", "[\"dr-admins\"]".to_owned()),
+    ];
+    let environment = settings.map(|(key, value)| (format!("STRONGROOM_OIDC__{key}"), value)).to_vec();
     Content::new(&site.content(), SMALL, 9);
-    let mut server = site.start();
+    let mut server = site.start_as(&Launch { environment, ..Launch::default() });
     let client = server.client();
     client.register(&site);
     let post = |path: &str, fields: &[(&str, &str)]| client.post(path, fields).unwrap();
@@ -313,6 +377,30 @@ fn no_secret_that_any_operation_takes_comes_back_or_lies_anywhere_in_clear() {
     );
     post("admin/users/add", &[("username", "ulla"), ("role", "nobody"), ("password", &added)]);
 
+    // A session of the pages, and a way to the provider and back with a code that it does not know.
+    let agent = site.browser_agent();
+    let form = [("username", "ulla"), ("password", &*own)];
+    let signed_in = agent
+        .post(format!("{}/admin/login", site.url()))
+        .header("accept", "text/html")
+        .send_form(form)
+        .unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let start = agent.get(format!("{}/admin", site.url())).header("cookie", &cookie).call().unwrap();
+    assert!(start.into_body().read_to_string().unwrap().contains("ulla"));
+    secrets.push(cookie.split_once('=').unwrap().1.to_owned());
+    let sent = agent.get(format!("{}/admin/oidc/start", site.url())).call().unwrap();
+    if let Some(there) = sent.headers().get("location").filter(|_| there.is_some()) {
+        let state =
+            there.to_str().unwrap().split(['?', '&']).find_map(|pair| pair.strip_prefix("state=")).unwrap();
+        let attempt = sent.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+        let back = format!("{}/admin/oidc/callback?state={state}&code=unknown&iss={issuer}", site.url());
+        agent.get(back).header("cookie", attempt).call().unwrap();
+    }
+    for target in ["hook", "people"] {
+        post("admin/notifications/test", &[("target", target)]);
+    }
+
     // Whatever can be read, as JSON and as a page.
     for path in [
         "admin",
@@ -329,6 +417,7 @@ fn no_secret_that_any_operation_takes_comes_back_or_lies_anywhere_in_clear() {
         &format!("admin/system/tasks/{task}"),
         &format!("admin/system/tasks/{task}/runs"),
         "admin/openapi.json",
+        "admin/notifications",
         "sharing/rest/portals/self",
         "sharing/rest/community/self",
         "admin/system/disasterrecovery",
@@ -349,7 +438,9 @@ fn no_secret_that_any_operation_takes_comes_back_or_lies_anywhere_in_clear() {
         client.job(&id);
     }
 
-    secrets.extend([added, updated, own, flat, inside, backup, wrong, secret_key, other_key]);
+    secrets.extend([
+        added, updated, own, flat, inside, backup, wrong, secret_key, other_key, webhook, mail, provider,
+    ]);
     let secrets: Vec<String> = secrets.iter().flat_map(|secret| disguises(secret)).collect();
     holds_none("a reply", &site.replies().as_bytes()[told_before..], &secrets);
     processes(server.pid()).iter().for_each(|(path, bytes)| holds_none(path, bytes, &secrets));

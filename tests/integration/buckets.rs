@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use strongroom_tests::client::{Client, Reply};
+use strongroom_tests::google::Google;
 use strongroom_tests::proxy::{Fate, Fault, Proxy};
 use strongroom_tests::server::{Options, PASSCODE as SERVER_PASSCODE, Site};
-use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service};
+use strongroom_tests::services::{ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, Service};
 use strongroom_tests::tree::{Picture, noise};
 
 use crate::command::{PASSCODE, Place, Ran, restic, run, strongroom};
@@ -222,6 +223,73 @@ fn a_server_backs_up_into_a_bucket_and_restores_from_it() {
     let to = target.to_str().unwrap();
     rescue(&["restore", "--backup", "b1", "--component", "content", "--target", to]).expect(0);
     assert_ne!(PASSCODE, SERVER_PASSCODE);
+}
+
+/// Registers, backs up, restores and takes the store up again after a restart, whatever service it is.
+fn serves_a_deployment(settings: &Value, expected: &[(&str, &str)], secret: &str) {
+    let site = Site::new(Options::default());
+    small_tree(&site.content());
+    let before = Picture::take(&site.content());
+    let mut running = site.start();
+    let client = running.client();
+    let reply = register(&client, "s1", &settings.to_string(), &[("isDefault", "true")]).ok();
+    assert_eq!((&reply["type"], &reply["rootDir"]), (&settings["type"], &json!("site1")));
+    let listed = client.dr_get("stores").ok()["backupStores"][0].clone();
+    for (key, value) in expected {
+        assert_eq!(listed[key], json!(value), "{listed}");
+    }
+    assert_eq!(client.dr_post("stores/s1/validate", &[]).ok()["isReady"], json!(true));
+    client.back_up("b1");
+    fs::remove_dir_all(site.content().join("d1")).unwrap();
+    fs::write(site.content().join("d2/file 2"), "changed").unwrap();
+    running.stop();
+    let mut running = site.start();
+    let client = running.client();
+    client.completed(&client.restore("b1").ok());
+    before.assert_same(&Picture::take(&site.content()), "restored");
+    let read = [("passcode", SERVER_PASSCODE), ("readData", "true")];
+    client.completed(&client.dr_post("stores/s1/backups/b1/validate", &read).ok());
+    client.delete("b1").ok();
+    client.dr_post("stores/s1/unregister", &[]).ok();
+    running.stop();
+    assert!(!site.replies().contains(secret) && !site.log().contains(secret));
+    assert_nowhere_below(&site.data(), secret.as_bytes());
+}
+
+#[test]
+fn a_server_backs_up_into_azure_blob_storage_and_restores_from_it() {
+    let Some(service) = Service::azure() else { return };
+    service.container("dr-1");
+    let settings = json!({"type": "AZURE_BLOBSTORE", "provider": {"name": "AZURE", "cloudServices": [{
+        "name": "Azure Blob Storage", "type": "objectStore", "usage": "BACKUP", "category": "storage",
+        "connection": {
+            "containerName": "dr-1", "rootDir": "site1", "allowHttp": true,
+            "accountEndpointUrl": format!("{}/{AZURE_ACCOUNT}", service.url()),
+            "credential": {"type": "STORAGE-ACCOUNT-KEY", "secret": {
+                "storageAccountName": AZURE_ACCOUNT, "storageAccountKey": AZURE_KEY,
+            }},
+        },
+    }]}});
+    let expected =
+        [("containerName", "dr-1"), ("credentialType", "STORAGE-ACCOUNT-KEY"), ("providerID", "AZURE")];
+    serves_a_deployment(&settings, &expected, AZURE_KEY);
+}
+
+#[test]
+fn a_server_backs_up_into_a_double_of_google_storage_and_restores_from_it() {
+    let service = Google::default();
+    let secret = "planted-private-key";
+    let account =
+        service.account().replace("\"private_key\":\"none\"", &format!("\"private_key\":\"{secret}\""));
+    let settings = json!({"type": "GOOGLE_CLOUD_STORAGE", "provider": {"name": "GCP", "cloudServices": [{
+        "name": "Google Cloud Storage", "type": "objectStore", "usage": "BACKUP", "category": "storage",
+        "connection": {
+            "bucketName": "bucket", "rootDir": "site1", "allowHttp": true, "endpointUrl": service.url(),
+            "credential": {"type": "SERVICE-ACCOUNT", "secret": {"key": account}},
+        },
+    }]}});
+    let expected = [("bucketName", "bucket"), ("credentialType", "SERVICE-ACCOUNT"), ("providerID", "GCP")];
+    serves_a_deployment(&settings, &expected, secret);
 }
 
 #[test]

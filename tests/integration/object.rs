@@ -3,20 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use storage::{
     Credentials, ErrorKind, Limits, ObjectOptions, ObjectPlace, ObjectStorage, Service, Shared, conformance,
 };
 use strongroom_tests::google::Google;
-use strongroom_tests::http::Message;
 use strongroom_tests::proxy::{Fate, Fault, Proxy};
-use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service as Server};
-
-/// Azurite's own account, which its makers publish.
-const AZURE_ACCOUNT: &str = "devstoreaccount1";
-const AZURE_KEY: &str =
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+use strongroom_tests::services::{ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, Service as Server};
 
 /// Nobody waits in these tests as long as outside of them.
 fn hurried() -> Limits {
@@ -55,7 +47,7 @@ fn s3_keeps_every_promise_of_a_storage() {
 #[test]
 fn azure_blob_keeps_every_promise_of_a_storage() {
     let Some(server) = Server::azure() else { return };
-    make_container(&server, "container");
+    server.container("container");
     let open = |container: &str| -> Shared {
         let options = ObjectOptions {
             endpoint: Some(format!("{}/{AZURE_ACCOUNT}", server.url())),
@@ -70,33 +62,6 @@ fn azure_blob_keeps_every_promise_of_a_storage() {
     };
     conformance::all(&open("container"));
     conformance::a_place_that_is_gone_is_an_error(open("no-such-container").as_ref());
-}
-
-/// Makes a container by one signed request.
-fn make_container(server: &Server, name: &str) {
-    use base64::Engine;
-    use base64::prelude::BASE64_STANDARD;
-    let (date, version) = ("Tue, 24 Nov 2026 12:00:00 GMT", "2021-08-06");
-    let text = format!(
-        "PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:{version}\n/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}\nrestype:container"
-    );
-    let key = BASE64_STANDARD.decode(AZURE_KEY).unwrap();
-    let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(text.as_bytes()).finalize();
-    let signature = BASE64_STANDARD.encode(mac.into_bytes());
-    let request = Message {
-        first: format!("PUT /{AZURE_ACCOUNT}/{name}?restype=container HTTP/1.1"),
-        headers: vec![
-            ("Host".to_owned(), server.address().to_string()),
-            ("x-ms-date".to_owned(), date.to_owned()),
-            ("x-ms-version".to_owned(), version.to_owned()),
-            ("Authorization".to_owned(), format!("SharedKey {AZURE_ACCOUNT}:{signature}")),
-        ],
-        body: Vec::new(),
-    };
-    let stream = std::net::TcpStream::connect(server.address()).unwrap();
-    request.write(&stream, &[]).unwrap();
-    let reply = Message::read_reply(&stream, "PUT").unwrap();
-    assert_eq!(reply.status(), 201, "{}", String::from_utf8_lossy(&reply.body));
 }
 
 #[test]

@@ -2,14 +2,19 @@
 //! server process, and a double of Google's.
 //!
 //! moto is a Python program, started by `moto_server.py`: `STRONGROOM_TEST_MOTO` names the `python` that has it, else that
-//! is looked for below `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is looked for in
-//! `…/strongroom-test/azurite` and is not installed by anybody but you. The provider is the npm package `oidc-provider` in
-//! `…/strongroom-test/oidc-provider`, run by the `node` in `…/strongroom-test/node/bin`; `scripts/test` installs both.
+//! is looked for below `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is the npm package
+//! in `…/strongroom-test/azurite`, the provider is `oidc-provider` in `…/strongroom-test/oidc-provider`; both are run by the
+//! `node` in `…/strongroom-test/node/bin`. `scripts/test` installs all three.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 use crate::http::Message;
 use crate::server::wait_for;
@@ -18,6 +23,12 @@ use crate::server::wait_for;
 pub const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
 /// Its secret half, planted so that it can be looked for.
 pub const SECRET_KEY: &str = "planted-secret-half-of-the-key-pair";
+
+/// Azurite's own account, which its makers publish.
+pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
+/// Its key.
+pub const AZURE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// A service's process; killed when dropped.
 pub struct Service {
@@ -87,13 +98,17 @@ impl Service {
 
     /// Azure's emulator, or `None` with a line that says what is not tested.
     pub fn azure() -> Option<Self> {
-        let program = cache().join("azurite/node_modules/.bin/azurite-blob");
+        let program = cache().join("azurite/node_modules/azurite/dist/src/blob/main.js");
         if !program.exists() {
-            println!("NOT TESTED with Azure Blob: there is no {}", program.display());
+            println!(
+                "NOT TESTED with Azure Blob: there is no {} (scripts/test installs it)",
+                program.display()
+            );
             return None;
         }
         let port = free_port();
-        let mut command = Command::new(program);
+        let mut command = Command::new(cache().join("node/bin/node"));
+        command.arg(program);
         command.args([
             "--silent",
             "--inMemoryPersistence",
@@ -127,6 +142,38 @@ impl Service {
         let name = format!("bucket-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
         assert_eq!(self.send("PUT", &format!("/{name}")), 200);
         name
+    }
+
+    /// Makes a container in Azure's emulator, by one signed request.
+    pub fn container(&self, name: &str) {
+        let date = Command::new("date")
+            .args(["-u", "+%a, %d %b %Y %H:%M:%S GMT"])
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        let date = String::from_utf8(date.stdout).unwrap().trim_end().to_owned();
+        let version = "2021-08-06";
+        let text = format!(
+            "PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:{version}\n/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}\nrestype:container"
+        );
+        let key = BASE64_STANDARD.decode(AZURE_KEY).unwrap();
+        let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(text.as_bytes()).finalize();
+        let signature = BASE64_STANDARD.encode(mac.into_bytes());
+        let headers = [
+            ("Host", self.address.to_string()),
+            ("x-ms-date", date),
+            ("x-ms-version", version.to_owned()),
+            ("Authorization", format!("SharedKey {AZURE_ACCOUNT}:{signature}")),
+        ];
+        let request = Message {
+            first: format!("PUT /{AZURE_ACCOUNT}/{name}?restype=container HTTP/1.1"),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            body: Vec::new(),
+        };
+        let stream = TcpStream::connect(self.address).unwrap();
+        request.write(&stream, &[]).unwrap();
+        let reply = Message::read_reply(&stream, "PUT").unwrap();
+        assert_eq!(reply.status(), 201, "{}", String::from_utf8_lossy(&reply.body));
     }
 
     /// Sends a request without a body and without a signature, which moto takes; its status.

@@ -24,5 +24,13 @@ mod tls;
 mod words;
 
 fn main() -> std::process::ExitCode {
+    keep_memory_private();
     exit::report(cli::run())
+}
+
+/// A passcode stands in memory while it is used: no core file is to hold it, and no debugger of the same user to read it.
+/// What this process starts is not concerned.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
