@@ -219,9 +219,10 @@ impl ObjectStorage {
     }
 }
 
-/// Equal tags of one key mean equal content, whenever it was put there.
+/// Equal tags of one key mean equal content, whenever it was put there. Azure has them in quotes in a header and without
+/// in a listing.
 fn told(key: &str, meta: &ObjectMeta) -> Entry {
-    let stamp = meta.e_tag.as_deref().map(|tag| Stamp::of_tag(tag.as_bytes()));
+    let stamp = meta.e_tag.as_deref().map(|tag| Stamp::of_tag(tag.trim_matches('"').as_bytes()));
     Entry { key: key.to_owned(), size: meta.size, modified: Some(meta.last_modified.into()), stamp }
 }
 
