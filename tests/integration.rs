@@ -34,6 +34,10 @@ mod damage;
 mod disk_full;
 #[path = "integration/documented_buckets.rs"]
 mod documented_buckets;
+#[path = "integration/documented_scripts.rs"]
+mod documented_scripts;
+#[path = "integration/documents.rs"]
+mod documents;
 #[path = "integration/forge.rs"]
 mod forge;
 #[path = "integration/forget.rs"]

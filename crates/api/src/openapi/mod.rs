@@ -1,14 +1,20 @@
 //! The description of this interface for programs, in OpenAPI 3.1: made of the same table that serves
-//! ([`ENDPOINTS`](crate::endpoints::ENDPOINTS)), the fields of its operations ([`forms`](crate::pages::forms)), and the
-//! [`replies`]. The test suite checks every reply that it gets against it; `docs/openapi.json` is a copy of it.
+//! ([`ENDPOINTS`](crate::endpoints::ENDPOINTS)), the fields of its operations ([`forms`](crate::pages::forms)), the
+//! [`replies`], the [`refusals`] and what is said [`about`] the rest. The test suite checks every reply that it gets against
+//! it; `docs/openapi.json` is a copy of it, `docs/api-reference.md` the same for people.
+//!
+//! Of ours are, at an operation, `x-role` (the least role), `x-key-operations` (what a key must be good for; absent: no key
+//! is), `x-errors` (the names of its own errors; those of all stand at the top) and `x-refused` (when it is refused, whoever asks).
 //!
 //! Pages for people are left out. A resource also takes POST, with the same parameters in its body.
 
-mod codes;
+mod about;
+pub(crate) mod codes;
+pub(crate) mod refusals;
 pub(crate) mod replies;
 pub(crate) mod schema;
 
-use crate::endpoints::{self, ENDPOINTS, Endpoint, Gives, Kind};
+use crate::endpoints::{self, ENDPOINTS, Endpoint, Gives, Kind, Refused};
 use crate::error::role_name;
 use crate::pages::forms::Field;
 use schema::Names;
@@ -47,7 +53,9 @@ fn document() -> Value {
         },
         "servers": [{"url": "..", "description": "The context of this server."}],
         "security": [{"bearer": []}, {"header": []}, {"parameter": []}],
+        "tags": TAGS.iter().map(|(name, about)| json!({"name": name, "description": about})).collect::<Value>(),
         "paths": paths,
+        "x-errors": refusals::EVERYWHERE,
         "components": {
             "parameters": {"f": {
                 "name": "f", "in": "query", "schema": {"type": "string", "enum": ["json", "pjson", "html"]},
@@ -95,12 +103,16 @@ fn error_schema() -> Value {
 
 fn in_path(name: &str) -> Value {
     let schema = json!({"type": "string", "minLength": 1, "maxLength": 100});
-    json!({"name": name, "in": "path", "required": true, "schema": schema})
+    let about = match name {
+        "store" | "backup" | "user" | "key" => "Its name; case counts.",
+        _ => "Its id.",
+    };
+    json!({"name": name, "in": "path", "required": true, "schema": schema, "description": about})
 }
 
 fn operation(endpoint: &Endpoint, names: &mut Names) -> Option<Value> {
     let error = json!({"$ref": "#/components/schemas/Error"});
-    let content = match endpoint.gives {
+    let mut content = match endpoint.gives {
         Gives::Page => return None,
         Gives::Json(schema) => {
             json!({"application/json": {"schema": {"oneOf": [schema.to_json(names), error]}}})
@@ -110,6 +122,10 @@ fn operation(endpoint: &Endpoint, names: &mut Names) -> Option<Value> {
             media_type: {"schema": {"type": "string"}}, "application/json": {"schema": error},
         }),
     };
+    if let Some(example) = about::example(endpoint.path) {
+        content["application/json"]["example"] =
+            serde_json::from_str(example).unwrap_or_else(|error| json!(error.to_string()));
+    }
     let mut operation = json!({
         "operationId": endpoint.path.replace('/', ".").replace(['{', '}'], ""),
         "summary": endpoint.title,
@@ -126,7 +142,22 @@ fn operation(endpoint: &Endpoint, names: &mut Names) -> Option<Value> {
     }
     match endpoint.role {
         None => operation["security"] = json!([]),
-        Some(role) => operation["x-role"] = json!(role_name(role)),
+        Some(role) => {
+            operation["x-role"] = json!(role_name(role));
+            if let Some(group) = endpoint.group {
+                operation["x-key-operations"] = json!(group.name());
+            }
+        }
+    }
+    let own = refusals::of(endpoint);
+    if !own.is_empty() {
+        operation["x-errors"] = json!(own);
+    }
+    if let Some(when) = refused(endpoint) {
+        operation["x-refused"] = json!(when);
+    }
+    if let Some(words) = about::words(endpoint.path) {
+        operation["description"] = json!(words);
     }
     if let Some(form) = endpoint.kind.form() {
         operation["description"] = json!(form.intro);
@@ -138,21 +169,60 @@ fn operation(endpoint: &Endpoint, names: &mut Names) -> Option<Value> {
     Some(operation)
 }
 
+/// When it is refused, whoever asks.
+fn refused(endpoint: &Endpoint) -> Option<&'static str> {
+    match endpoint.refused {
+        // The domain refuses this one.
+        _ if endpoint.last() == "restore" => Some("in read-only mode"),
+        Refused::Never => None,
+        Refused::WhileRestoring => Some("while a restore runs"),
+        Refused::WhileReadOnly => Some("while a restore runs, and in read-only mode"),
+    }
+}
+
+/// What there is, in the order in which people read it.
+static TAGS: &[(&str, &str)] = &[
+    (LOG_IN, "Tokens, the OAuth 2 log-in, and what known clients ask for before they go on."),
+    (DISASTER_RECOVERY, "Settings, and what became of the last backup or restore."),
+    (STORES, "Where backups lie."),
+    (BACKUPS, "Making, looking at, proving, restoring and deleting backups."),
+    (OLD_LAYOUT, "The same backups at the URLs of 10.9, where a backup is found by its name alone."),
+    (JOBS, "What takes long is a job: followed here, and cancelled."),
+    (SCHEDULES, "What the server does by itself, and the record of each run."),
+    (SERVER, "The deployment itself: what is protected, mode, figures, notifications, the audit log."),
+    (USERS, "People. No key reaches these."),
+    (KEYS, "Keys for programs. No key reaches these."),
+];
+const LOG_IN: &str = "log-in";
+const DISASTER_RECOVERY: &str = "settings and status";
+const STORES: &str = "stores";
+const BACKUPS: &str = "backups";
+const OLD_LAYOUT: &str = "layout of 10.9";
+const JOBS: &str = "jobs";
+const SCHEDULES: &str = "schedules";
+const SERVER: &str = "server";
+const USERS: &str = "users";
+const KEYS: &str = "keys";
+
 /// By what it is about.
 fn tag(endpoint: &Endpoint) -> &'static str {
-    let mut segments = endpoint.pattern();
-    match (segments.next(), segments.next(), segments.next()) {
-        (Some("sharing"), ..) => "log-in",
-        (_, Some("generateToken" | "password" | "users" | "keys"), _) => "users",
-        (_, Some("jobs"), _) => "jobs",
-        (_, Some("system"), Some("tasks")) => "schedules",
-        (_, Some("system"), Some("disasterrecovery")) => "disaster recovery",
-        _ => "server",
+    let segments: Vec<&str> = endpoint.pattern().collect();
+    match segments.as_slice() {
+        ["sharing", ..] | [_, "generateToken"] => LOG_IN,
+        [_, "password" | "users", ..] => USERS,
+        [_, "keys", ..] => KEYS,
+        [_, "jobs", ..] => JOBS,
+        [_, "system", "tasks", ..] => SCHEDULES,
+        [_, "system", "disasterrecovery", "backuprestore", ..] => OLD_LAYOUT,
+        [_, "system", "disasterrecovery", "stores", _, "backups", ..] => BACKUPS,
+        [_, "system", "disasterrecovery", "stores", ..] => STORES,
+        [_, "system", "disasterrecovery", ..] => DISASTER_RECOVERY,
+        _ => SERVER,
     }
 }
 
 fn in_query(field: &Field, names: &mut Names) -> Value {
-    let mut parameter = json!({"name": field.name, "in": "query", "schema": field.takes.to_json(names)});
+    let mut parameter = json!({"name": field.name, "in": "query", "schema": kind(field, names)});
     if !field.hint.is_empty() {
         parameter["description"] = json!(field.hint);
     }
@@ -162,10 +232,19 @@ fn in_query(field: &Field, names: &mut Names) -> Value {
     parameter
 }
 
+/// What is taken, and what counts where nothing is sent.
+fn kind(field: &Field, names: &mut Names) -> Value {
+    let mut schema = field.takes.to_json(names);
+    if !field.absent.is_empty() {
+        schema["default"] = serde_json::from_str(field.absent).unwrap_or_else(|_| json!(field.absent));
+    }
+    schema
+}
+
 fn body(fields: &[&Field], names: &mut Names) -> Value {
     let (mut properties, mut required) = (Map::new(), Vec::new());
     for field in fields {
-        let mut schema = field.takes.to_json(names);
+        let mut schema = kind(field, names);
         if !field.hint.is_empty() {
             schema["description"] = json!(field.hint);
         }

@@ -13,8 +13,8 @@ static ACCEPTED: Schema = Named(
     "Accepted",
     &Object(&[
         key("jobsUrl", &TEXT).about("Where the job is read."),
-        key("jobid", &TEXT),
-        key("jobId", &TEXT),
+        key("jobid", &TEXT).about("The id of the job."),
+        key("jobId", &TEXT).about("The same."),
         key("status", &Choice(&["SUBMITTED", "success"])).about("Only the job tells how it ends."),
         may("runId", &TEXT).about("Of a task that was run by hand."),
     ]),
@@ -26,8 +26,10 @@ pub(crate) static DONE_OR_JOB: Schema = Either(&[&SUCCESS, &ACCEPTED]);
 pub(crate) static JOB_ACCEPTED: &Schema = &ACCEPTED;
 
 /// `generateToken`
-pub(crate) static TOKEN: Schema =
-    Named("Token", &Object(&[key("token", &TEXT), key("expires", &COUNT), key("ssl", &Boolean)]));
+pub(crate) static TOKEN: Schema = Named(
+    "Token",
+    &Object(&[key("token", &TEXT), key("expires", &COUNT).about("When it ends."), key("ssl", &Boolean)]),
+);
 /// `sharing/rest`
 pub(crate) static SHARING: Schema =
     Object(&[key("currentVersion", &TEXT), key("enterpriseVersion", &TEXT), key("enterpriseBuild", &TEXT)]);
@@ -37,18 +39,18 @@ pub(crate) static INFO: Schema = Object(&[key(
     &Object(&[key("isTokenBasedSecurity", &Boolean), key("tokenServicesUrl", &TEXT)]),
 )]);
 /// `oauth2/authorize`, asked for JSON
-pub(crate) static OAUTH_STATE: Schema = Object(&[key("oauth_state", &TEXT)]);
+pub(crate) static OAUTH_STATE: Schema = Object(&[key("oauth_state", &TEXT).about("Good for ten minutes.")]);
 /// `oauth2/token`
 pub(crate) static OAUTH_TOKEN: Schema = Named(
     "OAuthToken",
     &Object(&[
         key("access_token", &TEXT),
         key("token_type", &Choice(&["bearer"])),
-        key("expires_in", &INTEGER),
+        key("expires_in", &INTEGER).about("Seconds."),
         key("username", &TEXT),
         key("ssl", &Boolean),
         may("refresh_token", &TEXT),
-        may("refresh_token_expires_in", &INTEGER),
+        may("refresh_token_expires_in", &INTEGER).about("Seconds."),
     ]),
 );
 /// `oauth2/revokeToken`
@@ -78,16 +80,16 @@ pub(crate) static PORTAL: Schema = Named(
         key("portalMode", &TEXT),
         key("allSSL", &Boolean),
         key("currentVersion", &TEXT),
-        may("user", &PORTAL_USER),
+        may("user", &PORTAL_USER).about("Of the token; absent without one."),
     ]),
 );
 
 /// `admin`
 pub(crate) static ADMIN: Schema = Object(&[
-    key("fullVersion", &TEXT),
-    key("currentVersion", &Number),
+    key("fullVersion", &TEXT).about("The release of the interface that is spoken."),
+    key("currentVersion", &Number).about("The same as a number."),
     key("resources", &WORDS),
-    key("strongroomVersion", &TEXT),
+    key("strongroomVersion", &TEXT).about("The version of this program."),
 ]);
 /// `admin/system`
 pub(crate) static RESOURCES: Schema = Object(&[key("resources", &WORDS)]);
@@ -110,12 +112,12 @@ pub(crate) static KEY: Schema = Named(
     "Key",
     &Object(&[
         key("name", &TEXT),
-        key("role", &Choice(&["viewer", "operator", "administrator"])),
+        key("role", &Choice(&["viewer", "operator", "administrator"])).about("The most that it may do."),
         key("operations", &List(&Choice(&["read", "backup", "restore", "schedules", "manage"]))),
         key("stores", &WORDS).about("None: all of them."),
-        key("createdBy", &TEXT),
+        key("createdBy", &TEXT).about("The administrator who made it."),
         key("createdTime", &COUNT),
-        key("expires", &COUNT),
+        key("expires", &COUNT).about("When it ends."),
         key("lastUsedTime", &COUNT).about("0: never."),
     ]),
 );
@@ -154,14 +156,14 @@ pub(crate) static AUDIT: Schema = Object(&[
             &Object(&[
                 key("id", &COUNT),
                 key("time", &COUNT),
-                key("username", &TEXT),
-                key("address", &TEXT),
+                key("username", &TEXT).about("Who; `key:NAME` of a key."),
+                key("address", &TEXT).about("Of the connection."),
                 key("operation", &TEXT),
-                key("path", &TEXT),
+                key("path", &TEXT).about("It ends with `?name=…` where something was made."),
                 key("code", &COUNT).about("0: done; else the code of the refusal."),
                 key("messageCode", &TEXT),
-                key("jobid", &TEXT),
-                key("requestId", &TEXT),
+                key("jobid", &TEXT).about("The job that came of it, or nothing."),
+                key("requestId", &TEXT).about("As in the log and in `x-request-id`."),
             ]),
         )),
     ),
@@ -173,10 +175,13 @@ pub(crate) static JOBS: Schema = Object(&[key("jobs", &WORDS)]);
 
 static STAGES: Schema = List(&Named(
     "Stage",
-    &Object(&[key("name", &TEXT), key("state", &TEXT), key("duration", &TEXT), key("lastUpdated", &COUNT)]),
+    &Object(&[key("name", &TEXT), key("state", &TEXT).about("`pending`, `in_progress`, `completed`, `completed_with_warnings`, `failed`, `skipped` or `cancelled`."), key("duration", &TEXT), key("lastUpdated", &COUNT).about("When it last changed.")]),
 ));
 
-static WARNINGS: Schema = List(&Object(&[key("item", &TEXT), key("reason", &TEXT)]));
+static WARNINGS: Schema = List(&Object(&[
+    key("item", &TEXT).about("What is not in the backup, or was not set."),
+    key("reason", &TEXT).about("Why."),
+]));
 
 /// `jobs/{job}`
 pub(crate) static JOB: Schema = Named(
@@ -198,21 +203,21 @@ pub(crate) static JOB: Schema = Named(
         key("starttime", &COUNT),
         key("updatedtime", &COUNT),
         key("endtime", &COUNT).about("0 while it runs."),
-        key("operationURI", &TEXT),
-        key("username", &TEXT),
-        key("messages", &WORDS),
+        key("operationURI", &TEXT).about("The path that made it."),
+        key("username", &TEXT).about("Who asked for it."),
+        key("messages", &WORDS).about("Why it failed, or what went on; the most important first."),
         may(
             "progress",
             &Object(&[
-                key("percent", &Schema::Integer { least: 0, most: 100 }),
-                key("stage", &TEXT),
+                key("percent", &Schema::Integer { least: 0, most: 100 }).about("Of the whole job."),
+                key("stage", &TEXT).about("What is at work."),
                 key("bytesDone", &COUNT),
                 key("bytesTotal", &COUNT),
                 key("filesDone", &COUNT),
                 key("filesTotal", &COUNT),
                 key("bytesPerSecond", &COUNT),
-                key("current", &TEXT),
-                may("secondsLeft", &COUNT),
+                key("current", &TEXT).about("What it is at just now."),
+                may("secondsLeft", &COUNT).about("An estimate."),
             ]),
         )
         .about("While it runs."),
@@ -228,15 +233,15 @@ static JOB_RESULT: Schema = Named(
         key("backupName", &TEXT),
         key("backupStore", &TEXT),
         key("stages", &STAGES),
-        may("bytesRead", &COUNT),
-        may("bytesAdded", &COUNT),
-        may("bytesReused", &COUNT),
+        may("bytesRead", &COUNT).about("Content that was looked at."),
+        may("bytesAdded", &COUNT).about("What the store grew by."),
+        may("bytesReused", &COUNT).about("Of a restore: what was in its place already."),
         may("filesTotal", &COUNT),
         may("warnings", &WARNINGS),
         may("status", &TEXT),
-        may("isReady", &Boolean),
-        may("details", &WORDS),
-        may("name", &TEXT),
+        may("isReady", &Boolean).about("Of a validation."),
+        may("details", &WORDS).about("Of a validation: what is wrong."),
+        may("name", &TEXT).about("This and the next four: of a registration."),
         may("default", &Boolean),
         may("type", &TEXT),
         may("rootDir", &TEXT),
@@ -245,7 +250,10 @@ static JOB_RESULT: Schema = Named(
 );
 
 /// `mode`
-pub(crate) static MODE: Schema = Object(&[key("isReadOnly", &Boolean), may("message", &TEXT)]);
+pub(crate) static MODE: Schema = Object(&[
+    key("isReadOnly", &Boolean),
+    may("message", &TEXT).about("What those are told who are refused."),
+]);
 /// `mode/update`
 pub(crate) static MODE_UPDATED: Schema = Object(&[key("status", &ONLY_SUCCESS), key("success", &Boolean)]);
 
@@ -257,14 +265,14 @@ pub(crate) static TASK: Schema = Named(
     "Task",
     &Object(&[
         key("taskId", &TEXT),
-        key("id", &TEXT),
+        key("id", &TEXT).about("The same."),
         key("taskTitle", &TEXT),
         key("title", &TEXT),
         key("taskType", &TASK_TYPE),
         key("type", &TEXT),
-        key("taskState", &Choice(&["active", "paused"])),
-        key("active", &Boolean),
-        key("generation", &COUNT),
+        key("taskState", &Choice(&["active", "paused"])).about("`paused`: not by itself."),
+        key("active", &Boolean).about("The same as yes or no."),
+        key("generation", &COUNT).about("Counts its changes."),
         key("ownerId", &TEXT),
         key("orgId", &TEXT),
         key(
@@ -277,17 +285,17 @@ pub(crate) static TASK: Schema = Named(
                 key("dayOfWeek", &TEXT),
             ]),
         ),
-        key("cronExpression", &TEXT),
-        key("timeZone", &TEXT),
-        key("maxOccurrences", &TIME_OR_NEVER),
-        key("occurrences", &COUNT),
+        key("cronExpression", &TEXT).about("The same in one line, seconds first."),
+        key("timeZone", &TEXT).about("Whose clocks count."),
+        key("maxOccurrences", &TIME_OR_NEVER).about("-1: no limit."),
+        key("occurrences", &COUNT).about("Runs that count towards that."),
         key("created", &COUNT),
         key("updated", &COUNT),
         key("startDate", &COUNT),
         may("endDate", &COUNT),
-        key("lastStart", &COUNT),
-        key("nextRun", &TIME_OR_NEVER),
-        may("runIntervalSeconds", &COUNT),
+        key("lastStart", &COUNT).about("0: never."),
+        key("nextRun", &TIME_OR_NEVER).about("-1: none."),
+        may("runIntervalSeconds", &COUNT).about("Between the next two times."),
         key("parameters", &TASK_PARAMETERS),
     ]),
 );
@@ -297,9 +305,9 @@ static TASK_PARAMETERS: Schema = Object(&[
     may("name", &TEXT),
     may("storeName", &TEXT),
     may("description", &TEXT),
-    may("retentionOffset", &TIME_OR_NEVER),
-    may("keepLast", &COUNT),
-    may("allBackups", &Boolean),
+    may("retentionOffset", &TIME_OR_NEVER).about("Milliseconds that a backup is kept; -1: for ever."),
+    may("keepLast", &COUNT).about("Of the cleaner: so many complete backups stay, however old."),
+    may("allBackups", &Boolean).about("Of a verification."),
     may(
         "metaData",
         &Object(&[
@@ -332,13 +340,13 @@ pub(crate) static RUN: Schema = Named(
     &Object(&[
         key("runId", &TEXT),
         key("status", &Choice(&["scheduled", "executing", "succeeded", "skipped", "failed", "submitfailed"])),
-        key("result", &TEXT),
-        key("created", &COUNT),
-        key("modified", &COUNT),
-        key("scheduledFor", &COUNT),
-        key("byHand", &Boolean),
+        key("result", &TEXT).about("What came of it, in words."),
+        key("created", &COUNT).about("When it was begun or put off."),
+        key("modified", &COUNT).about("When its record last changed."),
+        key("scheduledFor", &COUNT).about("The time of the schedule."),
+        key("byHand", &Boolean).about("Whether somebody asked for it."),
         key("url", &TEXT),
-        key("jobid", &TEXT),
+        key("jobid", &TEXT).about("Its job, or nothing."),
         key("task", &Object(&[key("taskId", &TEXT), key("taskTitle", &TEXT), key("taskType", &TASK_TYPE)])),
     ]),
 );
@@ -351,7 +359,7 @@ pub(crate) static STATUS: Schema = Object(&[key(
     &Named(
         "LastOperation",
         &Object(&[
-            key("operation", &TEXT),
+            key("operation", &TEXT).about("`Backup` or `Restore`; nothing before the first."),
             key(
                 "state",
                 &Choice(&[
@@ -363,13 +371,15 @@ pub(crate) static STATUS: Schema = Object(&[key(
                     "failed",
                 ]),
             ),
-            key("code", &Schema::Integer { least: 0, most: 5 }),
-            key("message", &TEXT),
+            key("code", &Schema::Integer { least: 0, most: 5 }).about(
+                "0 none, 1 submitted, 2 in progress, 3 success, 4 with warnings, 5 failed or cancelled.",
+            ),
+            key("message", &TEXT).about("Why it failed; else nothing."),
             key("backupName", &TEXT),
             key("backupStore", &TEXT),
             key("scheduleType", &TEXT),
             key("startTime", &COUNT),
-            key("completeTime", &COUNT),
+            key("completeTime", &COUNT).about("0 while it runs."),
             key("overallDuration", &TEXT),
             key("jobid", &TEXT),
             key("stages", &STAGES),
@@ -385,8 +395,11 @@ static VOLUME_KEYS: Schema = Object(&[
     may("labels", &Texts),
 ]);
 /// `disasterrecovery/settings`
-pub(crate) static SETTINGS: Schema =
-    Object(&[key("timeoutInSeconds", &COUNT), may("stagingVolumeConfig", &VOLUME_KEYS)]);
+pub(crate) static SETTINGS: Schema = Object(&[
+    key("timeoutInSeconds", &COUNT).about("A backup that takes longer is cancelled; 0: no limit."),
+    may("stagingVolumeConfig", &VOLUME_KEYS)
+        .about("Once it was set; kept for clients, nothing is staged here."),
+]);
 
 static STORAGE_CONFIG: Schema = Named(
     "StorageConfig",
@@ -406,15 +419,15 @@ macro_rules! store_with {
     ($name:literal, $($more:expr),*) => {
         Named($name, &Object(&[
             key("name", &TEXT),
-            key("default", &Boolean),
+            key("default", &Boolean).about("Whether it is used where none is named."),
             key("type", &STORE_TYPE),
-            key("rootDir", &TEXT),
-            key("storageConfig", &STORAGE_CONFIG),
-            key("identity", &TEXT),
-            key("versionCreated", &TEXT),
+            key("rootDir", &TEXT).about("Of a bucket: what its keys begin with."),
+            key("storageConfig", &STORAGE_CONFIG).about("As it was sent; not used."),
+            key("identity", &TEXT).about("Of the store itself, wherever it is registered."),
+            key("versionCreated", &TEXT).about("The release that it was made with."),
             key("providerID", &TEXT),
             key("serviceID", &TEXT),
-            may("bucketName", &TEXT),
+            may("bucketName", &TEXT).about("This and the following: of buckets."),
             may("containerName", &TEXT),
             may("region", &TEXT),
             may("endpointUrl", &TEXT),
@@ -431,8 +444,8 @@ pub(crate) static STORES: Schema = Object(&[key("backupStores", &List(&STORE_ENT
 /// `stores/{store}`
 pub(crate) static STORE: Schema = store_with!(
     "Store",
-    key("backupCount", &COUNT),
-    key("bytesStored", &COUNT),
+    key("backupCount", &COUNT).about("How many are listed."),
+    key("bytesStored", &COUNT).about("What its packs take."),
     key("lastValidated", &COUNT).about("0: never.")
 );
 /// `stores/register`
@@ -466,27 +479,27 @@ macro_rules! backup_with {
             key("backupName", &TEXT),
             key("backupStore", &TEXT),
             key("description", &TEXT),
-            key("release", &TEXT),
-            key("siteName", &TEXT),
-            key("namespace", &TEXT),
-            key("backupType", &Choice(&["FULL"])),
+            key("release", &TEXT).about("The release that it was made with."),
+            key("siteName", &TEXT).about("The deployment that it was made of."),
+            key("namespace", &TEXT).about("Always empty."),
+            key("backupType", &Choice(&["FULL"])).about("Each restores alone, although only new data is stored."),
             key("scheduleType", &Choice(&["MANUAL", "SCHEDULED"])),
             key("status", &Choice(&["in_progress", "completed", "completed_with_warnings", "deleting"])),
             key("startTime", &COUNT),
-            key("completeTime", &COUNT),
-            key("retentionDate", &TIME_OR_NEVER),
-            key("relationalStore", &List(&RELATIONAL)),
+            key("completeTime", &COUNT).about("0 while it runs."),
+            key("retentionDate", &TIME_OR_NEVER).about("From then on the cleaner may remove it; -1: never."),
+            key("relationalStore", &List(&RELATIONAL)).about("Always empty today: no such components exist."),
             key("objectStore", &List(&OBJECTS)),
             key("infrastructures", &INFRASTRUCTURES),
-            key("volumes", &List(&VOLUME)),
-            key("bytesRead", &COUNT),
-            key("bytesAdded", &COUNT),
+            key("volumes", &List(&VOLUME)).about("Its directories."),
+            key("bytesRead", &COUNT).about("The content at that time."),
+            key("bytesAdded", &COUNT).about("What the store grew by."),
             key("filesTotal", &COUNT),
-            key("snapshotId", &TEXT),
-            key("vaultId", &TEXT),
+            key("snapshotId", &TEXT).about("Of its first component, in restic."),
+            key("vaultId", &TEXT).about("The restic repository in the store."),
             key("formatVersion", &COUNT),
-            key("warningCount", &COUNT),
-            key("jobid", &TEXT),
+            key("warningCount", &COUNT).about("How much is not in it."),
+            key("jobid", &TEXT).about("The job that made it."),
             $($more),*
         ]))
     };
@@ -513,11 +526,11 @@ static INFRASTRUCTURES: Schema =
     Object(&[may("startTime", &COUNT), may("endTime", &COUNT), may("status", &PART_STATUS)]);
 static VOLUME: Schema = Object(&[
     key("name", &TEXT),
-    key("path", &TEXT),
+    key("path", &TEXT).about("Where it lay."),
     key("startTime", &COUNT),
     key("endTime", &COUNT),
     key("status", &PART_STATUS),
-    key("files", &COUNT),
+    key("files", &COUNT).about("How many entries."),
     key("bytes", &COUNT),
     key("bytesAdded", &COUNT),
     key("snapshotId", &TEXT),

@@ -43,6 +43,8 @@ pub(crate) struct Field {
     pub required: bool,
     /// What stands in the field at first.
     pub value: &'static str,
+    /// What counts if a program sends nothing; empty: nothing does.
+    pub absent: &'static str,
 }
 
 /// How a field is typed in.
@@ -62,7 +64,7 @@ const fn field(input: Input, name: &'static str, label: &'static str, hint: &'st
         Input::Secret => Secret { least: 1, most: 256 },
         Input::Switch => Boolean,
     };
-    Field { name, label, hint, input, takes, required: false, value: "" }
+    Field { name, label, hint, input, takes, required: false, value: "", absent: "" }
 }
 
 /// A parameter that no page asks for.
@@ -83,6 +85,11 @@ impl Field {
 
     const fn value(mut self, value: &'static str) -> Self {
         self.value = value;
+        self
+    }
+
+    const fn absent(mut self, absent: &'static str) -> Self {
+        self.absent = absent;
         self
     }
 }
@@ -113,7 +120,8 @@ const STORE: Field = field(
     "Store",
     "The backup's store; needed if several stores hold a backup of this name.",
 );
-const ASYNC: Field = field(Input::Switch, "async", "As a job", "Answers at once; the work goes on as a job.");
+const ASYNC: Field =
+    field(Input::Switch, "async", "As a job", "Answers at once; the work goes on as a job.").absent("false");
 const NAME: Field =
     field(Input::Text, "name", "Name", "1 to 100 characters, new in its store; none of / \\ ? # % < > \" &.")
         .takes(THING)
@@ -141,7 +149,8 @@ const KEEP_UNTIL: Field = sent(
     "retentionDate",
     TIME_OR_NEVER,
     "Milliseconds since 1970 (UTC), or -1: kept until somebody deletes it. Wins over retentionDays.",
-);
+)
+.absent("-1");
 const OF_STORE: Field = sent("storeName", THING, "The store in the path; another one is refused.");
 const COMPONENTS: Field = field(
     Input::Text,
@@ -150,7 +159,8 @@ const COMPONENTS: Field = field(
     "Names or kinds, separated by commas, to restore only those. Empty: everything in the backup.",
 );
 const VALIDATE_ONLY: Field =
-    field(Input::Switch, "validateOnly", "Check only", "Makes all checks of a restore and changes nothing.");
+    field(Input::Switch, "validateOnly", "Check only", "Makes all checks of a restore and changes nothing.")
+        .absent("false");
 const TRY_PASSCODE: Field = field(
     Input::Secret,
     "passcode",
@@ -162,17 +172,24 @@ const READ_DATA: Field = field(
     "readData",
     "Read all data",
     "Reads and checks every byte, as a job; needs the passcode.",
-);
+)
+.absent("false");
 
 /// sharing/rest/generateToken
 pub(crate) static TOKEN: Form = form(
     "Makes a token for programs. It goes into the header Authorization: Bearer.",
     "Generate token",
     &[
-        field(Input::Text, "username", "User name", "").required(),
-        field(Input::Secret, "password", "Password", "").required(),
-        field(Input::Text, "expiration", "Valid for minutes", "1 to 20,160; 60 if empty.")
-            .takes(Integer { least: 1, most: i64::MAX }),
+        field(Input::Text, "username", "User name", "One who has a password here.").required(),
+        field(Input::Secret, "password", "Password", "The user's password.").required(),
+        field(
+            Input::Text,
+            "expiration",
+            "Valid for minutes",
+            "1 to 20,160; more is cut to that; 60 if empty.",
+        )
+        .takes(Integer { least: 1, most: i64::MAX })
+        .absent("60"),
     ],
 )
 .also(&[
@@ -205,23 +222,28 @@ pub(crate) static REGISTER_STORE: Form = form(
         )
         .takes(Json(&STORE_SETTINGS))
         .value("{\"type\": \"HOSTED\", \"storageConfig\": {}}"),
-        field(Input::Switch, "isDefault", "Default store", "The one that is used where no store is named."),
+        field(Input::Switch, "isDefault", "Default store", "The one that is used where no store is named.")
+            .absent("false"),
         ASYNC,
     ],
 )
 .also(&[
     sent("rootDirectory", TEXT, "As in 10.9, in place of settings: the directory of the store."),
-    sent("storageConfig", Json(&STORAGE_CONFIG), "As in 10.9."),
+    sent("storageConfig", Json(&STORAGE_CONFIG), "As in 10.9; kept and not used."),
     sent("credentials", Json(&Open(&[])), "As in 10.9; not kept."),
     NO_BDS,
 ]);
 
 /// stores/{store}/update
 pub(crate) static UPDATE_STORE: Form = form(
-    "Makes this store the default one, or not. Its place and type cannot be changed.",
+    "Makes this store the default one or not, or gives it another credential, which is taken once it has opened the \
+     store. Its place and type cannot be changed.",
     "Update",
     &[field(Input::Lines, "settings", "Settings", "A JSON object.")
-        .takes(Json(&Open(&[may("default", &Boolean), may("credential", &CREDENTIAL)])))
+        .takes(Json(&Open(&[
+            may("default", &Boolean).about("Whether it is used where no store is named."),
+            may("credential", &CREDENTIAL).about("Of a bucket, as at the registration."),
+        ])))
         .value("{\"default\": true}")
         .required()],
 );
@@ -239,7 +261,8 @@ pub(crate) static UNREGISTER_STORE: Form = caution(
         "force",
         "Pause schedules",
         "Pauses the schedules that make backups in this store.",
-    )],
+    )
+    .absent("false")],
 );
 
 const CREATE: &str = "Backs up every component of this deployment. The work goes on as a job.";
@@ -282,7 +305,7 @@ pub(crate) static UPDATE_BACKUP: Form = form(
             "Milliseconds since 1970 (UTC), or -1: kept until somebody deletes it.",
         )
         .takes(TIME_OR_NEVER),
-        field(Input::Text, "retentionDays", "Or: keep for days from now", "").takes(DAYS),
+        field(Input::Text, "retentionDays", "Or: keep for days", "Counted from now.").takes(DAYS),
         DESCRIPTION,
     ],
 )
@@ -296,7 +319,8 @@ pub(crate) static VALIDATE_BACKUP: Form =
 pub(crate) static VALIDATE_BACKUP_BY_STORE: Form =
     form(VALIDATE, "Validate", &[STORE, TRY_PASSCODE, READ_DATA]);
 
-const DELETE: &str = "This cannot be undone.";
+const DELETE: &str =
+    "The backup leaves the list at once, its data the store after a grace time. This cannot be undone.";
 /// backups/{backup}/delete
 pub(crate) static DELETE_BACKUP: Form = caution(DELETE, "Delete this backup", &[ASYNC]).also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/delete
@@ -317,7 +341,8 @@ pub(crate) static UPDATE_MODE: Form = form(
     "While the deployment is read-only, changes are refused; backups can be made and everything can be read.",
     "Change the mode",
     &[
-        field(Input::Switch, "isReadOnly", "Read-only", "").required(),
+        field(Input::Switch, "isReadOnly", "Read-only", "Whether changes are refused from now on.")
+            .required(),
         field(Input::Lines, "message", "Message", "What those are told whose changes are refused.")
             .takes(Text { least: 0, most: Some(1000) }),
     ],
@@ -334,8 +359,9 @@ pub(crate) static UPDATE_SETTINGS: Form = form(
         "A JSON object. timeoutInSeconds: a backup that takes longer is cancelled; 0 for no limit.",
     )
     .takes(Json(&Open(&[
-        may("timeoutInSeconds", &Integer { least: 0, most: 2_592_000 }),
-        may("stagingVolumeConfig", &Open(&[])),
+        may("timeoutInSeconds", &Integer { least: 0, most: 2_592_000 })
+            .about("0: no limit; else 60 or more."),
+        may("stagingVolumeConfig", &Open(&[])).about("Kept for clients; nothing is staged here."),
     ])))
     .value("{\"timeoutInSeconds\": 7200}")
     .required()],
@@ -393,10 +419,11 @@ static TASK_PARAMETERS: Schema = Open(&[
     may("storeName", &TEXT),
     may("passcode", &TEXT),
     may("description", &TEXT),
-    may("retentionOffset", &TIME_OR_NEVER),
-    may("keepLast", &Integer { least: 1, most: u32::MAX as i64 }),
-    may("allBackups", &Boolean),
-    may("metaData", &Open(&[])),
+    may("retentionOffset", &TIME_OR_NEVER).about("Milliseconds that a backup is kept; -1: for ever."),
+    may("keepLast", &Integer { least: 1, most: u32::MAX as i64 })
+        .about("Of the retention cleaner: so many complete backups stay, however old."),
+    may("allBackups", &Boolean).about("Of a verification: not the newest one alone."),
+    may("metaData", &Open(&[])).about("As documented: recurring, startTime, retention."),
 ]);
 const TASK_DAYS: Field = KEEP_DAYS.takes(Integer { least: -1, most: 100_000 });
 
@@ -420,14 +447,15 @@ pub(crate) static CREATE_TASK: Form = form(
         DAY.required().value("*"),
         MONTH.required().value("*"),
         WEEKDAY.required().value("?"),
-        ZONE,
-        OCCURRENCES.value("-1"),
+        ZONE.absent("UTC"),
+        OCCURRENCES.value("-1").absent("-1"),
         field(
             Input::Switch,
             "allBackups",
             "Verify all backups",
             "Not the newest one alone; for VerifyBackups.",
-        ),
+        )
+        .absent("false"),
     ],
 )
 .also(ALSO_OF_TASKS);

@@ -12,8 +12,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
-/// Set, it makes the test write the file anew.
-const WRITE: &str = "STRONGROOM_TEST_WRITE";
+/// Set, it makes the tests write the files anew.
+pub(super) const WRITE: &str = "STRONGROOM_TEST_WRITE";
 
 #[test]
 fn the_description_in_docs_is_the_one_that_is_served() {
@@ -43,32 +43,6 @@ fn every_endpoint_for_programs_is_described_with_all_of_its_parameters() {
         let is_open = operation["security"].as_array().is_some_and(Vec::is_empty);
         assert_eq!(is_open, endpoint.role.is_none(), "{}", endpoint.path);
     }
-}
-
-#[test]
-fn every_error_of_the_reference_is_described_and_no_other_one() {
-    let reference = include_str!("../../../../docs/api.md");
-    let described = &DOCUMENT["components"]["schemas"]["Error"]["properties"]["error"]["properties"];
-    for name in described["messageCode"]["enum"].as_array().expect("names") {
-        let name = name.as_str().expect("name");
-        let told = name.starts_with("OAUTH_") || reference.contains(&format!("`{name}`"));
-        assert!(told, "docs/api.md does not tell of {name}");
-    }
-    let rows = reference.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4);
-    let codes =
-        rows.filter(|line| line.get(2..3).is_some_and(|first| first.chars().all(|c| c.is_ascii_digit())));
-    for name in codes.flat_map(|line| line.split('`')).filter(|word| is_code(word)) {
-        let known =
-            described["messageCode"]["enum"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
-        assert!(known, "{name} of docs/api.md is not described");
-    }
-}
-
-fn is_code(word: &str) -> bool {
-    word.contains('_')
-        && word.len() > 6
-        && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
-        && !word.ends_with('_')
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod oidc_double;
 mod overview;
 mod pages;
 mod portal;
+mod reference;
 mod replies;
 mod shapes;
 mod support;

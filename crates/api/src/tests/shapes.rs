@@ -1,8 +1,9 @@
 //! Replies against the description of the interface: every JSON reply that any test of this crate gets must be of the
-//! kind that the document promises for its path. The words of JSON Schema that the document uses are understood, and
+//! kind that the document promises for its path, and every error one that it names there. The words of JSON Schema that the document uses are understood, and
 //! any other one is an error here.
 
 use crate::openapi::DOCUMENT;
+use crate::openapi::refusals::EVERYWHERE;
 use hyper::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
@@ -23,22 +24,40 @@ pub(super) fn check(method: &Method, path: &str, headers: &HeaderMap, text: &str
     };
     let outcome = fits(schema, &value);
     assert_eq!(outcome, Ok(()), "the reply to {method} {path} is not as described: {text}");
+    if let Some(name) = value["error"]["messageCode"].as_str() {
+        assert!(
+            is_told(path, name),
+            "{method} {path} can answer {name}, and openapi/refusals.rs does not say so"
+        );
+    }
+}
+
+/// Whether the document says that this path can answer with this error.
+fn is_told(path: &str, name: &str) -> bool {
+    let own = operation(path).map(|operation| &operation["x-errors"]);
+    let is_own = own.and_then(Value::as_array).is_some_and(|own| own.iter().any(|one| one == name));
+    is_own || EVERYWHERE.contains(&name)
 }
 
 fn error() -> &'static Value {
     &DOCUMENT["components"]["schemas"]["Error"]
 }
 
-/// What the document says of the path's JSON replies.
-fn promised(path: &str) -> Option<&'static Value> {
+/// What the document says of the path.
+fn operation(path: &str) -> Option<&'static Value> {
     let mut segments = crate::path::segments(path)?;
     if segments.first().is_some_and(|first| first == "strongroom") {
         segments.remove(0);
     }
     let (endpoint, _) = crate::endpoints::find(&segments)?;
     let item = &DOCUMENT["paths"][format!("/{}", endpoint.path)];
-    let operation = item.get("get").or(item.get("post"))?;
-    operation["responses"]["200"]["content"].get("application/json").map(|content| &content["schema"])
+    item.get("get").or(item.get("post"))
+}
+
+/// What the document says of the path's JSON replies.
+fn promised(path: &str) -> Option<&'static Value> {
+    let content = &operation(path)?["responses"]["200"]["content"];
+    content.get("application/json").map(|content| &content["schema"])
 }
 
 /// Whether a value is of a kind, or where it is not.

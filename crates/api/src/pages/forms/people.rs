@@ -20,7 +20,7 @@ pub(crate) static OWN_PASSWORD: Form = form(
     "Changes your own password and signs you out everywhere.",
     "Change the password",
     &[
-        field(Input::Secret, "password", "Present password", "").required(),
+        field(Input::Secret, "password", "Present password", "The one until now.").required(),
         field(Input::Secret, "newPassword", "New password", "At least 8 characters.")
             .takes(NEW_PASSWORD)
             .required(),
@@ -72,7 +72,8 @@ pub(crate) static CREATE_KEY: Form = form(
         field(Input::Text, "stores", "In these stores alone", "Names with commas between; empty for all."),
         field(Input::Text, "expirationDays", "Good for so many days", "At most 365.")
             .takes(Integer { least: 1, most: 365 })
-            .value("365"),
+            .value("365")
+            .absent("365"),
     ],
 );
 
