@@ -50,8 +50,8 @@ pub struct Need {
 pub struct Cause {
     /// As what.
     pub event: EventKind,
-    /// Since when it is so: while that stays the same, it is the same need.
-    pub since: i64,
+    /// Since when it is so, where that is known: while that stays the same, it is the same need.
+    pub since: Option<i64>,
 }
 
 /// What a need is about.
@@ -106,7 +106,8 @@ pub struct MeasuredRestore {
 pub struct JobFigures {
     /// How many, by operation and status.
     pub counts: Vec<(String, String, i64)>,
-    /// How long the last completed one took, in milliseconds, by operation.
+    /// How long the last completed one ran, in milliseconds, by operation: without the time that it waited for its turn,
+    /// or for the server to be there again.
     pub last_durations: Vec<(String, i64)>,
     /// When every byte of a backup was last verified, by store.
     pub last_verified: Vec<(String, i64)>,
@@ -282,7 +283,7 @@ impl Needs {
     }
 
     /// The last one is told outside as well.
-    fn told_as(&mut self, event: EventKind, since: i64) {
+    fn told_as(&mut self, event: EventKind, since: Option<i64>) {
         if let Some(need) = self.0.last_mut() {
             need.cause = Some(Cause { event, since });
         }
@@ -310,7 +311,7 @@ impl Needs {
                     newest.name
                 );
                 self.warn(NeedPlace::Store(name.clone()), text);
-                self.told_as(EventKind::StoreLow, newest.start_time);
+                self.told_as(EventKind::StoreLow, None);
             }
         }
         if overview.last_good().is_none() {
@@ -339,14 +340,14 @@ impl Needs {
             let place = NeedPlace::Task(task.id.clone());
             if let Some(why) = obstacle {
                 self.alarm(place, format!("Schedule '{}' does not run: {why}.", task.title));
-                self.told_as(EventKind::ScheduleResting, task.updated);
+                self.told_as(EventKind::ScheduleResting, Some(task.updated));
                 continue;
             }
             if task.kind == TaskKind::CreateBackup && is_late(task, since, now) {
                 let text =
                     format!("Schedule '{}' has made no backup since {}.", task.title, clock::text(since));
                 self.alarm(place, text);
-                self.told_as(EventKind::BackupLate, since);
+                self.told_as(EventKind::BackupLate, Some(since));
                 continue;
             }
             let bad = |run: &&RunView| run.status != RunStatus::Succeeded;

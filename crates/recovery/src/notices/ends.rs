@@ -5,10 +5,8 @@ use serde_json::Value;
 use super::{EventKind, Notice};
 use crate::recovery::Inner;
 use crate::state::{Finish, JobRow, TaskRow};
+use crate::tasks::run_in;
 use crate::{JobStatus, RunStatus, TaskKind};
-
-/// Requests of runs are named like this.
-const OF_RUN: &str = "run ";
 
 impl Inner {
     /// The end of a job. `is_failure`: a cancellation that nobody asked for.
@@ -18,8 +16,7 @@ impl Inner {
             "Backup" if finish.status == JobStatus::Completed => EventKind::BackupCompleted,
             "Backup" if failed => EventKind::BackupFailed,
             "Restore" => EventKind::RestoreEnded,
-            // Of one that belongs to a run, the run tells.
-            "Validate" if failed && !job.request_id.starts_with(OF_RUN) => EventKind::VerificationFailed,
+            "Validate" if failed => EventKind::VerificationFailed,
             _ => return None,
         };
         let state = finish.result.as_ref().and_then(|result| result.get("state")).and_then(Value::as_str);
@@ -46,7 +43,13 @@ impl Inner {
             ("status", crate::state::status_text(finish.status)),
             ("user", &job.username),
         ];
-        self.notice(event, subject, message, &facts)
+        let notice = self.notice(event, subject, message, &facts)?;
+        if event != EventKind::VerificationFailed {
+            return Some(notice);
+        }
+        let notice = notice.once(format!("{}/{}", event.name(), job.id));
+        // The run that asked for it tells, unless it was broken off meanwhile.
+        Some(Notice { unless_run: run_in(&job.request_id).map(str::to_owned), ..notice })
     }
 
     /// The end of a run that has no job of its own, or could not get one.

@@ -191,6 +191,8 @@ pub(crate) struct Notice {
     pub event: EventKind,
     /// Told once under this key; `None`: each time.
     pub once: Option<String>,
+    /// Not told as long as this run is at work, which tells the same.
+    pub unless_run: Option<String>,
     pub content: Content,
     /// The names of those who are to be told.
     pub targets: Vec<String>,
@@ -254,7 +256,8 @@ impl Inner {
         let facts = told.map(|(name, text)| ((*name).to_owned(), Value::from(*text))).collect();
         let subject = format!("Strongroom {}: {subject}", self.settings.site_name);
         let id = uuid::Uuid::new_v4().to_string();
-        Notice { id, event, once: None, content: Content { subject, message, facts }, targets }
+        let content = Content { subject, message, facts };
+        Notice { id, event, once: None, unless_run: None, content, targets }
     }
 
     /// All targets, as the configuration names them.

@@ -326,6 +326,178 @@ async fn damage_that_a_verification_finds_is_told_once_by_its_job_or_its_run() {
     assert_eq!(events(&sink), ["verification.failed", "verification.failed"]);
 }
 
+/// A server that does not work by itself, with the backups `b1` and `b2`, a run of a task that verifies both, and the sink
+/// that is told of verifications.
+async fn idle_with_run(sink: &WebSink) -> (Site, Recovery, crate::state::TaskRow, String) {
+    let mut site = site(sink);
+    site.settings.notify = vec![subscription("ops", sink, &[EventKind::VerificationFailed])];
+    let server = site.server_with_store().await;
+    make(&server, "b1").await;
+    make(&server, "b2").await;
+    server.stop().await;
+    drop(server);
+    let server = site.idle_server().await;
+    let change = TaskChange {
+        cron: Some(cron("30", "2")),
+        parameters: Some(TaskParameters {
+            store_name: "s".to_owned(),
+            all_backups: true,
+            ..TaskParameters::default()
+        }),
+        passcode: Some(passcode(PASSCODE)),
+        ..TaskChange::default()
+    };
+    let task = server.create_task(TaskKind::VerifyBackups, change, "admin").await.unwrap();
+    let task = server.inner.state.task(&task).await.unwrap().unwrap();
+    let run = crate::state::NewRun {
+        id: "a".repeat(32),
+        task: task.id.clone(),
+        status: RunStatus::Executing,
+        result: String::new(),
+        slot: 1,
+        by_hand: true,
+        give_up_at: 0,
+    };
+    server.inner.state.add_run(&run, now_ms()).await.unwrap();
+    (site, server, task, run.id)
+}
+
+/// The next verification that waits, once there is one.
+async fn waiting_verification(server: &Recovery) -> crate::state::JobRow {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let now = now_ms();
+        let claimed =
+            server.inner.state.claim_job(crate::state::LANE_VERIFY, "test", now, now + 60_000).await;
+        if let Some(job) = claimed.unwrap() {
+            return job;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ends a verification as the worker does that found this damage.
+async fn find_damage(server: &Recovery, job: &crate::state::JobRow, damage: &str) {
+    let mut finish = crate::state::Finish {
+        status: crate::JobStatus::Failed,
+        messages: vec![format!("backup '{}' is damaged", job.backup)],
+        stages: Vec::new(),
+        result: Some(serde_json::json!({"details": [damage]})),
+        notice: None,
+    };
+    finish.notice = server.inner.notice_of_job(job, &finish, false);
+    assert!(server.inner.state.finish_job(&job.lease(), &finish, now_ms()).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_verification_found_is_told_though_the_stop_of_the_server_breaks_it_off() {
+    let sink = WebSink::web(vec![Answer::Status(200)]).unwrap();
+    let (site, server, task, run) = idle_with_run(&sink).await;
+    let (inner, of_task, of_run) = (server.inner.clone(), task.clone(), run.clone());
+    let work = tokio::spawn(async move { inner.work_on_run(&of_task, &of_run).await });
+    let first = waiting_verification(&server).await;
+    assert_eq!(first.backup, "b2", "the newest comes first");
+    find_damage(&server, &first, "pack 1 is gone").await;
+    deliver(&server, now_ms() + 1).await;
+    assert!(events(&sink).is_empty(), "of its job the run will tell");
+    let second = waiting_verification(&server).await;
+    server.inner.runner.stop().await;
+    work.await.unwrap();
+    let ended = server.run(&task.id, &run).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Failed, "{ended:?}");
+    for part in ["'b2' of store 's' is damaged: pack 1 is gone", "The server stopped"] {
+        assert!(ended.result.contains(part), "{ended:?}");
+    }
+    deliver(&server, now_ms() + 1).await;
+    assert_eq!(events(&sink), ["verification.failed"]);
+    assert_eq!(body(&sink.taken()[0])["run"].as_str(), Some(run.as_str()));
+    // The other one goes on without its run, and tells by itself.
+    let now = now_ms();
+    assert!(server.inner.state.release_lease(&second.lease(), None, now).await.unwrap());
+    drop(server);
+    let server = site.idle_server().await;
+    let again = waiting_verification(&server).await;
+    assert_eq!(again.id, second.id);
+    find_damage(&server, &again, "pack 2 is gone").await;
+    deliver(&server, now_ms() + 1).await;
+    assert_eq!(events(&sink).len(), 2);
+    assert_eq!(body(&sink.taken()[1])["job"].as_str(), Some(second.id.as_str()));
+}
+
+#[tokio::test]
+async fn a_verification_that_found_nothing_and_was_broken_off_is_no_failure() {
+    let sink = WebSink::web(vec![Answer::Status(200)]).unwrap();
+    let (_site, server, task, run) = idle_with_run(&sink).await;
+    let (inner, of_task, of_run) = (server.inner.clone(), task.clone(), run.clone());
+    let work = tokio::spawn(async move { inner.work_on_run(&of_task, &of_run).await });
+    waiting_verification(&server).await;
+    server.inner.runner.stop().await;
+    work.await.unwrap();
+    let ended = server.run(&task.id, &run).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Skipped, "{ended:?}");
+    deliver(&server, now_ms() + 1).await;
+    assert!(events(&sink).is_empty());
+}
+
+#[tokio::test]
+async fn what_a_verification_found_is_told_though_the_server_dies_before_its_run_ends() {
+    let sink = WebSink::web(vec![Answer::Status(200)]).unwrap();
+    let (site, server, task, run) = idle_with_run(&sink).await;
+    let caller = crate::Caller { request_id: format!("run {run}"), ..caller() };
+    // One that the run had noted, and one that ended just before the death.
+    let noted = "Backup 'b2' of store 's' is damaged: pack 1 is gone.";
+    let (state, executing) = (&server.inner.state, RunStatus::Executing);
+    state.move_run(&run, executing, executing, noted, now_ms()).await.unwrap();
+    server.verify_backup_as_job("s", "b1", passcode(PASSCODE), caller).await.unwrap();
+    let job = waiting_verification(&server).await;
+    find_damage(&server, &job, "pack 2 is gone").await;
+    drop(server);
+    let server = site.idle_server().await;
+    server.inner.prepare_tasks().await.unwrap();
+    let ended = server.run(&task.id, &run).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Failed, "{ended:?}");
+    for part in [noted, "Backup 'b1' of store 's' is damaged: pack 2 is gone.", "stopped during this run"] {
+        assert!(ended.result.contains(part), "{ended:?}");
+    }
+    deliver(&server, now_ms() + 1).await;
+    server.inner.prepare_tasks().await.unwrap();
+    deliver(&server, now_ms() + 1).await;
+    assert_eq!(events(&sink), ["verification.failed"], "once, however often it starts");
+    assert!(body(&sink.taken()[0])["message"].as_str().unwrap().contains("pack 2 is gone"));
+}
+
+#[tokio::test]
+async fn low_room_in_a_store_is_told_once_a_day_whatever_backups_come_and_however_many_look() {
+    let sink = WebSink::web(vec![Answer::Status(200)]).unwrap();
+    let site = site(&sink);
+    let mut server = site.idle_server().await;
+    let need = |store: &str| crate::Need {
+        severity: Severity::Warning,
+        text: format!("Store '{store}' has 1 bytes of room left, less than the last backup added."),
+        place: NeedPlace::Store(store.to_owned()),
+        cause: Some(crate::Cause { event: EventKind::StoreLow, since: None }),
+    };
+    let start = now_ms();
+    for hour in 0..72 {
+        if hour % 24 == 5 {
+            drop(server);
+            server = site.idle_server().await;
+        }
+        // Two that look at the same time.
+        for _ in 0..2 {
+            server.inner.tell_need(&need("s"), start + hour * 3_600_000).await.unwrap();
+        }
+    }
+    deliver(&server, start + 4 * DAY).await;
+    assert_eq!(events(&sink), ["store.low"; 3]);
+    for store in ["t", "s2"] {
+        server.inner.tell_need(&need(store), start).await.unwrap();
+    }
+    deliver(&server, start + 4 * DAY).await;
+    assert_eq!(events(&sink).len(), 5, "other stores have days of their own");
+}
+
 #[tokio::test]
 async fn a_backup_by_schedule_that_cannot_begin_is_told() {
     let sink = WebSink::web(vec![Answer::Status(200)]).unwrap();

@@ -31,20 +31,32 @@ impl Inner {
     /// One look.
     pub(super) async fn tell_needs(self: &Arc<Self>) -> Result<()> {
         let overview = self.overview().await?;
-        for Need { text, place, cause, .. } in &overview.needs {
-            let Some(cause) = cause else { continue };
-            let (thing, fact) = match place {
-                NeedPlace::Store(name) => (name, "store"),
-                NeedPlace::Task(id) => (id, "task"),
-                _ => continue,
-            };
-            let facts = [(fact, thing.as_str())];
-            let Some(notice) = self.notice(cause.event, text.clone(), text.clone(), &facts) else { continue };
-            let days = (overview.now - cause.since).max(0) / DAY_MS;
-            let key = format!("{}/{thing}/{}/{days}", cause.event.name(), cause.since);
-            self.state.tell(&notice.once(key), overview.now).await?;
+        for need in &overview.needs {
+            self.tell_need(need, overview.now).await?;
         }
         self.bell.ring();
         Ok(())
+    }
+
+    /// Tells what needs somebody, if it was not told within a day.
+    pub(super) async fn tell_need(&self, need: &Need, now: i64) -> Result<()> {
+        let Need { text, place, cause: Some(cause), .. } = need else { return Ok(()) };
+        let (thing, fact) = match place {
+            NeedPlace::Store(name) => (name, "store"),
+            NeedPlace::Task(id) => (id, "task"),
+            _ => return Ok(()),
+        };
+        let facts = [(fact, thing.as_str())];
+        let Some(notice) = self.notice(cause.event, text.clone(), text.clone(), &facts) else {
+            return Ok(());
+        };
+        let key = format!("{}/{thing}", cause.event.name());
+        match cause.since {
+            Some(since) => {
+                let days = (now - since).max(0) / DAY_MS;
+                self.state.tell(&notice.once(format!("{key}/{since}/{days}")), now).await
+            }
+            None => self.state.tell_daily(notice, &key, now).await,
+        }
     }
 }

@@ -241,6 +241,18 @@ impl State {
         .map_err(self.read_error())
     }
 
+    /// The verifications asked for by this request that failed.
+    pub async fn failed_verifications(&self, request_id: &str) -> Result<Vec<JobRow>> {
+        let rows = sqlx::query(
+            "SELECT * FROM jobs WHERE operation = 'Validate' AND status = 'FAILED' AND request_id = $1 ORDER BY seq",
+        )
+        .bind(request_id)
+        .fetch_all(self.reader())
+        .await
+        .map_err(self.read_error())?;
+        rows.iter().map(job_of).collect::<Result<_, _>>().map_err(self.read_error())
+    }
+
     /// The jobs that were submitted last, newest first.
     pub async fn recent_jobs(&self, count: i64) -> Result<Vec<JobRow>> {
         let rows = sqlx::query("SELECT * FROM jobs ORDER BY seq DESC LIMIT $1")

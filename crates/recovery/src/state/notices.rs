@@ -8,6 +8,8 @@ use super::{Connection, State};
 use crate::notices::{Content, EventKind, Notice};
 use crate::{DeliveryStatus, DeliveryView, Result};
 
+const DAY_MS: i64 = 86_400_000;
+
 /// One delivery with what it tells.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliveryRow {
@@ -83,6 +85,17 @@ impl State {
     /// Puts a notice into the outbox, in the transaction of the fact that it tells. What is told once and was told already
     /// leaves no trace.
     pub(super) async fn add_notice(&self, write: &mut Connection, notice: &Notice, now: i64) -> Result<()> {
+        if let Some(run) = &notice.unless_run {
+            let at_work: Option<String> =
+                sqlx::query_scalar("SELECT id FROM runs WHERE id = $1 AND status = 'executing'")
+                    .bind(run)
+                    .fetch_optional(&mut *write)
+                    .await
+                    .map_err(self.read_error())?;
+            if at_work.is_some() {
+                return Ok(());
+            }
+        }
         let done = sqlx::query(
             "INSERT INTO notices (id, event, at, once, content) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (once) DO NOTHING",
@@ -118,6 +131,24 @@ impl State {
     pub async fn tell(&self, notice: &Notice, now: i64) -> Result<()> {
         let mut write = self.write().await?;
         self.add_notice(&mut write, notice, now).await?;
+        self.commit(write).await
+    }
+
+    /// Tells it under this key, unless something was told under it within the last day: whoever looks, and however often.
+    pub async fn tell_daily(&self, notice: Notice, key: &str, now: i64) -> Result<()> {
+        let mut write = self.write().await?;
+        // '0' is the character behind '/'.
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(at) FROM notices WHERE once >= $1 AND once < $2 AND at <= $3")
+                .bind(format!("{key}/"))
+                .bind(format!("{key}0"))
+                .bind(now)
+                .fetch_one(&mut *write)
+                .await
+                .map_err(self.read_error())?;
+        if last.is_none_or(|last| now.saturating_sub(last) >= DAY_MS) {
+            self.add_notice(&mut write, &notice.once(format!("{key}/{now}")), now).await?;
+        }
         self.commit(write).await
     }
 

@@ -42,6 +42,19 @@ const LATE_MS: i64 = 3_600_000;
 /// Runs are kept this long.
 const RUNS_KEPT_MS: i64 = 180 * 86_400_000;
 
+/// What the request ids of runs begin with.
+const OF_RUN: &str = "run ";
+
+/// The request id of what a run asks for.
+fn of_run(run: &str) -> String {
+    format!("{OF_RUN}{run}")
+}
+
+/// The run that asked for something, if it was one.
+pub(crate) fn run_in(request_id: &str) -> Option<&str> {
+    request_id.strip_prefix(OF_RUN)
+}
+
 /// Where the passcode of a task lies.
 fn passcode_place(id: &str) -> Place<'_> {
     Place { table: "tasks", row: id, column: "passcode" }

@@ -14,7 +14,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::plan::Due;
-use super::{CLEANER_ID, CronFields, RunStatus, RunView, STORE_TIME_MAX, TaskKind, does_not_answer, new_id};
+use super::{
+    CLEANER_ID, CronFields, RunStatus, RunView, STORE_TIME_MAX, TaskKind, does_not_answer, new_id, of_run,
+};
 use crate::clock::{self, now_ms};
 use crate::recovery::Inner;
 use crate::state::{Claim, NewRun, TaskRow, status_text};
@@ -78,8 +80,7 @@ impl Inner {
         // Work without a job ended with the server that did it.
         for open in self.state.open_runs().await? {
             if open.run.status == RunStatus::Executing && open.run.job_id.is_empty() {
-                let why = "The server stopped during this run.";
-                self.state.move_run(&open.run.id, RunStatus::Executing, RunStatus::Failed, why, now).await?;
+                self.end_dead_run(&open.run, now).await?;
             }
         }
         Ok(())
@@ -260,7 +261,7 @@ impl Inner {
         Caller {
             username: task.owner.clone(),
             operation_uri: format!("{slash}{context}/admin/system/tasks/{}", task.id),
-            request_id: format!("run {run}"),
+            request_id: of_run(run),
         }
     }
 }

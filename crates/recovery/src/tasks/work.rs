@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::scheduler::told;
-use super::{RunStatus, TaskKind};
+use super::{RunStatus, RunView, TaskKind, of_run};
 use crate::clock::now_ms;
 use crate::recovery::Inner;
 use crate::retention::RetentionReport;
-use crate::state::TaskRow;
+use crate::state::{Finish, JobRow, TaskRow};
 use crate::{BackupView, Caller, CreateBackup, Error, ErrorKind, JobStatus, Passcode, Result};
 
 /// How often a verification is looked at.
@@ -19,6 +21,8 @@ const NAMES_MAX: usize = 9;
 const LINES_MAX: usize = 20;
 
 const STOPPED: &str = "The server stopped before all stores were looked at.";
+const STOPPED_VERIFYING: &str = "The server stopped before all was verified.";
+const DIED: &str = "The server stopped during this run.";
 
 /// What is known of a backup that was to be verified.
 enum Verdict {
@@ -46,6 +50,42 @@ fn outcome(done: String, mut failures: Vec<String>) -> Outcome {
     }
     let result = format!("{} {done}", failures.join(" "));
     Outcome { status: RunStatus::Failed, result: result.trim().to_owned() }
+}
+
+/// A run that the server's stop broke off: that is no failure, but what was found until then is.
+fn broken_off(why: &str, done: &str, failures: Vec<String>) -> Outcome {
+    let result = format!("{why} {done}").trim().to_owned();
+    match failures.is_empty() {
+        true => Outcome { status: RunStatus::Skipped, result },
+        false => outcome(result, failures),
+    }
+}
+
+/// What the job of a verification that did not succeed says of its backup.
+fn verdict_of(result: Option<&Value>, messages: &[String]) -> Verdict {
+    let details = result.and_then(|result| result.get("details"));
+    let details: Vec<String> =
+        details.and_then(|lines| serde_json::from_value(lines.clone()).ok()).unwrap_or_default();
+    if details.is_empty() { Verdict::Unknown(messages.join(" ")) } else { Verdict::Damaged(details) }
+}
+
+/// The line of a run that tells of a backup that is not known to be whole.
+fn line_of(backup: &str, store: &str, verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Whole => None,
+        Verdict::Damaged(details) => {
+            Some(format!("Backup '{backup}' of store '{store}' is damaged: {}.", details.join("; ")))
+        }
+        Verdict::Unknown(why) => {
+            Some(format!("Backup '{backup}' of store '{store}' could not be verified: {why}"))
+        }
+    }
+}
+
+/// The same of a job that has failed.
+fn line_of_job(job: &JobRow) -> String {
+    let verdict = verdict_of(job.result.as_ref(), &job.messages);
+    line_of(&job.backup, &job.store, &verdict).unwrap_or_default()
 }
 
 impl Inner {
@@ -81,27 +121,79 @@ impl Inner {
     }
 
     /// Does what a run of a task other than a backup is to do, and notes what came of it.
-    pub(super) async fn work_on_run(&self, task: &TaskRow, run: &str) {
+    pub(crate) async fn work_on_run(&self, task: &TaskRow, run: &str) {
         let done = match task.kind {
             TaskKind::BackupRetentionCleaner => self.run_retention().await.map(|report| cleaned(&report)),
             TaskKind::ReclaimSpace => self.reclaim_stores(task).await,
             TaskKind::VerifyBackups => self.verify_stores(task, run).await,
             TaskKind::CreateBackup => return,
         };
-        let ended = done.unwrap_or_else(|error| Outcome { status: RunStatus::Failed, result: told(&error) });
+        let ended = done.unwrap_or_else(|error| match error.kind {
+            ErrorKind::Cancelled if self.runner.is_stopping() => broken_off(STOPPED, "", Vec::new()),
+            _ => Outcome { status: RunStatus::Failed, result: told(&error) },
+        });
         tracing::info!(task = %task.id, run, kind = task.kind.name(), status = ended.status.name(), "run ended: {}", ended.result);
         let (from, now) = (RunStatus::Executing, now_ms());
-        // What the server's stop broke off is nobody's concern: it is done at the next time.
-        let notice = (!self.runner.is_stopping())
-            .then(|| self.notice_of_run(task, run, ended.status, &ended.result))
-            .flatten();
+        // What the server's stop broke off is skipped and nobody's concern; what was found before that is a failure.
+        let notice = self.notice_of_run(task, run, ended.status, &ended.result);
         let end = (ended.status, ended.result.as_str());
-        match self.state.end_run(run, from, end, notice.as_ref(), now).await {
-            Ok(_) => self.bell.ring(),
+        let mut noted = self.state.end_run(run, from, end, notice.as_ref(), now).await.map(|_| ());
+        if noted.is_ok() && task.kind == TaskKind::VerifyBackups && self.runner.is_stopping() {
+            noted = self.tell_of_jobs(run, &ended.result).await;
+        }
+        match noted {
+            Ok(()) => self.bell.ring(),
             Err(error) => {
                 tracing::error!(task = %task.id, run, "the end of this run could not be noted: {error}")
             }
         }
+    }
+
+    /// Tells of verifications that ended in the moment in which their run was broken off: neither they nor the run knew
+    /// that the other would not.
+    async fn tell_of_jobs(&self, run: &str, told: &str) -> Result<()> {
+        for job in self.state.failed_verifications(&of_run(run)).await? {
+            if told.contains(&line_of_job(&job)) {
+                continue;
+            }
+            let finish = Finish {
+                status: job.status,
+                messages: job.messages.clone(),
+                stages: Vec::new(),
+                result: job.result.clone(),
+                notice: None,
+            };
+            if let Some(notice) = self.notice_of_job(&job, &finish, false) {
+                self.state.tell(&notice, now_ms()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was found with a run that goes on, so that it is not lost with the server.
+    async fn note_found(&self, run: &str, failures: &[String]) {
+        let kept = failures.iter().take(LINES_MAX).cloned().collect::<Vec<_>>().join(" ");
+        let (status, now) = (RunStatus::Executing, now_ms());
+        if let Err(error) = self.state.move_run(run, status, status, &kept, now).await {
+            tracing::error!(run, "what this run found could not be kept: {error}");
+        }
+    }
+
+    /// Ends a run whose server died while it was at work here, and tells what it had found.
+    pub(super) async fn end_dead_run(&self, run: &RunView, now: i64) -> Result<()> {
+        let mut found = run.result.clone();
+        for job in self.state.failed_verifications(&of_run(&run.id)).await? {
+            let line = line_of_job(&job);
+            if !found.contains(&line) {
+                found = format!("{found} {line}");
+            }
+        }
+        let result = format!("{found} {DIED}").trim().to_owned();
+        let task = if found.is_empty() { None } else { self.state.task(&run.task).await? };
+        let notice = task.and_then(|task| self.notice_of_run(&task, &run.id, RunStatus::Failed, &result));
+        let end = (RunStatus::Failed, result.as_str());
+        self.state.end_run(&run.id, RunStatus::Executing, end, notice.as_ref(), now).await?;
+        Ok(())
     }
 
     /// The stores that a task works on.
@@ -123,7 +215,7 @@ impl Inner {
             self.reclaim(&self.store_row(&store).await?, &mut report).await;
         }
         if report.stopped {
-            return Ok(Outcome { status: RunStatus::Skipped, result: STOPPED.to_owned() });
+            return Ok(broken_off(STOPPED, "", lines(&report.failures)));
         }
         let waiting = report.waiting.len();
         let mut done =
@@ -154,21 +246,21 @@ impl Inner {
                 backups.truncate(1);
             }
             for backup in &backups {
+                let done = || format!("{verified} backups verified.");
                 if self.runner.is_stopping() {
-                    failures.push("The server stopped before all was verified.".to_owned());
-                    return Ok(outcome(format!("{verified} backups verified."), failures));
+                    return Ok(broken_off(STOPPED_VERIFYING, &done(), failures));
                 }
                 match self.verify_one(task, run, backup, passcode.as_ref()).await {
-                    Ok(Verdict::Whole) => verified += 1,
-                    Ok(Verdict::Damaged(details)) => failures.push(format!(
-                        "Backup '{}' of store '{store}' is damaged: {}.",
-                        backup.name,
-                        details.join("; ")
-                    )),
-                    Ok(Verdict::Unknown(why)) => failures.push(format!(
-                        "Backup '{}' of store '{store}' could not be verified: {why}",
-                        backup.name
-                    )),
+                    Ok(verdict) => match line_of(&backup.name, &store, &verdict) {
+                        None => verified += 1,
+                        Some(line) => {
+                            failures.push(line);
+                            self.note_found(run, &failures).await;
+                        }
+                    },
+                    Err(error) if error.kind == ErrorKind::Cancelled && self.runner.is_stopping() => {
+                        return Ok(broken_off(STOPPED_VERIFYING, &done(), failures));
+                    }
                     // Deleted meanwhile, or just being deleted.
                     Err(error)
                         if matches!(error.kind, ErrorKind::BackupNotFound | ErrorKind::BackupInUse) => {}
@@ -226,14 +318,7 @@ impl Inner {
             match job.status {
                 JobStatus::Completed => return Ok(Verdict::Whole),
                 JobStatus::Failed | JobStatus::Cancelled => {
-                    let damage = job.result.as_ref().and_then(|result| result.get("details"));
-                    let damage: Vec<String> = damage
-                        .and_then(|lines| serde_json::from_value(lines.clone()).ok())
-                        .unwrap_or_default();
-                    if damage.is_empty() {
-                        return Ok(Verdict::Unknown(job.messages.join(" ")));
-                    }
-                    return Ok(Verdict::Damaged(damage));
+                    return Ok(verdict_of(job.result.as_ref(), &job.messages));
                 }
                 _ if self.runner.is_stopping() => {
                     return Err(Error::new(
@@ -256,7 +341,7 @@ fn cleaned(report: &RetentionReport) -> Outcome {
         return Outcome { status: RunStatus::Skipped, result: why.clone() };
     }
     if report.stopped {
-        return Outcome { status: RunStatus::Skipped, result: STOPPED.to_owned() };
+        return broken_off(STOPPED, "", lines(&report.failures));
     }
     let mut done =
         format!("{} backups removed, {} bytes freed.", report.deleted.len(), report.bytes_reclaimed);
