@@ -131,7 +131,12 @@ impl Page {
             self.sample("strongroom_jobs", &labels, *count as f64);
         }
         let name = "strongroom_job_last_duration_seconds";
-        self.family(name, "gauge", "seconds", "How long the last completed job took, by operation.");
+        self.family(
+            name,
+            "gauge",
+            "seconds",
+            "How long the last completed job ran, by operation, without waiting.",
+        );
         for (operation, ms) in &jobs.last_durations {
             self.sample(name, &[("operation", operation)], *ms as f64 / 1000.0);
         }

@@ -10,8 +10,9 @@ impl State {
             "SELECT operation, status, COUNT(*) FROM jobs GROUP BY operation, status ORDER BY operation, status",
         );
         let durations = sqlx::query_as(
-            "SELECT operation, ended_at - submitted_at FROM jobs WHERE seq IN
-                 (SELECT MAX(seq) FROM jobs WHERE status = 'COMPLETED' GROUP BY operation) ORDER BY operation",
+            "SELECT operation, ran_ms FROM jobs WHERE seq IN
+                 (SELECT MAX(seq) FROM jobs WHERE status = 'COMPLETED' AND ran_ms IS NOT NULL GROUP BY operation)
+             ORDER BY operation",
         );
         let verified = sqlx::query_as(
             "SELECT store, MAX(ended_at) FROM jobs WHERE operation = 'Validate' AND status = 'COMPLETED'

@@ -2,7 +2,7 @@
 //!
 //! Whoever claims a row gets a lease with a fencing token, one higher at each claim. Every later write of that worker
 //! names the token and hits nothing once the row was claimed again or has ended; a worker that learns of it has lost
-//! the job.
+//! the job. Giving a row back or ending it adds to how long it ran; of a worker that died, the time until its last renewal.
 
 use super::State;
 use super::jobs::{Finish, JobRow, Lease, job_of, json, parse, status_text};
@@ -17,7 +17,9 @@ impl State {
         let mut write = self.write().await?;
         let row = sqlx::query(
             "UPDATE jobs SET status = CASE WHEN status = 'SUBMITTED' THEN 'EXECUTING' ELSE status END,
-                 lease_owner = $2, lease_token = lease_token + 1, lease_until = $4, updated_at = $3
+                 ran_ms = COALESCE(ran_ms, 0) + CASE WHEN lease_owner IS NOT NULL AND claimed_at > 0
+                     AND updated_at > claimed_at THEN updated_at - claimed_at ELSE 0 END,
+                 lease_owner = $2, lease_token = lease_token + 1, lease_until = $4, updated_at = $3, claimed_at = $3
              WHERE id = (SELECT id FROM jobs
                  WHERE lane = $1 AND status IN ('SUBMITTED', 'EXECUTING', 'CANCELLING')
                    AND (lease_owner IS NULL OR lease_until < $3)
@@ -64,7 +66,8 @@ impl State {
         }
         let done = sqlx::query(
             "UPDATE jobs SET lease_owner = NULL, lease_until = 0, interruptions = interruptions + $3,
-                 messages = $4, updated_at = $5
+                 messages = $4, updated_at = $5,
+                 ran_ms = COALESCE(ran_ms, 0) + CASE WHEN $5 > claimed_at THEN $5 - claimed_at ELSE 0 END
              WHERE id = $1 AND lease_token = $2 AND status IN ('EXECUTING', 'CANCELLING')",
         )
         .bind(&lease.job_id)
@@ -92,7 +95,9 @@ impl State {
             let mut messages = job.messages.clone();
             push_message(&mut messages, message);
             sqlx::query(
-                "UPDATE jobs SET lease_owner = NULL, lease_until = 0, interruptions = interruptions + $2,
+                "UPDATE jobs SET ran_ms = COALESCE(ran_ms, 0) + CASE WHEN lease_owner IS NOT NULL
+                         AND updated_at > claimed_at AND claimed_at > 0 THEN updated_at - claimed_at ELSE 0 END,
+                     lease_owner = NULL, lease_until = 0, interruptions = interruptions + $2,
                      messages = $3, updated_at = $4 WHERE id = $1",
             )
             .bind(&job.id)
@@ -159,7 +164,8 @@ impl State {
         messages.truncate(MESSAGES_MAX);
         let done = sqlx::query(
             "UPDATE jobs SET status = $3, passcode = NULL, lease_owner = NULL, lease_until = 0, messages = $4,
-                 stages = $5, result = $6, progress = NULL, updated_at = $7, ended_at = $7
+                 stages = $5, result = $6, progress = NULL, updated_at = $7, ended_at = $7,
+                 ran_ms = COALESCE(ran_ms, 0) + CASE WHEN $7 > claimed_at THEN $7 - claimed_at ELSE 0 END
              WHERE id = $1 AND lease_token = $2 AND status IN ('EXECUTING', 'CANCELLING')",
         )
         .bind(&lease.job_id)

@@ -220,6 +220,7 @@ fn migrations() -> Migrator {
     let keys = include_str!("../../migrations/sqlite/0006_keys.sql").into_sql_str();
     let providers = include_str!("../../migrations/sqlite/0007_providers.sql").into_sql_str();
     let notices = include_str!("../../migrations/sqlite/0008_notices.sql").into_sql_str();
+    let running_time = include_str!("../../migrations/sqlite/0009_running_time.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
     Migrator::with_migrations(vec![
@@ -231,6 +232,7 @@ fn migrations() -> Migrator {
         step(6, "keys", keys),
         step(7, "providers", providers),
         step(8, "notices", notices),
+        step(9, "running time", running_time),
     ])
 }
 

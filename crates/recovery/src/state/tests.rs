@@ -416,3 +416,28 @@ async fn on_a_disk_that_is_really_full_the_state_refuses_and_recovers() {
     submit(&state, &new_job("last", "Delete", LANE_SIDE)).await;
     assert!(state.finish_job(&lease, &finish(JobStatus::Completed), 9000).await.unwrap());
 }
+
+#[tokio::test]
+async fn how_long_a_job_ran_is_without_the_time_that_it_waited_for_its_turn_or_its_server() {
+    let f = fixture().await;
+    let last = async || f.state.job_figures().await.unwrap().last_durations;
+    submit(&f.state, &new_job("j1", "Backup", LANE_MAIN)).await;
+    assert!(last().await.is_empty());
+    // Submitted at 1,000, taken at 5,000, paused by a clean stop at 5,300.
+    let first = claim(&f.state, "one", 5000).await.lease();
+    assert!(f.state.release_lease(&first, None, 5300).await.unwrap());
+    // Taken again, and its server dies at some time after the last renewal.
+    let second = claim(&f.state, "two", 9000).await.lease();
+    assert!(f.state.renew_lease(&second, 9020, 9500).await.unwrap());
+    f.state.interrupt_all("the server died", 20_000).await.unwrap();
+    // Taken by one whose lease runs out without a word, and then by the one that ends it.
+    claim(&f.state, "three", 30_000).await;
+    let last_one = claim(&f.state, "four", 40_000).await.lease();
+    assert!(f.state.finish_job(&last_one, &finish(JobStatus::Completed), 40_001).await.unwrap());
+    assert_eq!(last().await, [("Backup".to_owned(), 300 + 20 + 1)]);
+    // A clock that goes back takes nothing away.
+    submit(&f.state, &new_job("j2", "Backup", LANE_MAIN)).await;
+    let back = claim(&f.state, "five", 50_000).await.lease();
+    assert!(f.state.finish_job(&back, &finish(JobStatus::Completed), 45_000).await.unwrap());
+    assert_eq!(last().await, [("Backup".to_owned(), 0)]);
+}
