@@ -4,7 +4,8 @@
 //! writer (a file's content, events) ──▶ a few frames ──▶ hyper ──▶ the caller
 //! ```
 //!
-//! A writer waits for a caller that reads slowly, but not for ever, and ends when the caller is gone. The connection counts
+//! A writer waits for a caller that reads slowly, but not for ever, and ends when the caller is gone or has lost the right
+//! to read on. The connection counts
 //! as busy until the writer has ended, not until the caller has read everything; so one that stops reading is let go like
 //! any idle one. A stream that ends before its announced length breaks the connection off: nobody takes a part for the
 //! whole.
@@ -12,31 +13,71 @@
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use std::any::Any;
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Downloads at one time; each has a thread and some chunks of up to 8 MiB.
 const DOWNLOADS_MAX: usize = 8;
+/// Those of one user: slow ones of somebody must not keep all others from theirs.
+const DOWNLOADS_OF_USER_MAX: usize = 4;
 /// Pages that follow a job at one time.
 const FOLLOWERS_MAX: usize = 64;
 /// So long a caller may take for one frame.
 const STALL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Larger parts are cut into such frames, so that a slow line has time enough for each.
+const FRAME_BYTES_MAX: usize = 256 << 10;
 
 /// How many streams there may be.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    pub downloads: Arc<Semaphore>,
+    pub downloads: Arc<Downloads>,
     pub followers: Arc<Semaphore>,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Self {
-            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
-            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        Self { downloads: Arc::default(), followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)) }
+    }
+}
+
+/// The downloads under way, by user.
+#[derive(Debug, Default)]
+pub(crate) struct Downloads(Mutex<HashMap<String, usize>>);
+
+/// A place among them, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Download {
+    all: Arc<Downloads>,
+    user: String,
+}
+
+impl Downloads {
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more of this user, if there is one.
+    pub fn begin(self: &Arc<Self>, user: &str) -> Option<Download> {
+        let mut counts = self.counts();
+        let (all, own) = (counts.values().sum::<usize>(), counts.get(user).copied().unwrap_or(0));
+        if all >= DOWNLOADS_MAX || own >= DOWNLOADS_OF_USER_MAX {
+            return None;
+        }
+        counts.insert(user.to_owned(), own + 1);
+        Some(Download { all: self.clone(), user: user.to_owned() })
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts();
+        match counts.get_mut(&self.user) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(counts.remove(&self.user)),
         }
     }
 }
@@ -108,14 +149,24 @@ impl Writer {
 pub(crate) struct Blocking<'a> {
     pub writer: &'a Writer,
     pub runtime: tokio::runtime::Handle,
+    /// True once the caller may read no more; also the end of who would say so.
+    pub ended: watch::Receiver<bool>,
 }
 
 impl std::io::Write for Blocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.runtime.block_on(self.writer.send(Bytes::copy_from_slice(bytes))) {
-            return Ok(bytes.len());
-        }
-        Err(std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the caller is gone or reads too slowly"))
+        let part = bytes.get(..FRAME_BYTES_MAX).unwrap_or(bytes);
+        let (writer, ended) = (self.writer, &mut self.ended);
+        let sent = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = ended.wait_for(|ended| *ended) => Err("the caller's session has ended"),
+                is_taken = writer.send(Bytes::copy_from_slice(part)) => {
+                    is_taken.then_some(part.len()).ok_or("the caller is gone or reads too slowly")
+                }
+            }
+        });
+        sent.map_err(|why| std::io::Error::new(std::io::ErrorKind::BrokenPipe, why))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -237,6 +288,34 @@ mod tests {
         write.await.expect("writer");
         assert!(gone.load(Ordering::SeqCst), "the connection counts as idle now");
         assert!(body.collect().await.is_ok(), "what was written before can still be read");
+    }
+
+    #[test]
+    fn one_user_cannot_take_every_place_for_downloads() {
+        let all = Arc::<Downloads>::default();
+        let mut held: Vec<_> = (0..4).map(|_| all.begin("anna").expect("room")).collect();
+        assert!(all.begin("anna").is_none());
+        held.extend((0..4).map(|_| all.begin("bert").expect("room")));
+        assert!(all.begin("carla").is_none(), "all together have a limit too");
+        held.remove(0);
+        all.begin("carla").expect("room again");
+        drop(held);
+        assert!(all.counts().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_writes_ends_with_the_session_even_while_nobody_reads() {
+        use std::io::Write;
+        let (writer, stream) = stream(None);
+        let (end, ended) = watch::channel(false);
+        let runtime = tokio::runtime::Handle::current();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = Blocking { writer: &writer, runtime, ended };
+            out.write_all(&vec![7; 1 << 20]).map_err(|error| error.to_string())
+        });
+        end.send_replace(true);
+        assert_eq!(written.await.expect("thread"), Err("the caller's session has ended".to_owned()));
+        drop(stream);
     }
 
     #[tokio::test]

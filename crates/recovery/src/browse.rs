@@ -4,6 +4,7 @@
 //! open_files   passcode → vault, entry checked → index → kept in memory for this session
 //! list_files   component → snapshot → directory → a part of its entries
 //! open_file    the same down to a file, whose content is then written chunk by chunk
+//! plan_restore components → each of them compared with what is there now (`plans`)
 //! ```
 //!
 //! What is open lies in memory alone, belongs to one session and one backup, and goes after ten minutes without a look, at
@@ -11,22 +12,24 @@
 //! program removes meanwhile is an error of the look.
 
 mod kept;
+mod plans;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use repository::{Control, Id, Index, Node, NodeKind, OpenFile, Repository, RestorePlan};
+use repository::{Control, Id, Index, Node, NodeKind, OpenFile, Repository};
 use tokio::sync::Semaphore;
 
 use crate::names::{check_passcode, normal};
 use crate::recovery::{Inner, blocking};
 use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, FORMAT_VERSION, failure};
-use crate::{Component, Error, ErrorKind, Passcode, Result};
+use crate::{Error, ErrorKind, Passcode, Result};
 
 use kept::Kept;
+pub use plans::ComponentPlan;
 
 /// After so long without a look a backup is closed.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(600);
@@ -35,8 +38,6 @@ const OPEN_MAX: usize = 16;
 const OPEN_OF_SESSION_MAX: usize = 4;
 /// Looks into directories at one time: the listing of one directory is in memory as a whole.
 const LOOKS_MAX: usize = 4;
-/// A comparison that takes longer is given up: it is there to be looked at.
-const PLAN_TIME_MAX: Duration = Duration::from_secs(30);
 /// A path is not longer on any system.
 const PATH_BYTES_MAX: usize = 16 << 10;
 
@@ -44,12 +45,13 @@ const PATH_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Browsing {
     kept: Kept<Opened>,
     looks: Semaphore,
+    plans: Semaphore,
 }
 
 impl Default for Browsing {
     fn default() -> Self {
         let kept = Kept::new(OPEN_MAX, OPEN_OF_SESSION_MAX, IDLE_TIME_MAX);
-        Self { kept, looks: Semaphore::new(LOOKS_MAX) }
+        Self { kept, looks: Semaphore::new(LOOKS_MAX), plans: Semaphore::new(plans::PLANS_MAX) }
     }
 }
 
@@ -227,17 +229,6 @@ pub struct FileListing {
     pub total: u64,
 }
 
-/// What a restore of one component would change.
-#[derive(Clone, Debug)]
-pub struct ComponentPlan {
-    /// Its name.
-    pub name: String,
-    /// Where its content would be replaced.
-    pub place: String,
-    /// The figures, or why there are none.
-    pub plan: std::result::Result<RestorePlan, String>,
-}
-
 /// A file of an open backup. It stays readable while the backup is closed elsewhere.
 pub struct OpenedFile {
     opened: Arc<Opened>,
@@ -275,57 +266,7 @@ impl OpenedFile {
     }
 }
 
-impl Opened {
-    /// Compares the components of these names with what is there now.
-    fn plan(
-        &self,
-        components: &[Arc<dyn Component>],
-        names: &[String],
-        control: &Control,
-    ) -> Result<Vec<ComponentPlan>> {
-        let index = self.index()?;
-        let parts = self.entry.components.iter().filter(|part| names.contains(&part.name));
-        let plan =
-            |part: &crate::store::EntryComponent| {
-                let found = components.iter().find(|c| c.name() == part.name && c.kind() == part.kind);
-                let plan =
-                    match found {
-                        None => Err("No component of this name and kind is configured here.".to_owned()),
-                        Some(component) => component
-                            .plan(&self.vault, &index, part.snapshot, control)
-                            .map_err(|error| match control.cancelled.load(Ordering::Relaxed) {
-                                true => "Comparing takes too long to be waited for here.".to_owned(),
-                                false => error.to_string(),
-                            }),
-                    };
-                let place = found.map_or(part.place.clone(), |component| component.place());
-                ComponentPlan { name: part.name.clone(), place, plan }
-            };
-        Ok(parts.map(plan).collect())
-    }
-}
-
 impl Inner {
-    pub async fn plan_restore(
-        &self,
-        session: &str,
-        (store, name): (&str, &str),
-        names: &[String],
-    ) -> Result<Option<Vec<ComponentPlan>>> {
-        let Some(opened) = self.opened(session, store, name) else { return Ok(None) };
-        let (components, names) = (self.settings.components.clone(), names.to_vec());
-        let _turn = self.browsing.looks.acquire().await;
-        let control = Control::new();
-        let watched = control.clone();
-        let watch = tokio::spawn(async move {
-            tokio::time::sleep(PLAN_TIME_MAX).await;
-            watched.cancelled.store(true, Ordering::Relaxed);
-        });
-        let planned = blocking(move || opened.plan(&components, &names, &control).map(Some)).await;
-        watch.abort();
-        planned
-    }
-
     pub async fn open_files(
         &self,
         session: &str,

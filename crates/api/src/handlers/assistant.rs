@@ -78,7 +78,14 @@ pub(crate) async fn plan(call: Arc<Call>) -> ApiResult<Reply> {
         None
     };
     let place = (backup.store.as_str(), backup.name.as_str());
-    let planned = call.site.recovery.plan_restore(session(&call)?, place, &chosen).await;
+    let (session, mut stopping) = (session(&call)?, call.site.stopping.subscribe());
+    let planned = tokio::select! {
+        planned = call.site.recovery.plan_restore(session, place, &chosen) => planned,
+        // A stop does not wait for a look: dropped, the comparison ends.
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            return Err(ApiError::new(409, "DR_BUSY", "The server is about to stop; open this page again later."));
+        }
+    };
     match call.lift(planned)?.filter(|plans| !plans.is_empty()) {
         Some(plans) => Ok(page(backup, chosen, Some(plans), refused)),
         None => Ok(Reply::Go { path: page_of(&call, &backup, "/assistant"), cookie: None }),

@@ -11,10 +11,15 @@ use crate::reply::Reply;
 use recovery::{BackupView, EntryKind, FileEntry, FileListing};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Entries of a directory in one reply.
 const SHOWN: usize = 200;
 const SHOWN_MAX: usize = 1000;
+
+/// How often is looked whether the session of a download still holds.
+const SESSION_TIME: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// The session whose open backups are meant.
 pub(super) fn session(call: &Call) -> ApiResult<&str> {
@@ -153,19 +158,45 @@ pub(crate) async fn download(call: Arc<Call>) -> ApiResult<Reply> {
     let place = (backup.store.as_str(), backup.name.as_str());
     let opened = call.site.recovery.open_file(session, place, component, &path).await;
     let Some(file) = call.lift(opened)? else { return closed(&call, &backup) };
-    let turn = call.site.streams.downloads.clone().try_acquire_owned().map_err(|_| {
+    let who = call.principal.as_ref().ok_or_else(ApiError::token_required)?;
+    let turn = call.site.streams.downloads.begin(&who.username).ok_or_else(|| {
         ApiError::new(409, "DR_BUSY", "Too many files are being downloaded just now; try again in a moment.")
     })?;
     let (writer, content) = outgoing::stream(Some(file.size()));
     let (name, runtime) = (file.name().to_vec(), tokio::runtime::Handle::current());
     let request_id = call.request_id.clone();
+    let (end, ended) = watch::channel(false);
+    tokio::spawn(end_with_the_session(call, end));
     tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let written = file.write_to(&mut Blocking { writer: &writer, runtime: runtime.clone() });
+        let written = file.write_to(&mut Blocking { writer: &writer, runtime: runtime.clone(), ended });
+        // Whoever reads no more must not hold the place.
+        drop(turn);
         if let Err(error) = written {
             tracing::warn!(request_id, %error, "a download broke off");
             runtime.block_on(writer.break_off());
         }
     });
     Ok(Reply::Download(name, content))
+}
+
+/// Says when who downloads may do so no longer: signed out, removed, revoked, or under a lower role. Ends with the download.
+async fn end_with_the_session(call: Arc<Call>, end: watch::Sender<bool>) {
+    let recovery = &call.site.recovery;
+    let needed = call.endpoint.and_then(|endpoint| endpoint.role);
+    let before = call.principal.as_ref().map(|principal| &principal.username);
+    loop {
+        tokio::select! {
+            () = end.closed() => return,
+            () = tokio::time::sleep(SESSION_TIME) => {}
+        }
+        match recovery.authenticate(call.credential().unwrap_or_default()).await {
+            // The state does not answer just now: that is no news of the session.
+            Err(_) => {}
+            Ok(Some(who)) if Some(&who.username) == before && needed.is_none_or(|role| who.role >= role) => {}
+            Ok(_) => {
+                end.send_replace(true);
+                return;
+            }
+        }
+    }
 }

@@ -297,3 +297,46 @@ async fn a_download_whose_content_is_gone_breaks_off_and_is_no_whole_file() {
         "it ended as if it were whole"
     );
 }
+
+#[tokio::test]
+async fn a_download_ends_soon_after_its_session_and_frees_its_place() {
+    use http_body_util::{BodyExt, Full};
+    let world = with_files(&[(b"noise", &noise(5_000_000))]).await;
+    let path = format!("{}/noise", content_directory(&world).display());
+    for how in ["signed out", "removed", "another role"] {
+        let password = secrecy::SecretString::from(super::support::PASSWORD);
+        world.recovery.add_user("anna", &password, Role::Administrator).await.expect("user");
+        let anna = recovery::Principal::person("anna".to_owned(), Role::Administrator);
+        let (token, _) = world.recovery.issue_token(&anna, 60).await.expect("token");
+        let token = secrecy::ExposeSecret::expose_secret(&token).to_owned();
+        let passcode = recovery::Passcode::new(PASSCODE.to_owned());
+        world.recovery.open_files(&token, &anna, "s1", "b1", passcode).await.expect("opened");
+        let request = hyper::Request::builder()
+            .uri(format!("{}/download?component=content&path={path}", files()))
+            .header("x-esri-authorization", format!("Bearer {token}"))
+            .body(Full::new(hyper::body::Bytes::new()))
+            .expect("request");
+        let reply = crate::dispatch::respond(world.site.clone(), request, [127, 0, 0, 1].into()).await;
+        assert_eq!(reply.headers()["content-type"], "application/octet-stream");
+        let mut body = reply.into_body();
+        body.frame().await.expect("frame").expect("content");
+        match how {
+            "signed out" => world.recovery.revoke_token(&token).await.expect("signed out"),
+            "another role" => {
+                world.recovery.update_user("anna", Some(Role::Viewer), None).await.expect("role");
+            }
+            _ => world.recovery.remove_user("anna").await.expect("removed"),
+        }
+        // Nobody reads meanwhile: the place is free all the same.
+        let downloads = &world.site.streams.downloads;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while (0..4).map(|_| downloads.begin("anna")).collect::<Option<Vec<_>>>().is_none() {
+            assert!(std::time::Instant::now() < deadline, "{how}: it goes on");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert!(body.collect().await.is_err(), "{how}: it ended as if it were whole");
+        if how != "removed" {
+            world.recovery.remove_user("anna").await.expect("removed");
+        }
+    }
+}

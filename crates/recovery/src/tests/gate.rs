@@ -12,6 +12,7 @@ use crate::{Component, Kind};
 /// Where the work stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
+    Plan,
     Backup,
     Staged,
     Swapped,
@@ -51,6 +52,11 @@ impl Gate {
             assert!(Instant::now() < deadline, "nothing came to {point:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Whether work stands at the point.
+    pub fn is_at(&self, point: Point) -> bool {
+        self.state().waiting == Some(point)
     }
 
     /// Waits until work has left the point.
@@ -150,6 +156,7 @@ impl Component for Gated {
         snapshot: repository::Id,
         control: &repository::Control,
     ) -> components::Result<repository::RestorePlan> {
+        self.gate.pass(Point::Plan, control)?;
         self.inner.plan(repository, index, snapshot, control)
     }
 

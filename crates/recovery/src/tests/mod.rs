@@ -4,6 +4,7 @@ mod backups;
 pub(crate) mod gate;
 mod interruptions;
 mod keys;
+mod looks;
 mod places;
 mod restores;
 mod sessions;

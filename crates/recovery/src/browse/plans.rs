@@ -1,0 +1,105 @@
+//! What a restore would change: an open backup, component by component, compared with what is there now.
+//!
+//! It reads and changes nothing. It can take long, so it has places and a time of its own, and is broken off through the
+//! engine's `Control` when the time is over, the server stops, or nobody waits for it any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use repository::{Control, RestorePlan};
+
+use super::Opened;
+use crate::recovery::{Inner, blocking};
+use crate::{Component, Error, ErrorKind, Result};
+
+/// Comparisons with what is there now, which are long: they have places of their own, so that listings go on beside them.
+pub(super) const PLANS_MAX: usize = 2;
+/// A comparison that takes longer is given up: it is there to be looked at. So long one waits for its turn, too.
+const PLAN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often a comparison looks whether its time is over or the server stops.
+const PLAN_LOOK: Duration = Duration::from_millis(50);
+
+/// What a restore of one component would change.
+#[derive(Clone, Debug)]
+pub struct ComponentPlan {
+    /// Its name.
+    pub name: String,
+    /// Where its content would be replaced.
+    pub place: String,
+    /// The figures, or why there are none.
+    pub plan: std::result::Result<RestorePlan, String>,
+}
+
+/// Ends a comparison that nobody waits for any more, as when the server stops.
+struct BreakOff(Arc<Control>);
+
+impl Drop for BreakOff {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Opened {
+    /// Compares the components of these names with what is there now.
+    fn plan(
+        &self,
+        components: &[Arc<dyn Component>],
+        names: &[String],
+        control: &Control,
+    ) -> Result<Vec<ComponentPlan>> {
+        let index = self.index()?;
+        let parts = self.entry.components.iter().filter(|part| names.contains(&part.name));
+        let plan =
+            |part: &crate::store::EntryComponent| {
+                let found = components.iter().find(|c| c.name() == part.name && c.kind() == part.kind);
+                let plan =
+                    match found {
+                        None => Err("No component of this name and kind is configured here.".to_owned()),
+                        Some(component) => component
+                            .plan(&self.vault, &index, part.snapshot, control)
+                            .map_err(|error| match control.check().is_err() {
+                                true => "Comparing takes too long to be waited for here.".to_owned(),
+                                false => error.to_string(),
+                            }),
+                    };
+                let place = found.map_or(part.place.clone(), |component| component.place());
+                ComponentPlan { name: part.name.clone(), place, plan }
+            };
+        Ok(parts.map(plan).collect())
+    }
+}
+
+impl Inner {
+    pub async fn plan_restore(
+        &self,
+        session: &str,
+        (store, name): (&str, &str),
+        names: &[String],
+    ) -> Result<Option<Vec<ComponentPlan>>> {
+        let Some(opened) = self.opened(session, store, name) else { return Ok(None) };
+        let (components, names) = (self.settings.components.clone(), names.to_vec());
+        let turn = tokio::time::timeout(PLAN_TIME_MAX, self.browsing.plans.acquire()).await;
+        let Ok(_turn) = turn else {
+            let message = "Too many comparisons are being made just now; try again in a moment.";
+            return Err(Error::new(ErrorKind::Busy, message));
+        };
+        let control = Control::new();
+        let _broken_off = BreakOff(control.clone());
+        let work = blocking({
+            let control = control.clone();
+            move || opened.plan(&components, &names, &control).map(Some)
+        });
+        let mut work = std::pin::pin!(work);
+        let end = tokio::time::Instant::now() + PLAN_TIME_MAX;
+        loop {
+            tokio::select! {
+                planned = &mut work => return planned,
+                () = tokio::time::sleep(PLAN_LOOK) => {
+                    if self.runner.is_stopping() || tokio::time::Instant::now() >= end {
+                        control.cancel();
+                    }
+                }
+            }
+        }
+    }
+}
