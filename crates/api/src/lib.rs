@@ -38,6 +38,9 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use oidc::fuzzing;
 pub use oidc::{OidcSettings, RoleValues, is_safe_issuer};
 pub use path::encode as encode_segment;
 pub use server::{Bound, Error, ServerSettings, bind};

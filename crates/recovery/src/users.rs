@@ -12,7 +12,7 @@ use crate::keys;
 use crate::names::{Named, check_name, check_password, normal};
 use crate::password;
 use crate::recovery::{Inner, blocking};
-use crate::state::{NewToken, ProviderUser, UserChange};
+use crate::state::{NewToken, ProviderSignIn, ProviderUser, UserChange};
 use crate::{Error, ErrorKind, Principal, Purpose, Result, Role, UserView};
 
 const MINUTES_MAX: u32 = 20_160;
@@ -111,8 +111,14 @@ impl Inner {
         let username = format!("{}{}", Named::PROVIDER_MARK, check_name(Named::User, username)?);
         let subject = provider_subject(issuer, subject);
         let user = ProviderUser { username: &username, subject: &subject, role };
-        if self.state.upsert_provider_user(&user, now_ms()).await? {
-            return Ok(Principal::person(username, role));
+        match self.state.upsert_provider_user(&user, now_ms()).await? {
+            ProviderSignIn::Done => return Ok(Principal::person(username, role)),
+            ProviderSignIn::RoleChanged => {
+                // What the sessions under the former role had open goes with them.
+                self.browsing.close_of_user(&username);
+                return Ok(Principal::person(username, role));
+            }
+            ProviderSignIn::SomebodyElse => {}
         }
         let message = format!(
             "'{username}' is somebody else at the provider: an administrator must remove that user first, if the name \

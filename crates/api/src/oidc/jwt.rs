@@ -157,11 +157,12 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// Whether one of these keys signed it. A token that names no key may be of any that fits.
+    /// Whether one of these keys signed it. Names only choose among keys: a token without one may be of any that fits, and
+    /// a key without one may have signed any.
     pub fn judge(self, keys: &[Key]) -> Judged {
         let fits = |key: &&Key| {
             key.algorithm() == self.algorithm
-                && self.key_id.as_ref().is_none_or(|id| key.id.as_ref() == Some(id))
+                && (self.key_id.is_none() || key.id.is_none() || self.key_id == key.id)
         };
         let mut candidates = keys.iter().filter(fits).peekable();
         if candidates.peek().is_none() {

@@ -12,8 +12,11 @@
 
 mod attempt;
 mod claims;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod jwt;
 mod provider;
+mod shelf;
 
 pub(crate) use attempt::{Attempt, cookie, end_cookie, sent_cookie};
 pub(crate) use claims::Identity;
@@ -118,10 +121,16 @@ impl Oidc {
         &self.settings.label
     }
 
-    /// Lets the next token that names an unknown key ask for the keys again.
+    /// Lets the next token that the kept keys do not fit ask for the keys again.
     #[cfg(test)]
-    pub async fn forget_when_keys_were_read(&self) {
-        self.provider.forget_when_keys_were_read().await;
+    pub fn forget_when_keys_were_read(&self) {
+        self.provider.forget_when_keys_were_read();
+    }
+
+    /// As if so much time had passed since the provider was asked.
+    #[cfg(test)]
+    pub fn let_time_pass(&self, time: Duration) {
+        self.provider.let_time_pass(time);
     }
 
     /// Where the browser goes to sign in.

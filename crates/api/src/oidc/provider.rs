@@ -1,30 +1,32 @@
 //! The provider as it is reached over the network: what it says of itself, its keys, and the exchange of a code.
 //!
 //! Each request has an end, a limit on what is read, and follows no redirect; few are under way at a time. What was read
-//! is kept for a while, so that sign-ins do not make the provider work and strangers do not make us ask it.
+//! is kept (`shelf`), so that sign-ins do not make the provider work and strangers do not make us ask it; and what was good
+//! holds for a day while the provider fails to tell it anew.
 
 use super::jwt::{self, Judged, Key, Token};
+use super::shelf::{KEPT, KEPT_MAX, PAUSE, Shelf};
 use super::{OidcSettings, Refusal, harmless};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, Semaphore};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 const REPLY_BYTES_MAX: u64 = 256 << 10;
-const REQUESTS_MAX: usize = 16;
-/// What it says of itself, and its keys, are asked for anew after this.
-const KEPT: Duration = Duration::from_secs(3600);
-/// After a failure nobody is made to wait for the next one at once.
-const PAUSE: Duration = Duration::from_secs(5);
-/// A token that names an unknown key makes us ask for the keys again, this often at most.
+/// Exchanges of codes at one time.
+const EXCHANGES_MAX: usize = 16;
+/// A token that the kept keys do not fit makes us ask for the keys again, this often at most.
 const KEYS_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the provider says of itself, in words.
+const DESCRIPTION: &str = "its description";
 
 /// What the provider says of itself, as far as it matters here.
 #[derive(Clone, Debug)]
@@ -36,13 +38,6 @@ pub(super) struct Metadata {
     secret_in_body: bool,
 }
 
-#[derive(Default)]
-struct Known {
-    metadata: Option<(Instant, Arc<Metadata>)>,
-    failed: Option<Instant>,
-    keys: Option<(Instant, Arc<Vec<Key>>)>,
-}
-
 /// One provider.
 pub(super) struct Provider {
     issuer: String,
@@ -50,7 +45,8 @@ pub(super) struct Provider {
     client_secret: Option<SecretString>,
     agent: Agent,
     turns: Semaphore,
-    known: Mutex<Known>,
+    metadata: Shelf<Metadata>,
+    keys: Shelf<Vec<Key>>,
 }
 
 /// Whether URLs of this provider may be asked: over TLS, or on this machine.
@@ -68,8 +64,38 @@ fn is_here(host: &str) -> bool {
     host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn bad(what: &str, why: impl std::fmt::Display) -> Refusal {
+pub(super) fn bad(what: &str, why: impl std::fmt::Display) -> Refusal {
     Refusal::Provider(format!("{what}: {why}"))
+}
+
+impl Metadata {
+    /// Takes a description apart, if it is that of this issuer.
+    pub fn of(told: &Value, issuer: &str) -> Result<Self, Refusal> {
+        let what = DESCRIPTION;
+        if told["issuer"].as_str() != Some(issuer) {
+            let other = harmless(told["issuer"].as_str().unwrap_or_default());
+            return Err(bad(what, format!("it calls itself '{other}' and not '{issuer}'")));
+        }
+        let place = |name: &str| match told[name].as_str() {
+            Some(url) if is_safe(url) => Ok(url.to_owned()),
+            Some(url) => Err(bad(what, format!("{name} '{}' is not https", harmless(url)))),
+            None => Err(bad(what, format!("it has no {name}"))),
+        };
+        let ways = told["token_endpoint_auth_methods_supported"].as_array();
+        let takes = |way: &str| ways.is_some_and(|ways| ways.iter().any(|known| known == way));
+        Ok(Self {
+            authorization_endpoint: place("authorization_endpoint")?,
+            token_endpoint: place("token_endpoint")?,
+            jwks_uri: place("jwks_uri")?,
+            secret_in_body: takes("client_secret_post") && !takes("client_secret_basic"),
+        })
+    }
+
+    /// Where it leads.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn places(&self) -> [&str; 3] {
+        [&self.authorization_endpoint, &self.token_endpoint, &self.jwks_uri]
+    }
 }
 
 impl Provider {
@@ -97,65 +123,37 @@ impl Provider {
             client_id: settings.client_id.clone(),
             client_secret: settings.client_secret.clone(),
             agent: config.build().new_agent(),
-            turns: Semaphore::new(REQUESTS_MAX),
-            known: Mutex::default(),
+            turns: Semaphore::new(EXCHANGES_MAX),
+            metadata: Shelf::default(),
+            keys: Shelf::default(),
         }
     }
 
     /// What it says of itself.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, Refusal> {
-        let _turn = self.turns.try_acquire().map_err(|_| Refusal::Busy)?;
-        let mut known = self.known.lock().await;
-        self.metadata_of(&mut known).await
-    }
-
-    async fn metadata_of(&self, known: &mut Known) -> Result<Arc<Metadata>, Refusal> {
-        let kept = known.metadata.clone();
-        if let Some((at, metadata)) = &kept
-            && at.elapsed() < KEPT
-        {
-            return Ok(metadata.clone());
+        if let Some(fresh) = self.metadata.younger_than(KEPT) {
+            return Ok(fresh);
         }
-        if known.failed.is_some_and(|at| at.elapsed() < PAUSE) {
-            return kept
-                .map(|(_, old)| old)
-                .ok_or_else(|| bad("the provider", "it did not answer a moment ago"));
-        }
-        match self.discover().await {
-            Ok(metadata) => {
-                let metadata = Arc::new(metadata);
-                (known.metadata, known.failed) = (Some((Instant::now(), metadata.clone())), None);
-                Ok(metadata)
-            }
-            Err(refusal) => {
-                known.failed = Some(Instant::now());
-                // An older description is better than none: what it leads to is checked all the same.
-                kept.map(|(_, old)| old).ok_or(refusal)
-            }
-        }
+        let old = self.metadata.younger_than(KEPT_MAX);
+        let asked = self.metadata.ask(PAUSE, old.is_none(), self.discover()).await;
+        // An older description is better than none: what it leads to is checked all the same.
+        asked.or_else(|refusal| old.ok_or(refusal))
     }
 
     async fn discover(&self) -> Result<Metadata, Refusal> {
-        let what = "its description";
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let told = self.get(what, url).await?;
-        if told["issuer"].as_str() != Some(self.issuer.as_str()) {
-            let other = harmless(told["issuer"].as_str().unwrap_or_default());
-            return Err(bad(what, format!("it calls itself '{other}' and not '{}'", self.issuer)));
+        let told = self.get(DESCRIPTION, url).await?;
+        Metadata::of(&told, &self.issuer)
+    }
+
+    async fn read_keys(&self) -> Result<Vec<Key>, Refusal> {
+        let what = "its keys";
+        let metadata = self.metadata().await?;
+        let keys = jwt::keys(&self.get(what, metadata.jwks_uri.clone()).await?);
+        if keys.is_empty() {
+            return Err(bad(what, "none of them can be used here"));
         }
-        let place = |name: &str| match told[name].as_str() {
-            Some(url) if is_safe(url) => Ok(url.to_owned()),
-            Some(url) => Err(bad(what, format!("{name} '{}' is not https", harmless(url)))),
-            None => Err(bad(what, format!("it has no {name}"))),
-        };
-        let ways = told["token_endpoint_auth_methods_supported"].as_array();
-        let takes = |way: &str| ways.is_some_and(|ways| ways.iter().any(|known| known == way));
-        Ok(Metadata {
-            authorization_endpoint: place("authorization_endpoint")?,
-            token_endpoint: place("token_endpoint")?,
-            jwks_uri: place("jwks_uri")?,
-            secret_in_body: takes("client_secret_post") && !takes("client_secret_basic"),
-        })
+        Ok(keys)
     }
 
     /// The ID token for a code.
@@ -203,35 +201,36 @@ impl Provider {
         }
     }
 
-    /// What a token says, if the provider signed it. Keys that are not known are asked for once.
+    /// What a token says, if the provider signed it. Keys that do not fit it, or are old, are asked for anew; those that
+    /// were good count while the provider does not tell others.
     pub async fn verified(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
-        let parse = || Token::parse(token).map_err(Refusal::Untrusted);
-        parse()?;
-        let _turn = self.turns.try_acquire().map_err(|_| Refusal::Busy)?;
-        let mut known = self.known.lock().await;
-        let kept = known.keys.clone().filter(|(at, _)| at.elapsed() < KEPT);
-        if let Some((at, keys)) = kept {
-            match parse()?.judge(&keys) {
-                Judged::UnknownKey if at.elapsed() >= KEYS_PAUSE => {}
-                judged => return claims_of(judged),
-            }
+        let judge =
+            |keys: &[Key]| Token::parse(token).map(|token| token.judge(keys)).map_err(Refusal::Untrusted);
+        let kept = self.keys.younger_than(KEPT_MAX);
+        let judged = judge(kept.as_ref().map(|keys| keys.as_slice()).unwrap_or_default())?;
+        let is_right = matches!(judged, Judged::Right(_));
+        if is_right && self.keys.younger_than(KEPT).is_some() {
+            return claims_of(judged);
         }
-        let metadata = self.metadata_of(&mut known).await?;
-        let set = self.get("its keys", metadata.jwks_uri.clone()).await?;
-        let keys = Arc::new(jwt::keys(&set));
-        known.keys = Some((Instant::now(), keys.clone()));
-        drop(known);
-        claims_of(parse()?.judge(&keys))
+        let pause = if kept.is_some() { KEYS_PAUSE } else { PAUSE };
+        match self.keys.ask(pause, !is_right, self.read_keys()).await {
+            Ok(keys) => claims_of(judge(&keys)?),
+            Err(_) if is_right => claims_of(judged),
+            Err(refusal) => Err(refusal),
+        }
     }
 
-    /// Lets the next token that names an unknown key ask for the keys again.
+    /// As if so much time had passed since the provider was asked.
     #[cfg(test)]
-    pub async fn forget_when_keys_were_read(&self) {
-        let mut known = self.known.lock().await;
-        let long_ago = Instant::now().checked_sub(KEYS_PAUSE);
-        if let (Some((at, _)), Some(long_ago)) = (&mut known.keys, long_ago) {
-            *at = long_ago;
-        }
+    pub fn let_time_pass(&self, time: Duration) {
+        self.metadata.let_time_pass(time);
+        self.keys.let_time_pass(time);
+    }
+
+    /// Lets the next token that the kept keys do not fit ask for the keys again.
+    #[cfg(test)]
+    pub fn forget_when_keys_were_read(&self) {
+        self.keys.let_time_pass(KEYS_PAUSE);
     }
 
     async fn get(&self, what: &'static str, url: String) -> Result<Value, Refusal> {

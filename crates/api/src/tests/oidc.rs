@@ -210,14 +210,125 @@ async fn an_unknown_key_makes_us_ask_for_the_keys_once_and_not_again_and_again()
     }
     assert_eq!(double.asked("/keys"), 1, "they were read a moment ago");
     let provider = world.site.oidc.as_ref().expect("provider");
-    provider.forget_when_keys_were_read().await;
+    provider.forget_when_keys_were_read();
     for _ in 0..5 {
         assert!(session(&sign_in(&world, &double).await).is_none());
     }
     assert_eq!(double.asked("/keys"), 2, "once more, and then not for a while");
-    provider.forget_when_keys_were_read().await;
+    provider.forget_when_keys_were_read();
     double.set(|behaviour| behaviour.signer = Signer::Rotated);
     assert!(session(&sign_in(&world, &double).await).is_some(), "a new key of the provider is found");
+}
+
+#[tokio::test]
+async fn a_key_that_took_the_place_of_another_is_found_though_no_name_tells_of_it() {
+    let (world, double) = world().await;
+    assert!(session(&sign_in(&world, &double).await).is_some());
+    double.set(|behaviour| behaviour.signer = Signer::Replaced);
+    assert!(session(&sign_in(&world, &double).await).is_none());
+    assert_eq!(double.asked("/keys"), 1, "they were read a moment ago");
+    world.site.oidc.as_ref().expect("provider").forget_when_keys_were_read();
+    assert!(session(&sign_in(&world, &double).await).is_some());
+    assert_eq!(double.asked("/keys"), 2);
+}
+
+#[tokio::test]
+async fn keys_that_were_good_hold_for_a_day_while_the_provider_tells_no_others() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    for told in [Told::Status(500), Told::Json(json!({"keys": []})), Told::Half, Told::Hang] {
+        let (world, double) = world().await;
+        let provider = world.site.oidc.as_ref().expect("provider");
+        assert!(session(&sign_in(&world, &double).await).is_some());
+        double.set(|behaviour| behaviour.keys = told.clone());
+        provider.let_time_pass(2 * HOUR);
+        for _ in 0..3 {
+            assert!(session(&sign_in(&world, &double).await).is_some(), "{told:?}");
+        }
+        assert_eq!(double.asked("/keys"), 2, "{told:?}: it is left alone for a while");
+        double.set(|behaviour| behaviour.signer = Signer::Stranger);
+        assert!(session(&sign_in(&world, &double).await).is_none(), "{told:?}: what they do not fit");
+        double.set(|behaviour| behaviour.signer = Signer::Rs256);
+        provider.let_time_pass(23 * HOUR);
+        assert!(session(&sign_in(&world, &double).await).is_none(), "{told:?}: not for ever");
+        double.set(|behaviour| behaviour.keys = Told::Right);
+        provider.let_time_pass(HOUR);
+        assert!(session(&sign_in(&world, &double).await).is_some(), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_way_to_the_provider_stays_open_while_it_hangs_over_its_keys() {
+    let (world, double) = world().await;
+    let begun = begin(&world, &double).await;
+    double.set(|behaviour| behaviour.keys = Told::Hang);
+    let query = format!("{CALLBACK}?code=c&state={}", begun.parameter("state"));
+    let ask_with = |path: String, cookie: String| {
+        let site = world.site.clone();
+        tokio::spawn(async move {
+            let request = hyper::Request::builder().uri(path).header("cookie", cookie);
+            let request = request.body(http_body_util::Full::<hyper::body::Bytes>::default());
+            crate::dispatch::respond(site, request.expect("request"), [127, 0, 0, 1].into()).await
+        })
+    };
+    let waiting: Vec<_> = (0..16).map(|_| ask_with(query.clone(), begun.cookie.clone())).collect();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while double.asked("/keys") == 0 {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..20 {
+        let answer = world.send(ask("GET", START)).await;
+        assert_eq!(answer.status.as_u16(), 302, "{}", answer.text);
+    }
+    for one in waiting {
+        one.await.expect("answer");
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_to_a_provider_that_hangs_is_told_so_and_not_that_others_are_there() {
+    let (world, double) = world().await;
+    double.set(|behaviour| behaviour.discovery = Told::Hang);
+    let starts: Vec<_> = (0..40)
+        .map(|_| {
+            let site = world.site.clone();
+            tokio::spawn(async move {
+                let request = hyper::Request::builder().uri(START).header("accept", "text/html");
+                let request = request.body(http_body_util::Full::<hyper::body::Bytes>::default());
+                let reply =
+                    crate::dispatch::respond(site, request.expect("request"), [127, 0, 0, 1].into()).await;
+                use http_body_util::BodyExt;
+                let body = reply.into_body().collect().await.expect("body").to_bytes();
+                String::from_utf8_lossy(&body).into_owned()
+            })
+        })
+        .collect();
+    for one in starts {
+        let page = one.await.expect("answer");
+        assert!(page.contains("does not answer as it should"), "{page}");
+    }
+    assert_eq!(double.asked("/.well-known/openid-configuration"), 1, "one asks for all");
+}
+
+#[tokio::test]
+async fn a_role_that_the_provider_lowers_closes_what_was_open_under_the_former_one() {
+    use super::support::PASSCODE;
+    let (world, double) = world().await;
+    let world = world.with_store().await;
+    let form = format!("name=b1&passcode={PASSCODE}");
+    let job = world.wait(&world.run(&format!("{DR}/stores/s1/backups/create"), &form).await).await;
+    assert_eq!(job["status"], "COMPLETED", "{job}");
+    double.set(|behaviour| behaviour.claims = json!({"roles": "dr-admins"}));
+    let cookie = session(&sign_in(&world, &double).await).expect("session");
+    let token = cookie.split('=').nth(1).expect("token");
+    let who = recovery::Principal::person("oidc:anna".to_owned(), Role::Administrator);
+    let passcode = recovery::Passcode::new(PASSCODE.to_owned());
+    world.recovery.open_files(token, &who, "s1", "b1", passcode).await.expect("opened");
+    session(&sign_in(&world, &double).await).expect("session");
+    assert!(world.recovery.has_files_open(token, "s1", "b1"), "the same role closes nothing");
+    double.set(|behaviour| behaviour.claims = json!({"roles": "dr-viewers"}));
+    session(&sign_in(&world, &double).await).expect("session");
+    assert!(!world.recovery.has_files_open(token, "s1", "b1"));
 }
 
 #[tokio::test]

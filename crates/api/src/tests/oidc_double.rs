@@ -50,6 +50,8 @@ pub(super) enum Signer {
     Rotated,
     /// A key that the provider never tells of.
     Unknown,
+    /// A new key in the place of the known one, in a token that names none.
+    Replaced,
 }
 
 /// What it does.
@@ -65,6 +67,7 @@ pub(super) struct Behaviour {
     /// Put over the right description.
     pub description: Value,
     rotated: bool,
+    replaced: bool,
 }
 
 struct Keys {
@@ -121,6 +124,7 @@ impl Double {
             claims: json!({}),
             description: json!({}),
             rotated: false,
+            replaced: false,
         };
         let keys = Keys {
             rsa: rsa(),
@@ -223,10 +227,11 @@ impl Double {
                 over(&mut right, &behaviour.description);
                 (behaviour.discovery.clone(), right)
             }
-            "/keys" => (behaviour.keys.clone(), self.key_set(behaviour.rotated)),
+            "/keys" => (behaviour.keys.clone(), self.key_set(&behaviour)),
             "/token" => {
                 let token = self.token(&behaviour);
                 behaviour.rotated |= behaviour.signer == Signer::Rotated;
+                behaviour.replaced |= behaviour.signer == Signer::Replaced;
                 (
                     behaviour.token.clone(),
                     json!({"access_token": "x", "token_type": "Bearer", "id_token": token}),
@@ -236,18 +241,18 @@ impl Double {
         }
     }
 
-    fn key_set(&self, rotated: bool) -> Value {
+    fn key_set(&self, behaviour: &Behaviour) -> Value {
         let keys = &self.0.keys;
         let point = keys.p256.public_key().as_ref();
         let rsa = |id: &str, key: &RsaKeyPair| json!({"kty": "RSA", "kid": id, "use": "sig", "alg": "RS256", "n": b64(modulus(key)), "e": "AQAB"});
         let mut set = vec![
             json!({"kty": "RSA", "kid": "r", "use": "enc", "n": b64(modulus(&keys.stranger)), "e": "AQAB"}),
-            rsa("r", &keys.rsa),
+            rsa("r", if behaviour.replaced { &keys.stranger } else { &keys.rsa }),
             json!({"kty": "EC", "kid": "p", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..])}),
             json!({"kty": "OKP", "kid": "e", "crv": "Ed25519", "x": b64(keys.ed25519.public_key().as_ref())}),
             json!({"kty": "oct", "kid": "h", "k": "c2VjcmV0"}),
         ];
-        if rotated {
+        if behaviour.rotated {
             set.push(rsa("rotated", &keys.stranger));
         }
         json!({ "keys": set })
@@ -261,7 +266,7 @@ impl Double {
         });
         over(&mut claims, &behaviour.claims);
         let (algorithm, id) = match behaviour.signer {
-            Signer::Rs256 | Signer::Stranger => ("RS256", "r"),
+            Signer::Rs256 | Signer::Stranger | Signer::Replaced => ("RS256", "r"),
             Signer::Rotated => ("RS256", "rotated"),
             Signer::Unknown => ("RS256", "unknown"),
             Signer::Es256 => ("ES256", "p"),
@@ -269,7 +274,10 @@ impl Double {
             Signer::None => ("none", "r"),
             Signer::Hs256 => ("HS256", "r"),
         };
-        let head = json!({"alg": algorithm, "kid": id, "typ": "JWT"});
+        let mut head = json!({"alg": algorithm, "kid": id, "typ": "JWT"});
+        if behaviour.signer == Signer::Replaced {
+            over(&mut head, &json!({"kid": null}));
+        }
         let signed = format!("{}.{}", b64(head.to_string()), b64(claims.to_string()));
         let (keys, text) = (&self.0.keys, signed.as_bytes());
         let with_rsa = |key: &RsaKeyPair| {
@@ -279,7 +287,9 @@ impl Double {
         };
         let signature = match behaviour.signer {
             Signer::Rs256 => with_rsa(&keys.rsa),
-            Signer::Stranger | Signer::Rotated | Signer::Unknown => with_rsa(&keys.stranger),
+            Signer::Stranger | Signer::Rotated | Signer::Unknown | Signer::Replaced => {
+                with_rsa(&keys.stranger)
+            }
             Signer::Es256 => keys.p256.sign(&SystemRandom::new(), text).expect("signature").as_ref().to_vec(),
             Signer::EdDsa => keys.ed25519.sign(text).as_ref().to_vec(),
             Signer::None => Vec::new(),

@@ -37,7 +37,7 @@ pub(crate) use jobs::{
 pub(crate) use notices::{Attempt, DeliveryRow};
 pub(crate) use stores::{DeleteStore, StoreRow};
 pub(crate) use tasks::{Claim, NewRun, TaskRow};
-pub(crate) use users::{NewToken, ProviderUser, UserChange};
+pub(crate) use users::{NewToken, ProviderSignIn, ProviderUser, UserChange};
 
 /// A transaction that holds the write lock. Not sqlx's own: SQLite ends a transaction by itself when the disk is full,
 /// which sqlx does not learn, and the connection would be of no use ever after. Here a transaction that is not

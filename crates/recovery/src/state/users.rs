@@ -48,6 +48,17 @@ fn purpose_text(purpose: Purpose) -> &'static str {
     }
 }
 
+/// What became of a sign-in through a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderSignIn {
+    /// As a new user, or under the same role as before.
+    Done,
+    /// Under another role than before: the sessions under that one have ended.
+    RoleChanged,
+    /// The name belongs to somebody else there.
+    SomebodyElse,
+}
+
 /// Somebody whom a provider vouches for.
 pub(crate) struct ProviderUser<'a> {
     /// With the mark of providers.
@@ -95,8 +106,8 @@ impl State {
     }
 
     /// Lets somebody sign in whom a provider vouches for, as a user of that name, new or known. Another role ends the
-    /// sessions under the one before. False if the name belongs to somebody else there.
-    pub async fn upsert_provider_user(&self, user: &ProviderUser<'_>, now: i64) -> Result<bool> {
+    /// sessions under the one before.
+    pub async fn upsert_provider_user(&self, user: &ProviderUser<'_>, now: i64) -> Result<ProviderSignIn> {
         let mut write = self.write().await?;
         let known: Option<(String, String)> =
             sqlx::query_as("SELECT role, COALESCE(subject, '') FROM users WHERE name_key = $1")
@@ -104,9 +115,9 @@ impl State {
                 .fetch_optional(&mut *write)
                 .await
                 .map_err(self.read_error())?;
-        match known {
-            Some((_, subject)) if subject != user.subject => return Ok(false),
-            Some((role, _)) if role_of(&role) == user.role => return Ok(true),
+        let done = match known {
+            Some((_, subject)) if subject != user.subject => return Ok(ProviderSignIn::SomebodyElse),
+            Some((role, _)) if role_of(&role) == user.role => return Ok(ProviderSignIn::Done),
             Some(_) => {
                 sqlx::query("UPDATE users SET role = $2 WHERE name_key = $1")
                     .bind(name_key(user.username))
@@ -115,6 +126,7 @@ impl State {
                     .await
                     .map_err(self.write_error())?;
                 self.end_sessions(&mut write, user.username).await?;
+                ProviderSignIn::RoleChanged
             }
             None => {
                 sqlx::query(
@@ -129,10 +141,11 @@ impl State {
                 .execute(&mut *write)
                 .await
                 .map_err(self.write_error())?;
+                ProviderSignIn::Done
             }
-        }
+        };
         self.commit(write).await?;
-        Ok(true)
+        Ok(done)
     }
 
     /// Ends the sessions of users whom a provider vouched for, unless their subject begins so; none: of all of them.
