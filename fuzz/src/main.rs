@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let wanted = std::env::var("STRONGROOM_FUZZ_TARGET").unwrap_or_default();
-    let mut targets = repository::fuzzing::TARGETS.iter().chain(recovery::fuzzing::TARGETS);
+    let ours = repository::fuzzing::TARGETS.iter().chain(recovery::fuzzing::TARGETS);
+    let mut targets = ours.chain(api::fuzzing::TARGETS);
     match targets.find(|(name, _)| *name == wanted) {
         Some((_, target)) => *target,
         None => {

@@ -4,16 +4,20 @@
 //! moto is a Python program, started by `moto_server.py`: `STRONGROOM_TEST_MOTO` names the `python` that has it, else that
 //! is looked for below `$XDG_CACHE_HOME/strongroom-test/moto`, where `scripts/test` puts it. Azurite is the npm package
 //! in `…/strongroom-test/azurite`, the provider is `oidc-provider` in `…/strongroom-test/oidc-provider`; both are run by the
-//! `node` in `…/strongroom-test/node/bin`. `scripts/test` installs all three.
+//! `node` in `…/strongroom-test/node/bin`. The mail server is aiosmtpd in `…/strongroom-test/aiosmtpd`, run by
+//! `mail_server.py`. `scripts/test` installs all of them.
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
 use sha2::Sha256;
 
 use crate::http::Message;
@@ -48,7 +52,8 @@ pub(crate) fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("strongroom-test")
 }
 
-fn free_port() -> u16 {
+/// A port on which nobody listens just now.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -77,6 +82,49 @@ impl Provider {
     /// What it calls itself.
     pub fn issuer(&self) -> String {
         self.0.url()
+    }
+}
+
+/// A mail server that others wrote, with TLS and a log-in; the one who may log in is `strongroom`.
+pub struct MailServer {
+    _service: Service,
+    heard: Arc<Mutex<Vec<Value>>>,
+}
+
+impl MailServer {
+    /// One at this port that protects its conversations like this (`plain`, `starttls` or `tls`), with certificate and key in
+    /// PEM files; or `None` with a line that says what is not tested.
+    pub fn start(port: u16, mode: &str, (certificate, key): (&Path, &Path), password: &str) -> Option<Self> {
+        let place = cache().join("aiosmtpd");
+        if !place.join("ready").exists() {
+            println!("NOT TESTED with aiosmtpd: there is no {} (scripts/test installs it)", place.display());
+            return None;
+        }
+        let mut command = Command::new(place.join("bin/python"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mail_server.py"));
+        command.arg(port.to_string()).arg(mode).arg(certificate).arg(key).arg(password);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (heard, lines) = (Arc::<Mutex<Vec<Value>>>::default(), child.stdout.take().unwrap());
+        let told = heard.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(lines).lines().map_while(Result::ok) {
+                told.lock().unwrap().extend(serde_json::from_str(&line).ok());
+            }
+        });
+        let service = Service { child, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        wait_for("the mail server to listen", || TcpStream::connect(service.address).ok());
+        Some(Self { _service: service, heard })
+    }
+
+    /// All that it heard: `heard` is the command, `protected` whether TLS was on, `mail` what was sent.
+    pub fn heard(&self) -> Vec<Value> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// The mails that it took.
+    pub fn mails(&self) -> Vec<String> {
+        self.heard().iter().filter_map(|told| told["mail"].as_str().map(str::to_owned)).collect()
     }
 }
 
