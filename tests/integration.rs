@@ -70,5 +70,7 @@ mod quickstart;
 mod repair;
 #[path = "integration/restore_over.rs"]
 mod restore_over;
+#[path = "integration/wire.rs"]
+mod wire;
 #[path = "integration/world.rs"]
 mod world;

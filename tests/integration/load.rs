@@ -44,7 +44,7 @@ fn fill(at: &Path, seed: u64, mib: usize) {
     }
 }
 
-fn resident_mib(server: &Server<'_>) -> u64 {
+pub(crate) fn resident_mib(server: &Server<'_>) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024

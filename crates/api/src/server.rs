@@ -3,7 +3,8 @@
 //!
 //! hyper's header timer works only when it is given a clock, so every connection gets one. A second watch
 //! closes connections that sit there without a request: hyper has none for HTTP/2, and none while it still
-//! guesses the version.
+//! guesses the version. While all places are taken it also lets no connection go on after the reply at hand, so that
+//! those who wait get their turn, whoever holds the others.
 
 use crate::dispatch::{self, Site};
 use hyper::Request;
@@ -33,8 +34,10 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
 /// Until the first request of a connection.
 const FIRST_REQUEST_TIME_MAX: Duration = Duration::from_secs(20);
-/// Between requests, and for the last reply to be fetched.
+/// Between requests.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+/// For the last reply to be fetched, on a connection that takes no more requests.
+const LAST_REPLY_TIME_MAX: Duration = Duration::from_secs(15);
 /// How often idle connections are looked for.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
 /// Request line and headers together.
@@ -121,8 +124,9 @@ impl Bound {
         let settings = self.settings;
         let site = Site::new(recovery, &settings.context, &settings.public_url, settings.tls.is_some());
         let site = Arc::new(site.with_provider(settings.oidc));
-        let shared = Arc::new(Shared { site: site.clone(), tls: settings.tls.map(acceptor) });
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let tls = settings.tls.map(acceptor);
+        let shared = Arc::new(Shared { site: site.clone(), tls, slots: slots.clone() });
         let stopped = shared.site.stopping.subscribe();
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -153,6 +157,15 @@ impl Bound {
 struct Shared {
     site: Arc<Site>,
     tls: Option<TlsAcceptor>,
+    /// One for each connection that there may be.
+    slots: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Whether somebody may be waiting for a place.
+    fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0
+    }
 }
 
 /// Offers HTTP/2 and HTTP/1.1 where the configuration says nothing.
@@ -190,24 +203,23 @@ async fn connection(
     stopped: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let site = shared.site.clone();
     match &shared.tls {
-        None => serve_http(site, stream, peer, stopped).await,
+        None => serve_http(&shared, stream, peer, stopped).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_http(site, stream, peer, stopped).await,
+            Ok(Ok(stream)) => serve_http(&shared, stream, peer, stopped).await,
             Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
     }
 }
 
-async fn serve_http<S>(site: Arc<Site>, stream: S, peer: SocketAddr, mut stopped: watch::Receiver<bool>)
+async fn serve_http<S>(shared: &Shared, stream: S, peer: SocketAddr, mut stopped: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let (site, busy) = (site.clone(), Activity::begin(&activity));
+        let (site, busy) = (shared.site.clone(), Activity::begin(&activity));
         async move {
             let mut response = dispatch::respond(site, request, peer.ip()).await;
             response.body_mut().hold(busy);
@@ -217,7 +229,7 @@ where
     let builder = protocol();
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut tick = tokio::time::interval(IDLE_CHECK);
-    let mut closing = false;
+    let (mut closing, mut stopping) = (false, false);
     loop {
         tokio::select! {
             result = served.as_mut() => {
@@ -226,15 +238,16 @@ where
                 }
                 return;
             }
-            _ = stopped.wait_for(|stopped| *stopped), if !closing => {
-                closing = true;
+            _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
+                stopping = true;
                 served.as_mut().graceful_shutdown();
             }
             _ = tick.tick() => {
-                if activity.is_idle(closing) {
-                    if closing {
+                if stopping || closing {
+                    if activity.is_over(stopping) {
                         return;
                     }
+                } else if activity.is_idle() || shared.is_full() && activity.was_asked() {
                     closing = true;
                     served.as_mut().graceful_shutdown();
                 }
@@ -290,15 +303,28 @@ impl Activity {
         Busy(this.clone())
     }
 
-    /// Whether nothing has been asked for long enough; for a connection that is closing, whether nothing
-    /// runs.
-    fn is_idle(&self, closing: bool) -> bool {
-        if self.running.load(Ordering::Relaxed) > 0 {
-            return false;
-        }
-        let quiet = Duration::from_millis(self.age_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)));
-        let first = self.requests.load(Ordering::Relaxed) == 0;
-        closing || quiet >= if first { FIRST_REQUEST_TIME_MAX } else { IDLE_TIME_MAX }
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(self.age_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)))
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it has asked for something yet.
+    fn was_asked(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether nothing has been asked for long enough.
+    fn is_idle(&self) -> bool {
+        let time_max = if self.was_asked() { IDLE_TIME_MAX } else { FIRST_REQUEST_TIME_MAX };
+        !self.is_running() && self.quiet() >= time_max
+    }
+
+    /// Whether a connection that takes no more requests can be dropped. A stop does not wait for a reply to be fetched.
+    fn is_over(&self, stopping: bool) -> bool {
+        !self.is_running() && (stopping || self.quiet() >= LAST_REPLY_TIME_MAX)
     }
 }
 

@@ -263,6 +263,60 @@ async fn an_idle_connection_is_closed_and_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
+async fn callers_that_hold_every_connection_and_ask_for_something_now_and_then_keep_nobody_out() {
+    let world = World::open().await;
+    let running = Running::start(&world, None).await;
+    let mut held = Vec::new();
+    for _ in 0..512 {
+        let mut stream = running.connect().await;
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("write");
+        read_reply(&mut stream).await;
+        held.push(stream);
+    }
+    // Each asks again before it would be let go as idle.
+    let ask_again = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+            for stream in &held {
+                let _ = stream.try_write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n");
+            }
+        }
+    });
+    let good = tokio::time::timeout(std::time::Duration::from_secs(60), running.is_alive()).await;
+    assert_eq!(good, Ok(true), "it never got a place");
+    ask_again.abort();
+}
+
+#[tokio::test]
+async fn a_caller_that_never_reads_its_replies_is_let_go() {
+    let world = World::open().await;
+    let running = Running::start(&world, None).await;
+    let stream = running.connect().await;
+    // More replies than any buffer between us holds; after a while no more requests are taken either.
+    let requests = format!("GET {ADMIN}/login HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n").repeat(100);
+    let mut refused = 0;
+    while refused < 20 {
+        match stream.try_write(requests.as_bytes()) {
+            Ok(_) => refused = 0,
+            Err(_) => {
+                refused += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    }
+    assert!(running.is_alive().await);
+    tokio::time::pause();
+    for _ in 0..60 {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        match stream.try_write(b"x") {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
+    }
+    panic!("it is still there after five minutes");
+}
+
+#[tokio::test]
 async fn the_stop_lets_a_request_finish_and_does_not_wait_for_one_that_never_does() {
     let world = World::open().await;
     let token = world.token(Role::Viewer);
@@ -301,16 +355,23 @@ async fn an_address_in_use_is_reported_with_the_address() {
     assert!(error.contains(&running.address.to_string()), "{error}");
 }
 
+/// A record that holds an alert, one that ends the connection, and two of its reasons.
+const ALERT: u8 = 21;
+const FATAL: u8 = 2;
+const HANDSHAKE_FAILURE: u8 = 40;
+const PROTOCOL_VERSION: u8 = 70;
+
 #[tokio::test]
 async fn versions_of_tls_before_1_2_are_refused() {
     let world = World::open().await;
     let (server, _) = certificate();
     let running = Running::start(&world, Some(server)).await;
-    // A hello of TLS 1.0 and one of 1.1, each with a suite of that time.
-    for version in [1, 2] {
+    // Hellos that differ in nothing but the version, with suites of that time and a signature that is fine.
+    for (version, answer) in [(1, PROTOCOL_VERSION), (2, PROTOCOL_VERSION), (3, HANDSHAKE_FAILURE)] {
         let mut hello = vec![3, version];
         hello.extend([7; 32]);
         hello.extend([0, 0, 4, 0xc0, 0x13, 0x00, 0x2f, 1, 0]);
+        hello.extend([0, 8, 0, 13, 0, 4, 0, 2, 4, 3]);
         let mut message = vec![1, 0, 0, hello.len() as u8];
         message.extend(hello);
         let mut record = vec![22, 3, 1, 0, message.len() as u8];
@@ -319,6 +380,6 @@ async fn versions_of_tls_before_1_2_are_refused() {
         stream.write_all(&record).await.expect("write");
         let mut alert = Vec::new();
         stream.read_to_end(&mut alert).await.expect("read");
-        assert_eq!((alert[0], alert[5]), (21, 2), "a fatal alert in place of a hello");
+        assert_eq!((alert[0], &alert[5..7]), (ALERT, &[FATAL, answer][..]), "version 3.{version}");
     }
 }
