@@ -144,14 +144,15 @@ pub trait Component: Send + Sync + std::fmt::Debug {
     /// cancellation nothing of it is left and the target is untouched.
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>>;
 
-    /// Tells what a restore of this snapshot would change, and changes nothing. Files whose size and time of change fit are
-    /// taken for equal and not read.
+    /// Tells what a restore of this snapshot would change, and changes nothing; shows each change with its path below the
+    /// component's place. Files whose size and time of change fit are taken for equal and not read.
     fn plan(
         &self,
         repository: &repository::Repository,
         index: &repository::Index,
         snapshot: repository::Id,
         control: &repository::Control,
+        visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan>;
 
     /// Finishes or undoes what a killed restore of this job left; `target` as it was given to the restore.

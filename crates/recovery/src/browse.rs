@@ -12,6 +12,7 @@
 //! program removes meanwhile is an error of the look.
 
 mod kept;
+mod planned;
 mod plans;
 
 use std::io::Write;
@@ -29,6 +30,7 @@ use crate::store::{CatalogueEntry, FORMAT_VERSION, failure};
 use crate::{Error, ErrorKind, Passcode, Result};
 
 use kept::Kept;
+pub use planned::PlannedNames;
 pub use plans::ComponentPlan;
 
 /// After so long without a look a backup is closed.

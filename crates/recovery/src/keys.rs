@@ -28,6 +28,9 @@ const USE_MS: i64 = 3_600_000;
 /// Keys whose end has come are listed so long, so that people see why a program stopped.
 const ENDED_KEPT_MS: i64 = 90 * DAY_MS;
 
+/// Whoever looks after programs is told so long before that a key ends.
+pub const KEY_ENDS_SOON_MS: i64 = 14 * DAY_MS;
+
 /// What can be done with a key, in groups. A key needs the role as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -40,11 +40,11 @@ mod users;
 pub mod work;
 
 pub use audit::{AuditEntry, AuditView};
-pub use browse::{ComponentPlan, EntryKind, FileEntry, FileListing, OpenedFile};
+pub use browse::{ComponentPlan, EntryKind, FileEntry, FileListing, OpenedFile, PlannedNames};
 pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, FileStoreSettings, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
-pub use keys::{KeyScope, KeyView, NewKey, OperationGroup};
+pub use keys::{KEY_ENDS_SOON_MS, KeyScope, KeyView, NewKey, OperationGroup};
 pub use model::{
     BackupComponentView, BackupView, Caller, CreateBackup, Deletion, JobStatus, JobView, Principal,
     ProgressView, Proof, Purpose, RegisterStore, RestoreBackup, Role, StageView, StoreDetail, StorePlace,

@@ -103,8 +103,9 @@ impl Component for FileStore {
         index: &repository::Index,
         snapshot: repository::Id,
         control: &repository::Control,
+        visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
-        stage::plan(&self.settings, repository, index, snapshot, control)
+        stage::plan(&self.settings, repository, index, snapshot, control, visit)
     }
 
     fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use repository::{
     Control, Existing, Id, Index, Planned, Repository, RestoreOutcome, RestorePlan, RestoreRequest, TreeSize,
+    VisitPlanned,
 };
 
 use super::directory;
@@ -67,6 +68,7 @@ pub(super) fn plan(
     index: &Index,
     snapshot: Id,
     control: &Control,
+    visit: &mut VisitPlanned<'_>,
 ) -> Result<RestorePlan> {
     let name = &settings.name;
     let fail = |e| Error::engine(format!("cannot compare component '{name}'"), e);
@@ -77,14 +79,16 @@ pub(super) fn plan(
         ..RestoreRequest::new(snapshot, place::resolve(&settings.path)?)
     };
     let mut stays = 0;
-    let mut visit = |path: &[u8], planned: Planned, _: u64| {
+    let mut see = |path: &[u8], planned: Planned, bytes: u64| {
         let top = path.split(|byte| *byte == b'/').find(|name| !name.is_empty()).unwrap_or_default();
         // No content: it is never swapped.
-        stays += u64::from(planned == Planned::Removed && place::is_kept(OsStr::from_bytes(top)));
-        Ok(())
+        if planned == Planned::Removed && place::is_kept(OsStr::from_bytes(top)) {
+            stays += 1;
+            return Ok(());
+        }
+        visit(path, planned, bytes)
     };
-    let mut plan =
-        repository::plan_restore(repository, index, &request, control, &mut visit).map_err(fail)?;
+    let mut plan = repository::plan_restore(repository, index, &request, control, &mut see).map_err(fail)?;
     plan.removed -= stays;
     Ok(plan)
 }

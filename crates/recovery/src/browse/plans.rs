@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use repository::{Control, RestorePlan};
 
-use super::Opened;
+use super::{Opened, PlannedNames};
 use crate::recovery::{Inner, blocking};
 use crate::{Component, Error, ErrorKind, Result};
 
@@ -28,6 +28,8 @@ pub struct ComponentPlan {
     pub place: String,
     /// The figures, or why there are none.
     pub plan: std::result::Result<RestorePlan, String>,
+    /// The first names of what would change.
+    pub names: PlannedNames,
 }
 
 /// Ends a comparison that nobody waits for any more, as when the server stops.
@@ -49,22 +51,24 @@ impl Opened {
     ) -> Result<Vec<ComponentPlan>> {
         let index = self.index()?;
         let parts = self.entry.components.iter().filter(|part| names.contains(&part.name));
-        let plan =
-            |part: &crate::store::EntryComponent| {
-                let found = components.iter().find(|c| c.name() == part.name && c.kind() == part.kind);
-                let plan =
-                    match found {
-                        None => Err("No component of this name and kind is configured here.".to_owned()),
-                        Some(component) => component
-                            .plan(&self.vault, &index, part.snapshot, control)
-                            .map_err(|error| match control.check().is_err() {
-                                true => "Comparing takes too long to be waited for here.".to_owned(),
-                                false => error.to_string(),
-                            }),
-                    };
-                let place = found.map_or(part.place.clone(), |component| component.place());
-                ComponentPlan { name: part.name.clone(), place, plan }
+        let plan = |part: &crate::store::EntryComponent| {
+            let mut names = PlannedNames::default();
+            let found = components.iter().find(|c| c.name() == part.name && c.kind() == part.kind);
+            let plan = match found {
+                None => Err("No component of this name and kind is configured here.".to_owned()),
+                Some(component) => component
+                    .plan(&self.vault, &index, part.snapshot, control, &mut |path, change, _| {
+                        names.note(path, change);
+                        Ok(())
+                    })
+                    .map_err(|error| match control.check().is_err() {
+                        true => "Comparing takes too long to be waited for here.".to_owned(),
+                        false => error.to_string(),
+                    }),
             };
+            let place = found.map_or(part.place.clone(), |component| component.place());
+            ComponentPlan { name: part.name.clone(), place, plan, names }
+        };
         Ok(parts.map(plan).collect())
     }
 }

@@ -155,9 +155,10 @@ impl Component for Gated {
         index: &repository::Index,
         snapshot: repository::Id,
         control: &repository::Control,
+        visit: &mut repository::VisitPlanned<'_>,
     ) -> components::Result<repository::RestorePlan> {
         self.gate.pass(Point::Plan, control)?;
-        self.inner.plan(repository, index, snapshot, control)
+        self.inner.plan(repository, index, snapshot, control, visit)
     }
 
     fn recover(&self, job_id: &str, target: Option<&Path>) -> components::Result<Recovered> {
