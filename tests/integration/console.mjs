@@ -1,7 +1,8 @@
 // A person at the console: goes the whole way through it in a real browser, with scripts and without, and looks at every
 // page in both themes, wide and on a phone. What is wrong is printed, line by line; the end is "looked at N pages".
 //
-//   node console.mjs '{"modules", "browser", "url", "username", "password", "passcode", "store", "content", "shots"}'
+//   node console.mjs '{"modules", "browser", "url", "username", "password", "passcode", "store", "other", "bucket",
+//                      "content", "shots"}'
 import { createRequire } from "node:module";
 import fs from "node:fs";
 import path from "node:path";
@@ -110,6 +111,52 @@ class Person {
     await this.looks(name);
   }
 
+  // Registers a directory by plain fields: refused first, then done.
+  async registersADirectory(name, directory) {
+    await this.goes("/admin/system/disasterrecovery/stores");
+    await this.clicks("Register a backup store");
+    await this.looks("register-a-store");
+    await this.clicks("Directory of your own");
+    await this.looks("register-a-directory");
+    await this.fills({ Name: name, Directory: "/etc/passwd" });
+    await this.page.getByLabel("Default store").check();
+    await this.sends("Register");
+    await this.page.getByRole("alert").waitFor();
+    await this.looks("register-a-directory-refused");
+    must(await this.page.getByLabel("Name", { exact: true }).inputValue() === name, "the name is there still");
+    must(await this.page.getByLabel("Default store").isChecked(), "the box is ticked still");
+    await this.fills({ Directory: directory });
+    await this.sends("Register");
+    await this.page.waitForURL(new RegExp(`/stores/${name}$`));
+  }
+
+  // The same with a bucket. Without scripts the fields of all rights are there.
+  async registersABucket(name, { bucket, endpoint, accessKey, secretKey }) {
+    await this.goes("/admin/system/disasterrecovery/stores/register");
+    await this.clicks("Amazon S3, or what speaks its language");
+    const key = this.page.getByLabel("Secret key");
+    await this.page.getByLabel("Whose rights").selectOption("IAM-ROLE");
+    must(await key.isVisible() === !this.scripts, "fields of other rights are hidden by the script alone");
+    await this.page.getByLabel("Whose rights").selectOption("ACCESS-KEY");
+    await this.looks("register-a-bucket");
+    await this.fills({ Name: name, Bucket: "x", "Address of the service": endpoint, "Directory in it": name });
+    await this.fills({ "Access key": accessKey, "Secret key": secretKey });
+    await this.sends("Register");
+    await this.page.getByRole("alert").waitFor();
+    await this.looks("register-a-bucket-refused");
+    must(await key.inputValue() === "", "no secret comes back");
+    await this.fills({ Bucket: bucket, "Secret key": secretKey });
+    await this.sends("Register");
+    await this.page.waitForURL(new RegExp(`/stores/${name}$`));
+    await this.looks("bucket");
+    await this.clicks("Update");
+    await this.looks("update-a-bucket");
+    await this.page.getByLabel("Whose rights").selectOption("ACCESS-KEY");
+    await this.fills({ "Access key": accessKey, "Secret key": secretKey });
+    await this.sends("Update");
+    await this.page.waitForURL(new RegExp(`/stores/${name}$`));
+  }
+
   async makesABackup(name) {
     await this.goes("/admin/system/disasterrecovery/stores/main/backups/create");
     await this.looks("create-a-backup");
@@ -158,6 +205,8 @@ class Person {
     await this.fills({ Passcode: given.passcode });
     await this.sends("Show what would change");
     await this.page.getByRole("region", { name: "What would change" }).waitFor();
+    await this.page.getByText("Changed in content").click();
+    must(await this.page.getByText("reports/plain.txt", { exact: true }).isVisible(), "what would change is told by name");
     await this.looks("what-would-change");
     await this.fills({ "Name of the backup": backup, Passcode: given.passcode });
     await this.sends("Restore now");
@@ -177,11 +226,8 @@ class Person {
 const one = await Person.comes(true);
 await one.signsIn();
 await one.looks("start-of-nothing");
-await one.goes("/admin/system/disasterrecovery/stores/register");
-await one.looks("register-a-store");
-await one.fills({ Name: "main", Settings: JSON.stringify({ type: "FILESYSTEM", rootDir: given.store }) });
-await one.page.getByLabel("Default store").check();
-await one.sends("Register");
+await one.registersADirectory("main", given.store);
+if (given.bucket) await one.registersABucket("cloud", { ...given.bucket, bucket: given.bucket.buckets[0] });
 await one.goes("/admin/system/disasterrecovery/stores/main/backups");
 await one.looks("no-backups");
 await one.makesABackup("first");
@@ -189,12 +235,19 @@ fs.appendFileSync(path.join(given.content, "reports/plain.txt"), "more\n");
 await one.makesABackup("second");
 await one.goes("/admin/system/disasterrecovery/stores/main/backups");
 await one.looks("backups");
+await one.clicks("30 days");
+await one.page.getByText("The same as a table").click();
+await one.looks("backups-of-30-days");
 await one.readsAFile("second");
 await one.restores("second");
 await one.goes("/admin/system/tasks/createTask");
 await one.looks("create-a-task");
 await one.fills({ Title: "Each night", "Name of the backups": "nightly", Store: "main", Passcode: given.passcode });
 await one.sends("Create this task");
+await one.goes("/admin/keys/create");
+await one.looks("create-a-key");
+await one.fills({ Name: "nightly checks", "Good for so many days": "9" });
+await one.sends("Create this key");
 for (const [name, at] of Object.entries({
   start: "/admin",
   stores: "/admin/system/disasterrecovery/stores",
@@ -203,6 +256,7 @@ for (const [name, at] of Object.entries({
   tasks: "/admin/system/tasks",
   jobs: "/admin/jobs",
   users: "/admin/users",
+  keys: "/admin/keys",
   audit: "/admin/audit",
   settings: "/admin/system/disasterrecovery/settings",
   mode: "/admin/mode",
@@ -215,6 +269,8 @@ await one.signsOut();
 
 const other = await Person.comes(false);
 await other.signsIn();
+await other.registersADirectory("second", given.other);
+if (given.bucket) await other.registersABucket("cloud-2", { ...given.bucket, bucket: given.bucket.buckets[1] });
 await other.makesABackup("third");
 await other.goes("/admin/system/disasterrecovery/stores/main/backups");
 await other.looks("backups");

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use strongroom_tests::browser::Browser;
 use strongroom_tests::server::{ADMIN, Options, PASSCODE, PASSWORD, Site};
+use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service};
 
 /// Where the browser's pictures of all pages go, for whoever wants to look.
 fn pictures() -> PathBuf {
@@ -33,10 +34,17 @@ fn a_person_goes_the_whole_way_with_scripts_and_without_and_nothing_is_wrong_wit
     }
     std::os::unix::fs::symlink("reports", site.content().join("link")).unwrap();
     let _server = site.start();
+    let service = Service::s3();
+    let bucket = service.as_ref().map(|service| {
+        serde_json::json!({
+            "endpoint": service.url(), "buckets": [service.bucket(), service.bucket()], "accessKey": ACCESS_KEY,
+            "secretKey": SECRET_KEY,
+        })
+    });
     let told = serde_json::json!({
         "modules": browser.modules, "browser": browser.program, "url": site.url(), "username": ADMIN,
-        "password": PASSWORD, "passcode": PASSCODE, "store": site.store(), "content": site.content(),
-        "shots": pictures(),
+        "password": PASSWORD, "passcode": PASSCODE, "store": site.store(), "other": site.store().with_file_name("second"), "bucket": bucket,
+        "content": site.content(), "shots": pictures(),
     });
     let mut person = Command::new(browser.node);
     person.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/integration/console.mjs")).arg(told.to_string());

@@ -4,6 +4,7 @@
 //! read. Who may start while something runs is decided in the transaction that makes the job durable, by
 //! [`Inner::submit`] and the rules below it.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ impl Inner {
         let active = self.state.active_jobs().await?;
         let store = self.open_store(row).await?;
         let look = self.look_at_catalogue(row, &store).await?;
-        Ok(self.with_jobs(row, &active, &look.backups))
+        Ok(sorted(self.with_jobs(row, &active, &look.backups)))
     }
 
     /// The same from the entries as they lie in the store now, for those who act on it.
@@ -60,11 +61,16 @@ impl Inner {
         log_damaged(row, &findings);
         let listed: Vec<_> =
             entries.into_iter().map(|entry| Arc::new(Listed::of(entry, &row.name))).collect();
-        Ok(self.with_jobs(row, &active, &listed))
+        Ok(sorted(self.with_jobs(row, &active, &listed)))
     }
 
-    /// What is being made and deleted counts too. Newest first.
-    fn with_jobs(&self, row: &StoreRow, active: &[JobRow], listed: &[Arc<Listed>]) -> Vec<Arc<BackupView>> {
+    /// What is being made and deleted counts too. In no special order.
+    pub fn with_jobs(
+        &self,
+        row: &StoreRow,
+        active: &[JobRow],
+        listed: &[Arc<Listed>],
+    ) -> Vec<Arc<BackupView>> {
         let mut views: Vec<Arc<BackupView>> = listed.iter().map(|listed| listed.view.clone()).collect();
         for job in active.iter().filter(|job| job.store == row.name) {
             let place = listed.iter().position(|listed| listed.name_key == job.backup_key);
@@ -74,7 +80,6 @@ impl Inner {
                 _ => {}
             }
         }
-        sort_newest_first(&mut views);
         views
     }
 
@@ -94,8 +99,7 @@ impl Inner {
         if let (true, Some(error)) = (all.is_empty(), unreachable) {
             return Err(error);
         }
-        sort_newest_first(&mut all);
-        Ok(all)
+        Ok(sorted(all))
     }
 
     fn in_progress(&self, job: &JobRow) -> BackupView {
@@ -441,8 +445,14 @@ fn log_damaged(row: &StoreRow, findings: &[repository::Finding]) {
     }
 }
 
-fn sort_newest_first(views: &mut [Arc<BackupView>]) {
-    views.sort_by(|a, b| b.start_time.cmp(&a.start_time).then_with(|| a.name.cmp(&b.name)));
+/// The order of lists.
+pub(crate) fn newest_first(a: &BackupView, b: &BackupView) -> Ordering {
+    b.start_time.cmp(&a.start_time).then_with(|| a.name.cmp(&b.name))
+}
+
+fn sorted(mut views: Vec<Arc<BackupView>>) -> Vec<Arc<BackupView>> {
+    views.sort_by(|a, b| newest_first(a, b));
+    views
 }
 
 /// May a backup start? Its own repetition is told apart from another job, so that a retry learns its first job.

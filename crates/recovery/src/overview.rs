@@ -11,7 +11,9 @@ use futures_util::future::join_all;
 
 use crate::looks::Seen;
 
+use crate::backups::newest_first;
 use crate::clock::{self, now_ms};
+use crate::keys::{KEY_ENDS_SOON_MS, KeyView};
 use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
 use crate::tasks::is_late;
@@ -71,6 +73,8 @@ pub enum NeedPlace {
     Notifications,
     /// The mode.
     Mode,
+    /// The API keys, which administrators see.
+    Keys,
     /// The configuration file.
     Configuration,
 }
@@ -189,7 +193,7 @@ impl Inner {
             needs: Vec::new(),
             stores,
         };
-        overview.needs = self.needs(&overview, last_job.as_ref());
+        overview.needs = self.needs(&overview, last_job.as_ref(), &self.state.keys().await?);
         Ok(overview)
     }
 
@@ -230,18 +234,20 @@ impl Inner {
     }
 
     async fn look_into(&self, row: &StoreRow) -> Result<Seen> {
-        let backups = self.backups(&row.name).await?;
+        let active = self.state.active_jobs().await?;
         let store = self.open_store(row).await?;
+        let look = self.look_at_catalogue(row, &store).await?;
         let free_bytes = blocking(move || Ok(store.storage().free_space().unwrap_or(None))).await?;
+        let backups = self.with_jobs(row, &active, &look.backups);
+        let good = backups.iter().filter(|backup| backup.status == "completed");
         Ok(Seen {
             backups: backups.iter().filter(|backup| backup.is_complete()).count(),
-            // Newest first.
-            newest: backups.into_iter().find(|backup| backup.status == "completed"),
+            newest: good.min_by(|a, b| newest_first(a, b)).cloned(),
             free_bytes,
         })
     }
 
-    fn needs(&self, overview: &Overview, last_job: Option<&JobView>) -> Vec<Need> {
+    fn needs(&self, overview: &Overview, last_job: Option<&JobView>, keys: &[KeyView]) -> Vec<Need> {
         let mut needs = Needs::default();
         if self.settings.components.is_empty() {
             let text = "Nothing is protected: the configuration names no component.";
@@ -261,6 +267,7 @@ impl Inner {
             let text = format!("The last {} ('{}') failed: {why}", job.operation.to_lowercase(), job.backup);
             needs.warn(NeedPlace::Job(job.id.clone()), text);
         }
+        needs.look_at_keys(keys, overview.now);
         if overview.is_read_only {
             let text = "The server is read-only: expired backups stay, and nothing can be restored.";
             needs.warn(NeedPlace::Mode, text.to_owned());
@@ -324,6 +331,20 @@ impl Needs {
             };
             self.alarm(NeedPlace::Stores, text.to_owned());
         }
+    }
+
+    /// One line for all keys that end soon, the first one by name.
+    fn look_at_keys(&mut self, keys: &[KeyView], now: i64) {
+        let left = |key: &&KeyView| key.expires_at - now;
+        let soon: Vec<&KeyView> =
+            keys.iter().filter(|key| (1..=KEY_ENDS_SOON_MS).contains(&left(key))).collect();
+        let Some(first) = soon.iter().copied().min_by_key(left) else { return };
+        let (name, end) = (&first.name, clock::text(first.expires_at));
+        let text = match soon.len() {
+            1 => format!("API key '{name}' ends at {end}: make another one for the program that uses it."),
+            count => format!("{count} API keys end within 14 days, '{name}' first, at {end}: make others."),
+        };
+        self.warn(NeedPlace::Keys, text);
     }
 
     fn look_at_tasks(&mut self, tasks: &[TaskRuns], now: i64) {

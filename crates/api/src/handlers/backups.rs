@@ -21,13 +21,14 @@ pub(crate) async fn list(call: Arc<Call>) -> ApiResult<Reply> {
     if !call.is_html() {
         return Ok(Reply::Json(page.cut(&backups)));
     }
+    let is_of_one_store = call.name("store").is_some();
+    let count = if is_of_one_store { 1 } else { backups.len() };
     let mut proofs = HashMap::new();
-    for store in backups.iter().map(|backup| &backup.store) {
+    for store in backups.iter().take(count).map(|backup| &backup.store) {
         if !proofs.contains_key(store) {
             proofs.insert(store.clone(), call.lift(call.site.recovery.proofs(store).await)?);
         }
     }
-    let is_of_one_store = call.name("store").is_some();
     let view = BackupsView { backups, proofs, is_of_one_store, skip: page.skip, now: now_ms() };
     Ok(Reply::Backups(Value::Null, Box::new(view)))
 }

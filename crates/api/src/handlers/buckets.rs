@@ -55,9 +55,16 @@ pub(super) fn place(service: Service, settings: &Object) -> ApiResult<ObjectPlac
         ..ObjectOptions::default()
     };
     if options.endpoint.as_deref().is_some_and(|url| url.contains('@')) {
-        return Err(wrong("an endpoint must hold no credentials; send them in 'credential'"));
+        let key = if service == Service::Azure { "accountEndpointUrl" } else { "endpointUrl" };
+        return Err(wrong(&format!("'{key}' must hold no credentials; send them in 'credential'")));
     }
-    ObjectPlace::new(service, &bucket, &prefix, options).map_err(|why| wrong(&why))
+    // First alone, so that the message can name the key.
+    ObjectPlace::new(service, &bucket, "", ObjectOptions::default()).map_err(|why| {
+        let key = if service == Service::Azure { "containerName" } else { "bucketName" };
+        wrong(&format!("its key '{key}' cannot be taken, as {why}"))
+    })?;
+    ObjectPlace::new(service, &bucket, &prefix, options)
+        .map_err(|why| wrong(&format!("its key 'rootDir' cannot be taken, as {why}")))
 }
 
 /// `provider.cloudServices[]` of usage BACKUP, or `connection` in `settings` itself.

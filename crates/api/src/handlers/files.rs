@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Entries of a directory in one reply.
-const SHOWN: usize = 200;
-const SHOWN_MAX: usize = 1000;
+pub(crate) const SHOWN: usize = 200;
+pub(crate) const SHOWN_MAX: usize = 1000;
 
 /// How often is looked whether the session of a download still holds.
 const SESSION_TIME: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });

@@ -22,6 +22,7 @@ pub(crate) mod restore;
 pub(crate) mod root;
 pub(crate) mod site;
 pub(crate) mod status;
+mod store_form;
 pub(crate) mod stores;
 pub(crate) mod tasks;
 pub(crate) mod users;

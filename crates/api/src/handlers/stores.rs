@@ -1,9 +1,11 @@
 //! Backup stores: list, one, register, update, validate, unregister.
 
-use super::{accepted, buckets, success, texts};
+use super::{accepted, buckets, store_form, success, texts};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
+use crate::pages::forms::StoreKind;
 use crate::parameters::{Parameters, boolean};
+use crate::path;
 use crate::reply::Reply;
 use recovery::{Credentials, RegisterStore, Service, StorePlace, StoreView, Validation};
 use serde_json::{Map, Value, json};
@@ -49,16 +51,37 @@ pub(crate) fn entry(store: &StoreView) -> Value {
 
 /// `stores/register`
 pub(crate) async fn register(call: Arc<Call>) -> ApiResult<Reply> {
-    let request = registration(&call.parameters)?;
+    let kind = store_form::kind_sent(&call)?;
+    let request = match kind {
+        Some(kind) => typed(kind, &call.parameters)?,
+        None => registration(&call.parameters)?,
+    };
     if call.parameters.boolean("async")? {
         let id = call.lift(call.site.recovery.register_store_as_job(request, call.caller()).await)?;
         return accepted(&call, id, "SUBMITTED");
     }
     let store = call.lift(call.site.recovery.register_store(request).await)?;
+    if kind.is_some() {
+        return Ok(page_of(&call, &store.name));
+    }
     Ok(Reply::Json(json!({
         "status": "success", "name": store.name, "default": store.default, "type": store.kind,
         "rootDir": store.root_dir, "storageConfig": store.storage_config,
     })))
+}
+
+/// The page of a store, to which the forms of people lead.
+fn page_of(call: &Call, store: &str) -> Reply {
+    let stores = format!("{}/admin/system/disasterrecovery/stores", call.site.context_path());
+    Reply::Go { path: format!("{stores}/{}", path::encode(store)), cookie: None }
+}
+
+/// The store that somebody typed into the form of its kind.
+fn typed(kind: &StoreKind, parameters: &Parameters) -> ApiResult<RegisterStore> {
+    let name = parameters.required("storeName", "the name of the new store")?.to_owned();
+    let settings = store_form::settings(kind, parameters)?;
+    let (place, config) = place(&settings).map_err(|error| store_form::about_field(kind, error))?;
+    Ok(RegisterStore { name, place, storage_config: config, default: parameters.boolean("isDefault")? })
 }
 
 /// The store that is asked for, in either form of the parameters: `settings`, or `rootDirectory` and
@@ -165,22 +188,31 @@ fn refuse_bds(wish: Option<&Value>) -> ApiResult<()> {
 /// `stores/<store>/update`
 pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
     let name = store(&call)?;
-    if let Some(credential) = credential_sent(&call.parameters)? {
+    let typed = store_form::kind_sent(&call)?;
+    let settings = match typed {
+        Some(kind) => Some(store_form::changes(kind, &call.parameters)?),
+        None => call.parameters.object("settings")?,
+    };
+    if let Some(credential) = credential_sent(settings.as_ref())? {
         let kind = call.lift(call.site.recovery.store(name).await)?.store.kind;
-        let credentials = credential_for(&kind, &credential)?;
+        let credentials = credential_for(&kind, &credential);
+        let credentials = credentials.map_err(|error| match typed {
+            Some(kind) => store_form::about_field(kind, error),
+            None => error,
+        })?;
         call.lift(call.site.recovery.renew_credential(name, credentials).await)?;
     }
-    match update_settings(&call.parameters)? {
+    match update_settings(settings.as_ref())? {
         Some(default) => call.lift(call.site.recovery.update_store(name, default).await)?,
         // Nothing to change; the store must be there all the same.
         None => drop(call.lift(call.site.recovery.store(name).await)?),
     }
-    success()
+    if typed.is_some() { Ok(page_of(&call, name)) } else { success() }
 }
 
 /// Another credential in `settings`, if there is one.
-fn credential_sent(parameters: &Parameters) -> ApiResult<Option<Map<String, Value>>> {
-    match parameters.object("settings")?.as_ref().and_then(|settings| settings.get("credential")) {
+fn credential_sent(settings: Option<&Map<String, Value>>) -> ApiResult<Option<Map<String, Value>>> {
+    match settings.and_then(|settings| settings.get("credential")) {
         None => Ok(None),
         Some(Value::Object(credential)) => Ok(Some(credential.clone())),
         Some(_) => Err(ApiError::invalid("settings", "its key 'credential' must be an object")),
@@ -195,9 +227,8 @@ fn credential_for(kind: &str, credential: &Map<String, Value>) -> ApiResult<Cred
 }
 
 /// The wish for the default flag in `settings`.
-pub(crate) fn update_settings(parameters: &Parameters) -> ApiResult<Option<bool>> {
-    let settings =
-        parameters.object("settings")?.ok_or_else(|| ApiError::missing("settings", "a JSON object"))?;
+fn update_settings(settings: Option<&Map<String, Value>>) -> ApiResult<Option<bool>> {
+    let settings = settings.ok_or_else(|| ApiError::missing("settings", "a JSON object"))?;
     for key in ["type", "rootDir", "rootDirectory", "storageConfig", "provider", "name", "storeName"] {
         if settings.contains_key(key) {
             let message = format!("its key '{key}' cannot be changed; register another store instead");

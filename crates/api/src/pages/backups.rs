@@ -1,6 +1,6 @@
 //! The backups of a store, or of all, as a time line: newest first, day by day, with plots of how they went.
 
-use super::plots::{self, Plot, saved, took};
+use super::plots::{self, Course, Span, saved, took};
 use super::view::{duration, size};
 use super::words::{ago, clock, date, day, several};
 use super::{Frame, Link, backup_link, finish, frame, links_below, tone};
@@ -33,12 +33,18 @@ struct BackupsPage {
     summary: String,
     children: Vec<Link>,
     operations: Vec<Link>,
-    plots: Vec<Plot>,
-    drawn: usize,
+    /// The spans of the plots; none where there is nothing to draw.
+    spans: Vec<SpanLink>,
+    course: Option<Course>,
     days: Vec<Day>,
     newer: Option<String>,
     older: Option<String>,
     place: String,
+}
+
+struct SpanLink {
+    link: Link,
+    is_chosen: bool,
 }
 
 struct Day {
@@ -70,14 +76,22 @@ pub(super) fn page(call: &Call, view: &BackupsView) -> String {
         }
     }
     let at = |start: usize| format!("{}?start={}", call.path(), start + 1);
-    let plots = if view.is_of_one_store && skip == 0 { plots::of(&view.backups) } else { Vec::new() };
+    let chosen = Span::named(call.parameters.text("plots").unwrap_or_default());
+    // Two at least are a course of things, and these belong to one store.
+    let has_plots = view.is_of_one_store
+        && skip == 0
+        && view.backups.iter().filter(|backup| backup.is_complete()).nth(1).is_some();
+    let span = |span: Span| SpanLink {
+        link: Link { text: span.title(), path: format!("{}?plots={}", call.path(), span.word()) },
+        is_chosen: span == chosen,
+    };
     finish(&BackupsPage {
         frame: frame(call),
         summary: summary(view),
         children,
         operations,
-        drawn: plots.first().map_or(0, |plot| plot.marks.len()),
-        plots,
+        spans: if has_plots { Span::CHOICES.into_iter().map(span).collect() } else { Vec::new() },
+        course: if has_plots { plots::of(&view.backups, chosen, view.now) } else { None },
         days,
         newer: (skip > 0).then(|| at(skip.saturating_sub(SHOWN))),
         older: (skip + shown.len() < view.backups.len()).then(|| at(skip + SHOWN)),

@@ -5,6 +5,7 @@ use super::view::size;
 use super::words::{exact, grouped};
 use super::{Frame, Link, finish, frame, links_below};
 use crate::dispatch::Call;
+use crate::handlers::files::{SHOWN, SHOWN_MAX};
 use crate::pages::file_name::{encode, kind, shown};
 use askama::Template;
 use recovery::{BackupView, EntryKind, FileEntry, FileListing, Role};
@@ -93,9 +94,19 @@ pub(super) fn page(call: &Call, view: &FilesView) -> String {
             behind: None,
         });
     };
-    let at = |skip| address(&backup, component, Some(&listing.path), skip);
-    let (shown_until, per_page) = (skip + listing.entries.len(), listing.entries.len());
-    let is_part = (per_page as u64) < listing.total;
+    // Whoever asked for pages of another length goes on so.
+    let asked: Option<usize> = call.parameters.text("num").and_then(|num| num.parse().ok());
+    let at = |skip| {
+        let page = address(&backup, component, Some(&listing.path), skip);
+        match asked {
+            Some(num) => format!("{page}&num={num}"),
+            None => page,
+        }
+    };
+    // The last page may be shorter than those before it.
+    let per_page = asked.unwrap_or(SHOWN).clamp(1, SHOWN_MAX);
+    let (count, shown_until) = (listing.entries.len(), skip + listing.entries.len());
+    let is_part = (count as u64) < listing.total;
     let (way, here) = way(&backup, component, &listing.path);
     finish(&FilesPage {
         frame,
@@ -106,8 +117,8 @@ pub(super) fn page(call: &Call, view: &FilesView) -> String {
         rows: listing.entries.iter().map(|entry| row(&backup, component, &listing.path, entry)).collect(),
         total: grouped(listing.total),
         place: is_part.then(|| format!("{} to {}", skip + 1, shown_until)),
-        before: (*skip > 0).then(|| at(skip.saturating_sub(per_page.max(1)))),
-        behind: (is_part && (shown_until as u64) < listing.total && per_page > 0).then(|| at(shown_until)),
+        before: (*skip > 0).then(|| at(skip.saturating_sub(per_page))),
+        behind: (is_part && (shown_until as u64) < listing.total && count > 0).then(|| at(shown_until)),
     })
 }
 

@@ -5,9 +5,11 @@ use Schema::{Boolean, Choice, Integer, Json, Open, Secret, Text};
 
 mod people;
 mod programs;
+mod stores;
 
 pub(crate) use people::*;
 pub(crate) use programs::*;
+pub(crate) use stores::*;
 
 /// One form.
 #[derive(Debug)]
@@ -203,66 +205,6 @@ pub(crate) static CANCEL_JOB: Form = caution(
      changes anything.",
     "Cancel this job",
     &[],
-);
-
-/// stores/register
-pub(crate) static REGISTER_STORE: Form = form(
-    "A place that holds backups already is adopted: its backups are listed at once.",
-    "Register",
-    &[
-        field(Input::Text, "storeName", "Name", "1 to 100 characters; none of / \\ ? # % < > \" &.")
-            .takes(THING)
-            .required(),
-        field(
-            Input::Lines,
-            "settings",
-            "Settings",
-            "HOSTED: a directory that the server manages. For one of your own: {\"type\": \"FILESYSTEM\", \
-             \"rootDir\": \"/backup/s1\"}; it must lie where the configuration allows stores.",
-        )
-        .takes(Json(&STORE_SETTINGS))
-        .value("{\"type\": \"HOSTED\", \"storageConfig\": {}}"),
-        field(Input::Switch, "isDefault", "Default store", "The one that is used where no store is named.")
-            .absent("false"),
-        ASYNC,
-    ],
-)
-.also(&[
-    sent("rootDirectory", TEXT, "As in 10.9, in place of settings: the directory of the store."),
-    sent("storageConfig", Json(&STORAGE_CONFIG), "As in 10.9; kept and not used."),
-    sent("credentials", Json(&Open(&[])), "As in 10.9; not kept."),
-    NO_BDS,
-]);
-
-/// stores/{store}/update
-pub(crate) static UPDATE_STORE: Form = form(
-    "Makes this store the default one or not, or gives it another credential, which is taken once it has opened the \
-     store. Its place and type cannot be changed.",
-    "Update",
-    &[field(Input::Lines, "settings", "Settings", "A JSON object.")
-        .takes(Json(&Open(&[
-            may("default", &Boolean).about("Whether it is used where no store is named."),
-            may("credential", &CREDENTIAL).about("Of a bucket, as at the registration."),
-        ])))
-        .value("{\"default\": true}")
-        .required()],
-);
-
-/// stores/{store}/validate
-pub(crate) static VALIDATE_STORE: Form =
-    form("Checks that the store can be reached, read and written, and has room.", "Validate", &[]);
-
-/// stores/{store}/unregister
-pub(crate) static UNREGISTER_STORE: Form = caution(
-    "The backups stay where they are and are out of reach until a store is registered on that place again.",
-    "Unregister this store",
-    &[field(
-        Input::Switch,
-        "force",
-        "Pause schedules",
-        "Pauses the schedules that make backups in this store.",
-    )
-    .absent("false")],
 );
 
 const CREATE: &str = "Backs up every component of this deployment. The work goes on as a job.";

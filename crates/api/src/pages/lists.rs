@@ -1,7 +1,8 @@
 //! Lists as tables: for each resource that lists things, which of their keys people want to see, and where a line leads.
 
+use super::words::ahead;
 use super::{Frame, Link, finish, frame, link, links_below, view};
-use crate::dispatch::Call;
+use crate::dispatch::{Call, now_ms};
 use crate::path;
 use askama::Template;
 use serde_json::Value;
@@ -127,6 +128,10 @@ static LISTS: &[List] = &[
 
 /// Texts of more bytes are long.
 const LONG: usize = 40;
+/// More lines are counted, not shown: a page stays light.
+const ROWS_MAX: usize = 150;
+/// Lists of more are not shown a second time as programs get them.
+const WHOLE_MAX: usize = 30;
 
 #[derive(Template)]
 #[template(path = "list.html")]
@@ -136,6 +141,7 @@ struct ListPage {
     operations: Vec<Link>,
     titles: Vec<&'static str>,
     rows: Vec<Vec<CellText>>,
+    more: usize,
     /// Everything, for a list whose table leaves keys out.
     cell: Option<Cell>,
 }
@@ -153,9 +159,15 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
     let endpoint = call.endpoint?;
     let list = LISTS.iter().find(|list| list.path == endpoint.path)?;
     let entries = value.get(list.key)?.as_array()?;
+    let now = now_ms();
     let row = |entry: &Value| {
         let cell = |(place, (key, title)): (usize, &(&str, &'static str))| {
             let text = view::short(key, entry.get(*key));
+            if let ("admin/keys", "expires", Some(end)) =
+                (list.path, *key, entry.get(*key).and_then(Value::as_i64))
+            {
+                return end_of_key(title, text, end, now);
+            }
             let own = entry.get(list.id).and_then(Value::as_str).filter(|_| place == 0);
             let link = match own {
                 Some(id) => Some(format!("{}/{}", call.path(), path::encode(id))),
@@ -170,16 +182,27 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
         list.path,
         "admin/jobs" | "admin/users" | "admin/keys" | "admin/audit" | "admin/notifications"
     );
-    let cell = (!is_whole && !entries.is_empty())
+    let cell = (!is_whole && (1..=WHOLE_MAX).contains(&entries.len()))
         .then(|| Cell::of(value, &|key, text, around| link(call, key, text, around)));
     Some(finish(&ListPage {
         frame: frame(call),
         children,
         operations,
         titles: list.columns.iter().map(|(_, title)| *title).collect(),
-        rows: entries.iter().map(row).collect(),
+        rows: entries.iter().take(ROWS_MAX).map(row).collect(),
+        more: entries.len().saturating_sub(ROWS_MAX),
         cell,
     }))
+}
+
+/// When a key ends, and that somebody should see to it.
+fn end_of_key(title: &'static str, text: String, end: i64, now: i64) -> CellText {
+    let (class, text) = match end - now {
+        ..=0 => ("line bad", format!("{text} (ended)")),
+        left if left <= recovery::KEY_ENDS_SOON_MS => ("line mild", format!("{text} ({})", ahead(left))),
+        _ => ("line", text),
+    };
+    CellText { title, text, class, link: None }
 }
 
 fn class_of(key: &str, value: Option<&Value>, text: &str) -> &'static str {

@@ -9,9 +9,11 @@ mod files;
 pub(crate) mod forms;
 mod lists;
 mod oauth;
+mod operation;
 mod plots;
 mod start;
 mod store;
+mod store_form;
 mod view;
 mod words;
 
@@ -62,27 +64,6 @@ struct ResourcePage {
     cell: Cell,
     children: Vec<Link>,
     operations: Vec<Link>,
-}
-
-#[derive(Template)]
-#[template(path = "operation.html")]
-struct OperationPage {
-    frame: Frame,
-    error: Option<ErrorView>,
-    action: String,
-    intro: &'static str,
-    submit: &'static str,
-    caution: bool,
-    fields: Vec<FieldView>,
-}
-
-struct FieldView {
-    name: &'static str,
-    label: &'static str,
-    hint: &'static str,
-    input: Input,
-    required: bool,
-    value: String,
 }
 
 struct ErrorView {
@@ -161,7 +142,8 @@ pub(crate) fn purpose(endpoint: &Endpoint) -> String {
 
 /// Whether a secret of this form stands in the parameters.
 pub(crate) fn has_secret(form: &Form, parameters: &Parameters) -> bool {
-    form.fields.iter().any(|field| field.input == Input::Secret && parameters.text(field.name).is_some())
+    let of_form = form.fields.iter().filter(|field| field.input == Input::Secret).map(|field| field.name);
+    of_form.chain(forms::store_secrets()).any(|name| parameters.text(name).is_some())
 }
 
 /// The page of a reply.
@@ -175,7 +157,7 @@ pub(crate) fn render(call: &Call, reply: Reply) -> String {
         Reply::Backup(value, view) => backup::page(call, &value, &view),
         Reply::Files(_, view) => files::page(call, &view),
         Reply::Assistant(view) => assistant::page(call, &view),
-        Reply::Form => operation(call, None),
+        Reply::Form => operation::page(call, None),
         Reply::SignIn { next, error } => sign_in(call, next, error, None),
         Reply::Authorize { client_id, oauth_state, refused } => {
             oauth::authorize(call, client_id, &oauth_state, refused)
@@ -211,7 +193,7 @@ pub(crate) fn render_error(call: &Call, error: &ApiError) -> String {
     }
     let has_form = call.endpoint.is_some_and(|endpoint| endpoint.kind.form().is_some());
     if has_form && call.is_post() && !matches!(error.code, 403 | 405) {
-        return operation(call, Some(error));
+        return operation::page(call, Some(error));
     }
     let mut frame = frame(call);
     frame.title = "Not possible".to_owned();
@@ -328,30 +310,6 @@ fn tone(state: &str) -> &'static str {
         "in_progress" | "submitted" | "deleting" => "busy",
         _ => "",
     }
-}
-
-fn operation(call: &Call, error: Option<&ApiError>) -> String {
-    let Some(form) = call.endpoint.and_then(|endpoint| endpoint.kind.form()) else { return String::new() };
-    let fields = form.fields.iter().map(|field| {
-        let sent = call.parameters.text(field.name).filter(|_| field.input != Input::Secret);
-        FieldView {
-            name: field.name,
-            label: field.label,
-            hint: field.hint,
-            input: field.input,
-            required: field.required,
-            value: sent.unwrap_or(field.value).to_owned(),
-        }
-    });
-    finish(&OperationPage {
-        frame: frame(call),
-        error: error.map(ErrorView::of),
-        action: call.path(),
-        intro: form.intro,
-        submit: form.submit,
-        caution: form.caution,
-        fields: fields.collect(),
-    })
 }
 
 fn sign_in(call: &Call, next: String, error: Option<String>, code: Option<String>) -> String {

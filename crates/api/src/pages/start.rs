@@ -55,8 +55,9 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         path: format!("{dr}/stores/{}/backups/{}", path::encode(store), path::encode(name)),
     };
     let job_link = |id: &str, text: String| Link { text, path: format!("{admin}/jobs/{}", path::encode(id)) };
-    let may_see_tasks =
-        call.principal.as_ref().is_some_and(|principal| principal.role >= recovery::Role::Operator);
+    let has_role = |role| call.principal.as_ref().is_some_and(|principal| principal.role >= role);
+    let (may_see_tasks, is_administrator) =
+        (has_role(recovery::Role::Operator), has_role(recovery::Role::Administrator));
     let need_link = |place: &NeedPlace| match place {
         NeedPlace::Stores => Some(format!("{dr}/stores")),
         NeedPlace::Store(name) => Some(format!("{dr}/stores/{}", path::encode(name))),
@@ -65,7 +66,12 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         NeedPlace::Tasks if may_see_tasks => Some(format!("{admin}/system/tasks")),
         NeedPlace::Task(id) if may_see_tasks => Some(format!("{admin}/system/tasks/{}", path::encode(id))),
         NeedPlace::Notifications if may_see_tasks => Some(format!("{admin}/notifications")),
-        NeedPlace::Tasks | NeedPlace::Task(_) | NeedPlace::Notifications | NeedPlace::Configuration => None,
+        NeedPlace::Keys if is_administrator => Some(format!("{admin}/keys")),
+        NeedPlace::Keys
+        | NeedPlace::Tasks
+        | NeedPlace::Task(_)
+        | NeedPlace::Notifications
+        | NeedPlace::Configuration => None,
     };
     let store_line = |of: &StoreOverview| StoreLine {
         link: Link {
@@ -88,6 +94,8 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         needs: overview
             .needs
             .iter()
+            // Which keys there are is nobody else's business.
+            .filter(|need| is_administrator || need.place != NeedPlace::Keys)
             .map(|need| NeedRow {
                 is_alarm: need.severity == Severity::Alarm,
                 text: need.text.clone(),

@@ -1,5 +1,6 @@
 //! One store: how much is in it, whether it can be used, and what can be done with it.
 
+use super::forms::store_kind_of;
 use super::view::{Cell, size};
 use super::words::{ago, exact, grouped};
 use super::{Fact, Frame, Link, finish, frame, link, links_below};
@@ -22,7 +23,12 @@ struct StorePage {
 }
 
 pub(super) fn page(call: &Call, value: &Value, detail: &StoreDetail) -> String {
-    let (children, operations) = links_below(call);
+    let (children, mut operations) = links_below(call);
+    if let Some(kind) = store_kind_of(&detail.store.kind) {
+        for link in operations.iter_mut().filter(|link| link.path.ends_with("/update")) {
+            link.path.push_str(&format!("?kind={}", kind.word));
+        }
+    }
     let fact = |title, words: String, exact: &str| Fact { title, words, exact: exact.to_owned() };
     let mut facts = vec![
         fact("Backups", grouped(detail.backup_count), "in its catalogue"),

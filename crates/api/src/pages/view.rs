@@ -7,6 +7,8 @@ use serde_json::Value;
 const TIME_MIN: i64 = 100_000_000_000;
 /// Deeper values are shown as their JSON text.
 const DEPTH_MAX: usize = 12;
+/// More entries of a list are counted: a page stays light.
+const ITEMS_MAX: usize = 100;
 
 /// One value: a table, a list, or a text that may be a link. The template escapes every text.
 #[derive(Debug, Default, Template)]
@@ -37,7 +39,11 @@ impl Cell {
             }
             Value::Array(list) if depth < DEPTH_MAX && !list.is_empty() => {
                 let item = |inner| Self::build(key, inner, around, links, depth + 1);
-                Self { items: list.iter().map(item).collect(), ..Self::default() }
+                let mut items: Vec<Self> = list.iter().take(ITEMS_MAX).map(item).collect();
+                if list.len() > ITEMS_MAX {
+                    items.push(Self::plain(&format!("and {} more", list.len() - ITEMS_MAX)));
+                }
+                Self { items, ..Self::default() }
             }
             Value::Object(object) if object.is_empty() => Self::plain("none"),
             Value::Array(list) if list.is_empty() => Self::plain("none"),
@@ -152,6 +158,8 @@ mod tests {
     fn values_of_any_depth_and_size_are_shown() {
         let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
         assert!(Cell::of(&deep, &|_, _, _| None).to_string().len() < 2000);
+        let long = Cell::of(&json!(vec!["x"; 100_000]), &|_, _, _| None).to_string();
+        assert!(long.len() < 5000 && long.contains("and 99900 more"), "{}", long.len());
         assert!(Cell::of(&json!({}), &|_, _, _| None).to_string().contains("none"));
         assert_eq!(size(u64::MAX), "16384.0 PiB");
     }

@@ -5,6 +5,11 @@ pub(super) fn exact(ms: i64) -> String {
     told(ms, "%Y-%m-%d %H:%M UTC")
 }
 
+/// The same in a table or at a mark.
+pub(super) fn minute(ms: i64) -> String {
+    told(ms, "%Y-%m-%d %H:%M")
+}
+
 /// The time of the day.
 pub(super) fn clock(ms: i64) -> String {
     told(ms, "%H:%M UTC")

@@ -5,6 +5,8 @@
   const job = document.getElementById("job");
   if (job) follow(job);
   once(document.querySelectorAll("form[method=post]"));
+  const rights = document.getElementById("credentialType");
+  if (rights) choose(rights, document.querySelectorAll("fieldset[data-of]"));
 
   // Follows a running job, and shows its page anew once it has ended or nothing more is heard of it.
   function follow(job) {
@@ -62,6 +64,17 @@
   function text(id, told) {
     const element = document.getElementById(id);
     if (element && element.textContent !== told) element.textContent = told;
+  }
+
+  // Of the fields of a credential those are shown, and sent, that belong to the chosen rights.
+  function choose(rights, groups) {
+    const show = () => {
+      for (const group of groups) group.hidden = group.disabled = group.dataset.of !== rights.value;
+    };
+    rights.addEventListener("change", show);
+    // Back in the history the page comes with what was chosen.
+    addEventListener("pageshow", show);
+    show();
   }
 
   // A second click on a button does not send its form a second time.

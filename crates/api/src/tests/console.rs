@@ -62,6 +62,18 @@ async fn a_long_list_of_backups_is_shown_page_by_page() {
         path = format!("{list}?start={}", seen + 1);
         assert_eq!(page.contains(&path), seen < 100, "a link to the older ones: {page}");
     }
+    for span in ["newest", "30", "90", "365", "all", "nonsense"] {
+        let page = browser.get(&format!("{list}?plots={span}")).await.text;
+        assert!(page.len() < 100_000, "{span}: {}", page.len());
+        assert_eq!(page.matches("aria-current=\"true\"").count(), 1, "{page}");
+        assert_eq!(page.matches("<svg").count(), 4, "{page}");
+        let stands_for = if matches!(span, "newest" | "nonsense") { "each backup" } else { "each day" };
+        assert!(page.contains(&format!("One bar for {stands_for}")), "{span}: {page}");
+        assert!(
+            page.contains("<th scope=\"col\">Saved by deduplication</th>"),
+            "the same as a table: {page}"
+        );
+    }
     let beyond = browser.get(&format!("{list}?start=5000")).await.text;
     assert!(beyond.contains("There is nothing here yet."), "{beyond}");
 }
@@ -221,6 +233,14 @@ async fn the_assistant_shows_what_would_change_and_restores_what_was_chosen_by_n
         let cell = format!("<td data-title=\"{title}\" class=\"number\">{figure}</td>");
         assert!(page.contains(&cell), "{cell} in {page}");
     }
+    for (title, name) in [("Changed in content", "a.txt"), ("Removed from content", "new.txt")] {
+        let from =
+            page.find(&format!("<summary>{title}</summary>")).unwrap_or_else(|| panic!("{title} in {page}"));
+        let list = page[from..].split("</details>").next().expect("list");
+        assert!(list.contains(&format!("<li>{name}</li>")), "{name} in {list}");
+        assert_eq!(list.matches("<li").count(), 1, "{list}");
+    }
+    assert!(!page.contains("Added to content"), "{page}");
     assert!(content.join("new.txt").exists(), "nothing is changed by looking");
     let wrong = browser.submit(&plan, &format!("confirmation=b2&passcode={PASSCODE}")).await.text;
     assert!(wrong.contains("type the backup&#39;s name, b1"), "{wrong}");
@@ -237,4 +257,54 @@ async fn the_assistant_shows_what_would_change_and_restores_what_was_chosen_by_n
     }
     let log = world.recovery.audit("", None, 100).await.expect("audit");
     assert!(log.iter().any(|line| line.entry.job_id == job && line.entry.path.ends_with("/assistant/plan")));
+}
+
+#[tokio::test]
+async fn the_names_of_what_would_change_are_told_up_to_a_number_and_the_rest_is_counted() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "b1").await;
+    let later = world.directory.path().join("content/later <b>");
+    std::fs::create_dir(&later).expect("directory");
+    for number in 0..200 {
+        std::fs::write(later.join(format!("{number:03}")), "came later").expect("file");
+    }
+    let browser = Browser::sign_in(&world, "admin").await;
+    let first = format!("{DR}/stores/s1/backups/b1/assistant");
+    let opened = browser.submit(&first, &format!("component.content=true&passcode={PASSCODE}")).await;
+    let page = browser.get(opened.header("location")).await.text;
+    assert!(page.contains("<td data-title=\"Removed\" class=\"number\">201</td>"), "{page}");
+    assert_eq!(page.matches("<li>later &#60;b&#62;").count(), 50, "{page}");
+    assert!(page.contains("and 151 more") && !page.contains("<b>"), "{page}");
+}
+
+#[tokio::test]
+async fn back_leads_from_a_short_last_page_of_files_to_the_whole_page_before_it() {
+    let world = World::open().await.with_store().await;
+    for number in 0..449 {
+        std::fs::write(world.directory.path().join(format!("content/{number:03}")), "x").expect("file");
+    }
+    backed_up(&world, "b1").await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let files = format!("{DR}/stores/s1/backups/b1/files");
+    let opened = browser.submit(&format!("{files}/open"), &format!("passcode={PASSCODE}")).await;
+    assert_eq!(opened.header("location"), files, "{}", opened.text);
+    let link = |page: &str, rel: &str| {
+        let from = page.find(&format!("rel=\"{rel}\" href=\"")).unwrap_or_else(|| panic!("no {rel}: {page}"));
+        let link = page[from..].split('"').nth(3).expect("link");
+        link.replace("&#38;", "&")
+    };
+    let start = |link: &str| {
+        let (_, start) = link.split_once("start=").unwrap_or(("", "1"));
+        start.split('&').next().expect("number").to_owned()
+    };
+    let last = browser.get(&format!("{files}?component=content&start=401")).await.text;
+    assert!(last.contains("401 to 450 of 450 entries"), "{last}");
+    assert_eq!(start(&link(&last, "prev")), "201");
+    let before = browser.get(&link(&last, "prev")).await.text;
+    assert!(before.contains("201 to 400 of 450 entries"), "{before}");
+    assert_eq!((start(&link(&before, "prev")), start(&link(&before, "next"))), ("1".into(), "401".into()));
+    // Pages of another length stay so.
+    let last = browser.get(&format!("{files}?component=content&start=401&num=100")).await.text;
+    let before = browser.get(&link(&last, "prev")).await.text;
+    assert!(before.contains("301 to 400 of 450 entries"), "{before}");
 }

@@ -100,6 +100,27 @@ async fn a_failed_schedule_and_read_only_mode_are_told() {
 }
 
 #[tokio::test]
+async fn a_key_that_ends_soon_is_told_to_those_who_can_see_keys() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "b1").await;
+    let keys = format!("{ADMIN}/keys");
+    let create = format!("{keys}/create");
+    world.run(&create, "name=lasts&role=viewer&expirationDays=15").await;
+    assert!(!start(&world, Role::Administrator).await.contains("API key &#39;"));
+    world.run(&create, "name=ends soon&role=viewer&expirationDays=14").await;
+    let page = start(&world, Role::Administrator).await;
+    assert!(page.contains("API key &#39;ends soon&#39; ends at "), "{page}");
+    assert!(page.contains(&format!("href=\"{keys}\"")) && page.contains("Protected"), "{page}");
+    assert!(!start(&world, Role::Operator).await.contains("ends soon"), "who sees no keys is told of none");
+    world.run(&create, "name=sooner&role=viewer&expirationDays=3").await;
+    let page = start(&world, Role::Administrator).await;
+    assert!(page.contains("2 API keys end within 14 days, &#39;sooner&#39; first, at "), "{page}");
+    let list = world.ask(Role::Administrator, "GET", &keys, "").await.text;
+    assert_eq!(list.matches("class=\"line mild\"").count(), 2, "{list}");
+    assert!(list.contains("(in 2 days)") || list.contains("(in 71 hours)"), "{list}");
+}
+
+#[tokio::test]
 async fn figures_are_in_the_openmetrics_format_and_come_from_the_store() {
     let world = World::open().await.with_store().await;
     backed_up(&world, "b1").await;

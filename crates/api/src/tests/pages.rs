@@ -159,6 +159,99 @@ async fn every_operation_shows_its_form_and_keeps_secrets_out_of_it() {
 }
 
 #[tokio::test]
+async fn a_store_is_registered_by_filling_in_plain_fields() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let register = format!("{DR}/stores/register");
+    let choice = browser.get(&register).await.text;
+    for kind in ["directory", "hosted", "s3", "azure", "google"] {
+        let form = format!("{register}?kind={kind}");
+        assert!(choice.contains(&format!("href=\"{form}\"")), "{kind} in {choice}");
+        let page = browser.get(&form).await.text;
+        assert!(page.contains(&format!("name=\"kind\" value=\"{kind}\"")), "{page}");
+        assert!(!page.contains("JSON object"), "nobody has to write any: {page}");
+    }
+    let form = format!("{register}?kind=directory");
+    let place = world.directory.path().join("backup/main");
+    let outside = "kind=directory&storeName=main&isDefault=true&rootDir=/etc";
+    let page = browser.submit_from(&form, &register, outside).await.text;
+    for part in ["value=\"main\"", "value=\"/etc\"", "value=\"true\" checked", "id=\"rootDir-error\""] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert_eq!(page.matches("aria-invalid=\"true\"").count(), 1, "{page}");
+    let fine = format!("kind=directory&storeName=main&isDefault=true&rootDir={}", place.display());
+    let done = browser.submit_from(&form, &register, &fine).await;
+    assert_eq!(done.header("location"), format!("{DR}/stores/main"), "{}", done.text);
+    let hosted = browser.submit_from(&form, &register, "kind=hosted&storeName=other").await;
+    assert_eq!(hosted.header("location"), format!("{DR}/stores/other"), "{}", hosted.text);
+    let stores = world.recovery.stores().await.expect("stores");
+    let told: Vec<_> =
+        stores.iter().map(|store| (store.name.as_str(), store.kind.as_str(), store.default)).collect();
+    assert_eq!(told, [("main", "FILESYSTEM", true), ("other", "HOSTED", false)]);
+    // Programs have the one documented form.
+    let by_program = world.run(&register, "kind=hosted&storeName=third").await;
+    assert!(
+        by_program["error"]["message"].as_str().is_some_and(|told| told.contains("'settings'")),
+        "{by_program}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_bucket_is_told_at_its_field_and_no_secret_comes_back() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let register = format!("{DR}/stores/register");
+    let form = format!("{register}?kind=s3");
+    let typed = "kind=s3&storeName=cloud&region=eu-1&credentialType=ACCESS-KEY&accessKey=AKIA&secretKey=planted-secret";
+    for (more, field) in [
+        ("&bucketName=x", "bucketName"),
+        ("&bucketName=", "bucketName"),
+        ("&bucketName=dr-1&rootDir=../up", "rootDir"),
+        ("&bucketName=dr-1&endpointUrl=https://a:b@host", "endpointUrl"),
+        ("&bucketName=dr-1&sessionToken=&secretKey=", "secretKey"),
+    ] {
+        let sent = match field {
+            "secretKey" => typed.replace("&secretKey=planted-secret", "") + more,
+            _ => format!("{typed}{more}"),
+        };
+        let page = browser.submit_from(&form, &register, &sent).await.text;
+        assert!(page.contains(&format!("id=\"{field}-error\"")), "{field} in {page}");
+        assert!(page.contains("value=\"eu-1\"") && page.contains("value=\"AKIA\""), "{page}");
+        assert!(!page.contains("planted-secret") && !page.contains("&#39;settings&#39;"), "{page}");
+    }
+    let other_rights = typed.replace("ACCESS-KEY", "IAM-ROLE") + "&bucketName=dr-1";
+    let page = browser.submit_from(&form, &register, &other_rights).await.text;
+    assert!(
+        page.contains("id=\"accessKey-error\"") && page.contains("<option value=\"IAM-ROLE\" selected>"),
+        "{page}"
+    );
+    // A secret in a URL is a secret in logs.
+    let in_url = browser.get(&format!("{form}&secretKey=planted-secret")).await.text;
+    assert!(in_url.contains("METHOD_NOT_ALLOWED") && !in_url.contains("planted-secret"), "{in_url}");
+    assert!(world.recovery.stores().await.expect("stores").is_empty());
+}
+
+#[tokio::test]
+async fn a_store_is_changed_by_filling_in_plain_fields() {
+    let world = World::open().await.with_store().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let store = format!("{DR}/stores/s1");
+    let update = format!("{store}/update");
+    let page = browser.get(&store).await.text;
+    assert!(page.contains(&format!("href=\"{update}?kind=hosted\"")), "{page}");
+    let form = format!("{update}?kind=hosted");
+    let nothing = browser.submit_from(&form, &update, "kind=hosted&isDefault=").await.text;
+    assert!(nothing.contains("id=\"isDefault-error\""), "{nothing}");
+    let done = browser.submit_from(&form, &update, "kind=hosted&isDefault=false").await;
+    assert_eq!(done.header("location"), store, "{}", done.text);
+    assert!(!world.recovery.stores().await.expect("stores")[0].default);
+    // A directory has no credential, whatever form it is asked with.
+    let bucket = "kind=s3&isDefault=&credentialType=IAM-ROLE";
+    let refused = browser.submit_from(&format!("{update}?kind=s3"), &update, bucket).await.text;
+    assert!(refused.contains("NOT_SUPPORTED"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_viewer_sees_no_buttons_that_would_be_refused() {
     let world = World::open().await.with_store().await;
     let viewer = Browser::sign_in(&world, "victor").await.get(&format!("{DR}/stores/s1")).await.text;

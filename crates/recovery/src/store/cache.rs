@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::size_of;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use repository::Finding;
@@ -36,6 +37,8 @@ pub(crate) struct Listed {
     pub name_key: String,
     run: String,
     groups: Vec<String>,
+    /// No other one that was ever read has it.
+    number: u64,
 }
 
 /// What a look saw.
@@ -80,8 +83,39 @@ pub(crate) struct CatalogueCache {
 struct Kept {
     entries: HashMap<String, KeptEntry>,
     bytes: usize,
-    /// Bytes that the packs of these groups (their digest) take together.
-    stored: Option<([u8; 32], u64)>,
+    stored: Option<Stored>,
+}
+
+/// Bytes that the packs of some groups take together.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    /// The entries that named them.
+    entries: Numbers,
+    /// The digest of their names.
+    groups: [u8; 32],
+    bytes: u64,
+}
+
+/// Which entries a look saw, in any order: a set of numbers has a sum and a sum of squares that another one does not have
+/// by chance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Numbers {
+    count: u64,
+    sum: u128,
+    squares: u128,
+}
+
+impl Numbers {
+    fn of(listed: &[Arc<Listed>]) -> Self {
+        listed.iter().fold(Self::default(), |so_far, listed| {
+            let number = u128::from(listed.number);
+            Self {
+                count: so_far.count + 1,
+                sum: so_far.sum.wrapping_add(number),
+                squares: so_far.squares.wrapping_add(number.wrapping_mul(number)),
+            }
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -98,7 +132,7 @@ impl CatalogueCache {
     }
 
     /// Moves what is known from `unknown` to `backups`.
-    fn take_known(&self, unknown: &mut Vec<storage::Entry>, backups: &mut Vec<Arc<Listed>>) {
+    fn take_known(&self, unknown: &mut Vec<&storage::Entry>, backups: &mut Vec<Arc<Listed>>) {
         let kept = self.kept();
         unknown.retain(|entry| match kept.entries.get(&entry.key) {
             Some(known) if Some(known.stamp) == entry.stamp && known.size == entry.size => {
@@ -109,21 +143,29 @@ impl CatalogueCache {
         });
     }
 
-    fn keep(&self, entry: &storage::Entry, listed: &Arc<Listed>) {
-        let (Some(stamp), mut kept) = (entry.stamp, self.kept()) else { return };
+    /// Whether there was room for it.
+    fn keep(&self, entry: &storage::Entry, listed: &Arc<Listed>) -> bool {
+        let (Some(stamp), mut kept) = (entry.stamp, self.kept()) else { return false };
         kept.remove(&entry.key);
         let bytes = listed.bytes() + size_of::<KeptEntry>() + entry.key.len() + 2 * ALLOCATION;
-        if kept.bytes + bytes <= BYTES_MAX {
+        let has_room = kept.bytes + bytes <= BYTES_MAX;
+        if has_room {
             kept.bytes += bytes;
             let known = KeptEntry { stamp, size: entry.size, bytes, listed: listed.clone() };
             kept.entries.insert(entry.key.clone(), known);
         }
+        has_room
     }
 
-    /// Forgets what the catalogue does not list any more.
-    fn retain(&self, listed: &HashSet<String>) {
+    /// Forgets what the catalogue does not list any more. Of what it lists, so many entries are kept.
+    fn retain(&self, listed: &[storage::Entry], held: usize) {
         let mut kept = self.kept();
-        let gone: Vec<String> = kept.entries.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        if kept.entries.len() == held {
+            return;
+        }
+        let listed: HashSet<&str> = listed.iter().map(|entry| entry.key.as_str()).collect();
+        let gone: Vec<String> =
+            kept.entries.keys().filter(|key| !listed.contains(key.as_str())).cloned().collect();
         for key in gone {
             kept.remove(&key);
         }
@@ -141,9 +183,12 @@ impl Kept {
 impl Listed {
     /// What lists show of this entry.
     pub fn of(entry: CatalogueEntry, store_name: &str) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let mut view = entry.view(store_name);
         view.warnings = Vec::new();
-        Self { name_key: name_key(&view.name), view: Arc::new(view), run: entry.run, groups: entry.groups }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (run, groups) = (entry.run, entry.groups);
+        Self { name_key: name_key(&view.name), view: Arc::new(view), run, groups, number }
     }
 
     /// What it takes in memory, a little more rather than less.
@@ -180,14 +225,14 @@ impl Listed {
 impl Store {
     /// A complete look at the catalogue, as lists show it.
     pub(crate) fn listed(&self, cache: &CatalogueCache, store_name: &str) -> Result<Look> {
-        let mut unknown = Vec::new();
+        let mut all = Vec::new();
         let mut note = |entry| {
-            unknown.push(entry);
+            all.push(entry);
             Ok(())
         };
         self.storage().list(layout::BACKUPS, &mut note).map_err(failure::storage)?;
-        let keys: HashSet<String> = unknown.iter().map(|entry| entry.key.clone()).collect();
-        let mut look = Look { backups: Vec::with_capacity(keys.len()), findings: Vec::new() };
+        let mut unknown: Vec<&storage::Entry> = all.iter().collect();
+        let mut look = Look { backups: Vec::with_capacity(all.len()), findings: Vec::new() };
         cache.take_known(&mut unknown, &mut look.backups);
         let _one = if unknown.len() > MANY {
             let one = cache.reading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +241,7 @@ impl Store {
         } else {
             None
         };
+        let mut held = look.backups.len();
         let read = parallel::each(self.storage().as_ref(), &unknown, |entry| {
             Ok(match self.read_entry(&entry.key)? {
                 None => None,
@@ -207,29 +253,37 @@ impl Store {
             match found {
                 None => {}
                 Some(Ok(listed)) => {
-                    cache.keep(entry, &listed);
+                    held += usize::from(cache.keep(entry, &listed));
                     look.backups.push(listed);
                 }
                 // Read again each time: a disk may have failed for a moment.
                 Some(Err(finding)) => look.findings.push(finding),
             }
         }
-        cache.retain(&keys);
+        cache.retain(&all, held);
         // After the entries, as `catalogue` does.
         let revoked = self.revoked()?;
         look.backups.retain(|listed| !revoked.contains(&listed.run));
         Ok(look)
     }
 
-    /// Bytes of all packs that these backups need. Read anew only once other groups are named.
+    /// Bytes of all packs that these backups need. Counted anew only once there are other entries, and read anew only once
+    /// these name other groups.
     pub(crate) fn bytes_stored(&self, cache: &CatalogueCache, look: &Look) -> Result<u64> {
+        let entries = Numbers::of(&look.backups);
+        if let Some(known) = cache.kept().stored.filter(|known| known.entries == entries) {
+            return Ok(known.bytes);
+        }
         let groups: BTreeSet<&String> = look.backups.iter().flat_map(|listed| &listed.groups).collect();
         let groups: Vec<&String> = groups.into_iter().collect();
         let mut digest = Sha256::new();
         groups.iter().for_each(|group| digest.update(group.as_bytes()));
         let digest: [u8; 32] = digest.finalize().into();
-        if let Some((_, bytes)) = cache.kept().stored.filter(|(of, _)| *of == digest) {
-            return Ok(bytes);
+        if let Some(known) = &mut cache.kept().stored
+            && known.groups == digest
+        {
+            known.entries = entries;
+            return Ok(known.bytes);
         }
         let mut packs = HashMap::new();
         let mut whole = true;
@@ -243,7 +297,7 @@ impl Store {
         }
         let bytes = packs.values().sum();
         if whole {
-            cache.kept().stored = Some((digest, bytes));
+            cache.kept().stored = Some(Stored { entries, groups: digest, bytes });
         }
         Ok(bytes)
     }
