@@ -16,7 +16,7 @@ use recovery::Recovery;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -249,6 +249,7 @@ where
                     }
                 } else if activity.is_idle() || shared.is_full() && activity.was_asked() {
                     closing = true;
+                    activity.is_closed.store(true, Ordering::Relaxed);
                     served.as_mut().graceful_shutdown();
                 }
             }
@@ -281,6 +282,8 @@ struct Activity {
     requests: AtomicUsize,
     /// End of the last request, in milliseconds after the beginning.
     last_ms: AtomicU64,
+    /// Whether no more requests are to come. HTTP/2 takes some all the same until its peer agrees, which it need not.
+    is_closed: AtomicBool,
 }
 
 impl Activity {
@@ -290,6 +293,7 @@ impl Activity {
             running: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             last_ms: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -297,10 +301,14 @@ impl Activity {
         self.started.elapsed().as_millis() as u64
     }
 
+    /// A request; one that comes too late keeps nothing open.
     fn begin(this: &Arc<Self>) -> Busy {
+        if this.is_closed.load(Ordering::Relaxed) {
+            return Busy(None);
+        }
         this.requests.fetch_add(1, Ordering::Relaxed);
         this.running.fetch_add(1, Ordering::Relaxed);
-        Busy(this.clone())
+        Busy(Some(this.clone()))
     }
 
     fn quiet(&self) -> Duration {
@@ -329,11 +337,31 @@ impl Activity {
 }
 
 /// A request that is being answered.
-struct Busy(Arc<Activity>);
+struct Busy(Option<Arc<Activity>>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.last_ms.store(self.0.age_ms(), Ordering::Relaxed);
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        let Some(activity) = &self.0 else { return };
+        activity.last_ms.store(activity.age_ms(), Ordering::Relaxed);
+        activity.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_comes_when_none_is_to_come_keeps_no_connection_open() {
+        let activity = Arc::new(Activity::new());
+        let last = Activity::begin(&activity);
+        activity.is_closed.store(true, Ordering::Relaxed);
+        let late = Activity::begin(&activity);
+        assert!(!activity.is_over(true), "the last one is being answered");
+        drop(last);
+        assert!(activity.is_over(true), "the late one does not count");
+        let ended = activity.last_ms.load(Ordering::Relaxed);
+        drop(late);
+        assert_eq!((activity.last_ms.load(Ordering::Relaxed), activity.is_running()), (ended, false));
     }
 }

@@ -30,6 +30,8 @@ const ENDED_KEPT_MS: i64 = 90 * DAY_MS;
 
 /// Whoever looks after programs is told so long before that a key ends.
 pub const KEY_ENDS_SOON_MS: i64 = 14 * DAY_MS;
+/// And so long after it ended, unless it is revoked: the program is refused then.
+pub(crate) const KEY_ENDED_MS: i64 = 7 * DAY_MS;
 
 /// What can be done with a key, in groups. A key needs the role as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

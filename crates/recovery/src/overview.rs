@@ -13,7 +13,7 @@ use crate::looks::Seen;
 
 use crate::backups::newest_first;
 use crate::clock::{self, now_ms};
-use crate::keys::{KEY_ENDS_SOON_MS, KeyView};
+use crate::keys::{KEY_ENDED_MS, KEY_ENDS_SOON_MS, KeyView};
 use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
 use crate::tasks::is_late;
@@ -333,16 +333,24 @@ impl Needs {
         }
     }
 
-    /// One line for all keys that end soon, the first one by name.
+    /// One line for all keys that end soon or ended lately, the first one by name.
     fn look_at_keys(&mut self, keys: &[KeyView], now: i64) {
         let left = |key: &&KeyView| key.expires_at - now;
-        let soon: Vec<&KeyView> =
-            keys.iter().filter(|key| (1..=KEY_ENDS_SOON_MS).contains(&left(key))).collect();
+        let told = -KEY_ENDED_MS..=KEY_ENDS_SOON_MS;
+        let soon: Vec<&KeyView> = keys.iter().filter(|key| told.contains(&left(key))).collect();
         let Some(first) = soon.iter().copied().min_by_key(left) else { return };
         let (name, end) = (&first.name, clock::text(first.expires_at));
+        let ends = if left(&first) > 0 { "ends" } else { "ended" };
         let text = match soon.len() {
-            1 => format!("API key '{name}' ends at {end}: make another one for the program that uses it."),
-            count => format!("{count} API keys end within 14 days, '{name}' first, at {end}: make others."),
+            1 => format!("API key '{name}' {ends} at {end}: make another one for the program that uses it."),
+            count if left(&first) > 0 => {
+                format!("{count} API keys end within 14 days, '{name}' first, at {end}: make others.")
+            }
+            count => {
+                format!(
+                    "{count} API keys end within 14 days or ended, '{name}' first, at {end}: make others."
+                )
+            }
         };
         self.warn(NeedPlace::Keys, text);
     }
@@ -386,5 +394,37 @@ fn in_words(status: RunStatus) -> &'static str {
         RunStatus::Skipped => "was skipped",
         RunStatus::SubmitFailed => "could not begin",
         _ => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KeyScope, Role};
+
+    fn told(ends: &[(&str, i64)]) -> Option<String> {
+        const DAY_MS: i64 = 86_400_000;
+        let now = 1_800_000_000_000;
+        let key = |&(name, days): &(&str, i64)| KeyView {
+            name: name.to_owned(),
+            role: Role::Viewer,
+            scope: KeyScope { operations: Vec::new(), stores: Vec::new() },
+            created_by: String::new(),
+            created_at: 0,
+            expires_at: now + days * DAY_MS,
+            last_used: 0,
+        };
+        let mut needs = Needs::default();
+        needs.look_at_keys(&ends.iter().map(key).collect::<Vec<_>>(), now);
+        needs.0.pop().map(|need| need.text)
+    }
+
+    #[test]
+    fn a_key_that_ended_is_told_of_for_a_week_and_one_that_ends_for_two() {
+        assert_eq!(told(&[("far", 15), ("gone", -8)]), None);
+        assert!(told(&[("far", 15), ("soon", 14)]).unwrap().starts_with("API key 'soon' ends at "));
+        assert!(told(&[("gone", -8), ("ended", -1)]).unwrap().starts_with("API key 'ended' ended at "));
+        let both = told(&[("soon", 3), ("ended", -7)]).unwrap();
+        assert!(both.starts_with("2 API keys end within 14 days or ended, 'ended' first"), "{both}");
     }
 }

@@ -179,7 +179,8 @@ pub(crate) async fn download(call: Arc<Call>) -> ApiResult<Reply> {
     Ok(Reply::Download(name, content))
 }
 
-/// Says when who downloads may do so no longer: signed out, removed, revoked, or under a lower role. Ends with the download.
+/// Says when who downloads may do so no longer: signed out, removed, revoked, under a lower role, or
+/// when the time of the token is over. Ends with the download.
 async fn end_with_the_session(call: Arc<Call>, end: watch::Sender<bool>) {
     let recovery = &call.site.recovery;
     let needed = call.endpoint.and_then(|endpoint| endpoint.role);

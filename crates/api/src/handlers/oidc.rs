@@ -38,6 +38,8 @@ pub(crate) async fn callback(call: Arc<Call>) -> ApiResult<Reply> {
     let attempt = oidc::sent_cookie(&call.headers, secure).and_then(|sent| Attempt::open(recovery, sent));
     // Before anything else: nobody who did not begin here makes us ask the provider.
     let attempt = attempt.ok_or_else(|| refused(&call, &Refusal::Foreign))?;
+    // An attempt is anybody's to begin.
+    let _place = call.site.log_ins.begin(call.address)?;
     let of = |name| call.parameters.text(name);
     let answer = Answer { code: of("code"), state: of("state"), error: of("error"), issuer: of("iss") };
     let identity = provider.identity(answer, &attempt, recovery).await.map_err(|why| refused(&call, &why))?;

@@ -33,8 +33,6 @@ const CHANGING: [&str; 17] = [
     "allBackups",
     "passcode",
 ];
-/// So many runs are shown on the page.
-const SHOWN: usize = 200;
 const DAY_MS: i64 = 86_400_000;
 
 /// `tasks`
@@ -166,9 +164,7 @@ pub(crate) async fn run(call: Arc<Call>) -> ApiResult<Reply> {
 pub(crate) async fn runs(call: Arc<Call>) -> ApiResult<Reply> {
     let task = call.lift(call.site.recovery.task(id(&call)?).await)?;
     let runs = call.lift(call.site.recovery.runs(&task.id).await)?;
-    // A page of all that a task did in half a year helps nobody.
-    let shown = if call.is_html() { SHOWN } else { usize::MAX };
-    let entries = runs.iter().take(shown).map(|run| run_entry(run, &task));
+    let entries = runs.iter().map(|run| run_entry(run, &task));
     Ok(Reply::Json(json!({"result": entries.collect::<Value>()})))
 }
 

@@ -60,6 +60,13 @@ pub(crate) enum Input {
     Switch,
 }
 
+impl Field {
+    /// A secret, or an object in which one may stand.
+    pub fn may_hold_secret(&self) -> bool {
+        self.input == Input::Secret || matches!(self.takes, Json(_))
+    }
+}
+
 const fn field(input: Input, name: &'static str, label: &'static str, hint: &'static str) -> Field {
     let takes = match input {
         Input::Text | Input::Lines => TEXT,

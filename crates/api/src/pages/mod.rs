@@ -143,7 +143,13 @@ pub(crate) fn purpose(endpoint: &Endpoint) -> String {
 /// Whether a secret of this form stands in the parameters.
 pub(crate) fn has_secret(form: &Form, parameters: &Parameters) -> bool {
     let of_form = form.fields.iter().filter(|field| field.input == Input::Secret).map(|field| field.name);
+    let objects = form.fields.iter().filter(|field| field.input != Input::Secret && field.may_hold_secret());
+    let tells = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        ["secret", "passcode", "password"].iter().any(|word| text.contains(word))
+    };
     of_form.chain(forms::store_secrets()).any(|name| parameters.text(name).is_some())
+        || objects.filter_map(|field| parameters.text(field.name)).any(tells)
 }
 
 /// The page of a reply.

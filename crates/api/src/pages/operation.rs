@@ -36,7 +36,8 @@ pub(super) struct FieldView {
 
 impl FieldView {
     pub fn of(call: &Call, field: &Field) -> Self {
-        let sent = call.parameters.text(field.name).filter(|_| field.input != Input::Secret);
+        let comes_back = !field.may_hold_secret();
+        let sent = call.parameters.text(field.name).filter(|_| comes_back);
         let options = match field.takes {
             Schema::Choice(among) if field.input == Input::Text => {
                 let none = (!field.required).then_some(("", "as it is"));
@@ -51,7 +52,7 @@ impl FieldView {
             input: field.input,
             required: field.required,
             // A box that nobody ticked is not sent; what it was at first counts before anything was sent alone.
-            value: sent.unwrap_or(if call.is_post() { "" } else { field.value }).to_owned(),
+            value: sent.unwrap_or(if call.is_post() && comes_back { "" } else { field.value }).to_owned(),
             options,
             error: None,
         }

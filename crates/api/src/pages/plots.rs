@@ -64,7 +64,8 @@ impl Span {
         match self {
             Self::Newest => complete.take(SHOWN).collect(),
             Self::Days(days) => {
-                complete.take_while(|backup| backup.start_time > now - days * DAY_MS).collect()
+                let present = complete.skip_while(|backup| backup.start_time > now + DAY_MS);
+                present.take_while(|backup| backup.start_time > now - days * DAY_MS).collect()
             }
             Self::All => complete.collect(),
         }
@@ -213,12 +214,14 @@ impl Step {
 /// How the backups, newest first, went; none where fewer than two complete ones are of the span.
 pub(super) fn of(backups: &[Arc<BackupView>], span: Span, now: i64) -> Option<Course> {
     let drawn = span.take(backups, now);
-    // What another clock or a forger wrote must not be counted from.
-    let clamp = |backup: &&BackupView| backup.start_time.clamp(0, now.max(0) + 366 * DAY_MS);
-    let (newest, oldest) = (drawn.first().map(clamp)?, drawn.last().map(clamp)?);
     if drawn.len() < 2 {
         return None;
     }
+    // What another clock or a forger wrote must not be counted from: it stands at the end that is nearer.
+    let now = now.max(0);
+    let times = || drawn.iter().map(|backup| backup.start_time).filter(|at| (1..=now + DAY_MS).contains(at));
+    let (oldest, newest) = (times().min().unwrap_or(now), times().max().unwrap_or(now));
+    let clamp = |backup: &&BackupView| backup.start_time.clamp(oldest, newest);
     // Oldest first; a step without a backup has no figures and no bar.
     let (told, bars): (String, Vec<(String, Option<Figures>)>) = if drawn.len() <= SHOWN {
         let one = |backup: &&BackupView| {
@@ -228,9 +231,9 @@ pub(super) fn of(backups: &[Arc<BackupView>], span: Span, now: i64) -> Option<Co
         };
         ("One bar for each backup.".to_owned(), drawn.iter().rev().map(one).collect())
     } else {
-        let step = Step::for_span(oldest.min(newest), newest.max(oldest));
-        let first = step.of(oldest.min(newest));
-        let count = usize::try_from(step.of(newest.max(oldest)) - first + 1).unwrap_or(1);
+        let step = Step::for_span(oldest, newest);
+        let first = step.of(oldest);
+        let count = usize::try_from(step.of(newest) - first + 1).unwrap_or(1);
         let mut figures = vec![Figures::default(); count];
         for backup in &drawn {
             let place = usize::try_from(step.of(clamp(backup)) - first).unwrap_or(0);
@@ -437,6 +440,10 @@ mod tests {
         for span in Span::CHOICES {
             let course = of(&backups, span, BEGIN).expect("course");
             assert!(course.plots[0].bars.len() <= BARS_MAX as usize, "{span:?}");
+        }
+        // Nor do they press all the others together.
+        for span in [Span::Days(90), Span::All] {
+            assert!(of(&backups, span, BEGIN).expect("course").plots[0].bars.len() >= 8, "{span:?}");
         }
     }
 

@@ -56,8 +56,9 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
     };
     let job_link = |id: &str, text: String| Link { text, path: format!("{admin}/jobs/{}", path::encode(id)) };
     let has_role = |role| call.principal.as_ref().is_some_and(|principal| principal.role >= role);
-    let (may_see_tasks, is_administrator) =
-        (has_role(recovery::Role::Operator), has_role(recovery::Role::Administrator));
+    let may_see_tasks = has_role(recovery::Role::Operator);
+    let is_person = call.principal.as_ref().is_some_and(|principal| principal.key.is_none());
+    let may_see_keys = is_person && has_role(recovery::Role::Administrator);
     let need_link = |place: &NeedPlace| match place {
         NeedPlace::Stores => Some(format!("{dr}/stores")),
         NeedPlace::Store(name) => Some(format!("{dr}/stores/{}", path::encode(name))),
@@ -66,7 +67,7 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         NeedPlace::Tasks if may_see_tasks => Some(format!("{admin}/system/tasks")),
         NeedPlace::Task(id) if may_see_tasks => Some(format!("{admin}/system/tasks/{}", path::encode(id))),
         NeedPlace::Notifications if may_see_tasks => Some(format!("{admin}/notifications")),
-        NeedPlace::Keys if is_administrator => Some(format!("{admin}/keys")),
+        NeedPlace::Keys if may_see_keys => Some(format!("{admin}/keys")),
         NeedPlace::Keys
         | NeedPlace::Tasks
         | NeedPlace::Task(_)
@@ -94,8 +95,8 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
         needs: overview
             .needs
             .iter()
-            // Which keys there are is nobody else's business.
-            .filter(|need| is_administrator || need.place != NeedPlace::Keys)
+            // Which keys there are is nobody else's business, and no key's.
+            .filter(|need| may_see_keys || need.place != NeedPlace::Keys)
             .map(|need| NeedRow {
                 is_alarm: need.severity == Severity::Alarm,
                 text: need.text.clone(),

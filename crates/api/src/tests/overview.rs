@@ -1,6 +1,6 @@
 //! The start page and the figures for monitoring: what they say of a deployment in each state.
 
-use super::support::{ADMIN, Answer, DR, PASSCODE, World};
+use super::support::{ADMIN, Answer, DR, PASSCODE, World, ask};
 use recovery::Role;
 
 async fn start(world: &World, role: Role) -> String {
@@ -112,6 +112,10 @@ async fn a_key_that_ends_soon_is_told_to_those_who_can_see_keys() {
     assert!(page.contains("API key &#39;ends soon&#39; ends at "), "{page}");
     assert!(page.contains(&format!("href=\"{keys}\"")) && page.contains("Protected"), "{page}");
     assert!(!start(&world, Role::Operator).await.contains("ends soon"), "who sees no keys is told of none");
+    let own = world.run(&create, "name=own&role=administrator&operations=read&expirationDays=15").await;
+    let asked = ask("GET", &format!("{ADMIN}?f=html")).token(own["key"].as_str().expect("key"));
+    let page = world.send(asked).await.text;
+    assert!(page.contains("Protected") && !page.contains("ends soon"), "a key sees no other: {page}");
     world.run(&create, "name=sooner&role=viewer&expirationDays=3").await;
     let page = start(&world, Role::Administrator).await;
     assert!(page.contains("2 API keys end within 14 days, &#39;sooner&#39; first, at "), "{page}");

@@ -159,6 +159,24 @@ async fn every_operation_shows_its_form_and_keeps_secrets_out_of_it() {
 }
 
 #[tokio::test]
+async fn a_secret_in_an_object_does_not_come_back_with_a_refused_form_and_is_refused_in_an_address() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let settings = "{\"type\":\"S3\",\"connection\":{\"bucketName\":\"no\",\"credential\":{\"type\":\"ACCESS-KEY\",\
+                    \"secret\":{\"accessKey\":\"A\",\"secretKey\":\"planted-here\"}}}}";
+    let register = format!("{DR}/stores/register");
+    let page = browser.submit(&register, &format!("storeName=kept-name&settings={settings}")).await.text;
+    assert!(page.contains("kept-name") && page.contains("PARAM_"), "{page}");
+    assert!(!page.contains("planted-here"), "{page}");
+    let settings = crate::path::encode(settings);
+    let shown = browser.get(&format!("{register}?settings={settings}")).await.text;
+    assert!(shown.contains("METHOD_NOT_ALLOWED") && !shown.contains("planted-here"), "{shown}");
+    let task = "type=CreateBackup&title=t&parameters={\"passcode\":\"planted-here\"";
+    let page = browser.submit(&format!("{ADMIN}/system/tasks/createTask"), task).await.text;
+    assert!(page.contains("problem") && !page.contains("planted-here"), "{page}");
+}
+
+#[tokio::test]
 async fn a_store_is_registered_by_filling_in_plain_fields() {
     let world = World::open().await;
     let browser = Browser::sign_in(&world, "admin").await;
@@ -297,7 +315,8 @@ async fn nothing_from_outside_reaches_a_page_unescaped() {
         let page = without_our_script(&browser.get(&path).await.text);
         assert!(!page.contains("<script"), "{path}: {page}");
     }
-    let submitted = browser.submit(&format!("{DR}/stores/s1/update"), &format!("settings={evil}")).await;
+    let typed = format!("name={evil}&retentionDays={evil}");
+    let submitted = browser.submit(&format!("{DR}/stores/s1/backups/create"), &typed).await;
     let submitted = without_our_script(&submitted.text);
     assert!(!submitted.contains("<script") && submitted.contains("&#60;script"), "{submitted}");
     let anonymous = world.send(ask("GET", &format!("{DR}/stores/{evil}"))).await;

@@ -15,6 +15,8 @@ use crate::{BackupView, Caller, CreateBackup, Error, ErrorKind, JobStatus, Passc
 
 /// How often a verification is looked at.
 const POLL_TIME: Duration = Duration::from_millis(500);
+/// So often in all the state may fail to tell how a verification goes: a minute.
+const FAILED_LOOKS_MAX: u32 = 120;
 /// Two runs in one second: so many get names of their own.
 const NAMES_MAX: usize = 9;
 /// More lines are counted, not told.
@@ -238,6 +240,7 @@ impl Inner {
                 Ok(backups) => backups,
                 Err(error) => {
                     failures.push(format!("Store '{store}': {}", told(&error)));
+                    self.note_found(run, &failures).await;
                     continue;
                 }
             };
@@ -267,11 +270,14 @@ impl Inner {
                     Err(error) if error.kind == ErrorKind::PasscodeWrong && task.parameters.all_backups => {
                         other += 1
                     }
-                    Err(error) => failures.push(format!(
-                        "Backup '{}' of store '{store}': {}",
-                        backup.name,
-                        told(&error)
-                    )),
+                    Err(error) => {
+                        failures.push(format!(
+                            "Backup '{}' of store '{store}': {}",
+                            backup.name,
+                            told(&error)
+                        ));
+                        self.note_found(run, &failures).await;
+                    }
                 }
             }
         }
@@ -313,8 +319,18 @@ impl Inner {
         };
         let caller = self.caller_of(task, run);
         let id = self.verify_backup_as_job(&backup.store, &backup.name, passcode.clone(), caller).await?;
+        let mut failed_looks = 0;
         loop {
-            let job = self.job(&id).await?;
+            let job = match self.job(&id).await {
+                Ok(job) => job,
+                // What the job finds is told by this run alone, which must not lose sight of it.
+                Err(_) if failed_looks < FAILED_LOOKS_MAX && !self.runner.is_stopping() => {
+                    failed_looks += 1;
+                    tokio::time::sleep(POLL_TIME).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match job.status {
                 JobStatus::Completed => return Ok(Verdict::Whole),
                 JobStatus::Failed | JobStatus::Cancelled => {
