@@ -229,7 +229,7 @@ where
     let builder = protocol();
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut tick = tokio::time::interval(IDLE_CHECK);
-    let (mut closing, mut stopping) = (false, false);
+    let mut stopping = false;
     loop {
         tokio::select! {
             result = served.as_mut() => {
@@ -243,13 +243,12 @@ where
                 served.as_mut().graceful_shutdown();
             }
             _ = tick.tick() => {
-                if stopping || closing {
+                if stopping || activity.is_closed() {
                     if activity.is_over(stopping) {
                         return;
                     }
                 } else if activity.is_idle() || shared.is_full() && activity.was_asked() {
-                    closing = true;
-                    activity.is_closed.store(true, Ordering::Relaxed);
+                    activity.close();
                     served.as_mut().graceful_shutdown();
                 }
             }
@@ -303,12 +302,21 @@ impl Activity {
 
     /// A request; one that comes too late keeps nothing open.
     fn begin(this: &Arc<Self>) -> Busy {
-        if this.is_closed.load(Ordering::Relaxed) {
+        if this.is_closed() {
             return Busy(None);
         }
         this.requests.fetch_add(1, Ordering::Relaxed);
         this.running.fetch_add(1, Ordering::Relaxed);
         Busy(Some(this.clone()))
+    }
+
+    /// No more requests are to come.
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     fn quiet(&self) -> Duration {
@@ -355,7 +363,7 @@ mod tests {
     fn a_request_that_comes_when_none_is_to_come_keeps_no_connection_open() {
         let activity = Arc::new(Activity::new());
         let last = Activity::begin(&activity);
-        activity.is_closed.store(true, Ordering::Relaxed);
+        activity.close();
         let late = Activity::begin(&activity);
         assert!(!activity.is_over(true), "the last one is being answered");
         drop(last);

@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 type Object = Map<String, Value>;
 
-/// The kind of store whose form was sent; none where `settings` come as they are.
+/// The kind of store whose form was sent; none where `settings` or a directory come as programs send them.
 pub(super) fn kind_sent(call: &Call) -> ApiResult<Option<&'static StoreKind>> {
-    match call.parameters.text("kind").filter(|_| call.is_html()) {
+    let is_of_a_program = |name| call.parameters.text(name).is_some();
+    let is_form = call.is_html() && !["settings", "rootDirectory"].into_iter().any(is_of_a_program);
+    match call.parameters.text("kind").filter(|_| is_form) {
         None => Ok(None),
         Some(word) => match forms::store_kind(word) {
             Some(kind) => Ok(Some(kind)),

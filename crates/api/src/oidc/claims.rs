@@ -127,28 +127,9 @@ pub(super) fn identity(
 
 #[cfg(test)]
 mod tests {
+    use super::super::fuzzing::settings;
     use super::*;
     use serde_json::json;
-
-    fn settings() -> OidcSettings {
-        let values = |value: &str| vec![value.to_owned()];
-        OidcSettings {
-            issuer: "https://login.example".to_owned(),
-            client_id: "us".to_owned(),
-            client_secret: None,
-            scopes: Vec::new(),
-            username_claim: "preferred_username".to_owned(),
-            role_claim: "realm_access.roles".to_owned(),
-            roles: RoleValues {
-                administrator: values("dr-admins"),
-                operator: values("dr-operators"),
-                viewer: values("staff"),
-            },
-            clock_skew: std::time::Duration::from_secs(60),
-            label: String::new(),
-            certificates: None,
-        }
-    }
 
     const NOW: i64 = 1_900_000_000;
 

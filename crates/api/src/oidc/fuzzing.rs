@@ -76,7 +76,8 @@ fn description(data: &[u8]) {
     }
 }
 
-fn settings() -> OidcSettings {
+/// Those of the tests, too.
+pub(super) fn settings() -> OidcSettings {
     let values = |value: &str| vec![value.to_owned()];
     OidcSettings {
         issuer: ISSUER.to_owned(),

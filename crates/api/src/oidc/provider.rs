@@ -1,7 +1,7 @@
 //! The provider as it is reached over the network: what it says of itself, its keys, and the exchange of a code.
 //!
 //! Each request has an end, a limit on what is read, and follows no redirect; few are under way at a time. What was read
-//! is kept (`shelf`), so that sign-ins do not make the provider work and strangers do not make us ask it; and what was good
+//! is kept (`shelf`), so that neither sign-ins nor strangers make us ask for it each time; and what was good
 //! holds for a day while the provider fails to tell it anew.
 
 use super::jwt::{self, Judged, Key, Token};

@@ -1,7 +1,8 @@
 //! What a restore would change: an open backup, component by component, compared with what is there now.
 //!
 //! It reads and changes nothing. It can take long, so it has places and a time of its own, and is broken off through the
-//! engine's `Control` when the time is over, the server stops, or nobody waits for it any more.
+//! engine's `Control` when the time is over, the server stops, or its future is dropped. A caller who goes away over HTTP
+//! does not drop it: requests are worked off to their end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub struct ComponentPlan {
     pub names: PlannedNames,
 }
 
-/// Ends a comparison that nobody waits for any more, as when the server stops.
+/// Ends a comparison whose future is dropped, as when the server stops.
 struct BreakOff(Arc<Control>);
 
 impl Drop for BreakOff {

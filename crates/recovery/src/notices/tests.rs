@@ -349,15 +349,7 @@ async fn idle_with_run(sink: &WebSink) -> (Site, Recovery, crate::state::TaskRow
     };
     let task = server.create_task(TaskKind::VerifyBackups, change, "admin").await.unwrap();
     let task = server.inner.state.task(&task).await.unwrap().unwrap();
-    let run = crate::state::NewRun {
-        id: "a".repeat(32),
-        task: task.id.clone(),
-        status: RunStatus::Executing,
-        result: String::new(),
-        slot: 1,
-        by_hand: true,
-        give_up_at: 0,
-    };
+    let run = crate::state::NewRun::at_work("a".repeat(32), &task.id);
     server.inner.state.add_run(&run, now_ms()).await.unwrap();
     (site, server, task, run.id)
 }

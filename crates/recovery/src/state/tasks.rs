@@ -53,6 +53,15 @@ pub(crate) struct NewRun {
     pub give_up_at: i64,
 }
 
+#[cfg(test)]
+impl NewRun {
+    /// One that is at work, by hand, for the task of this id.
+    pub fn at_work(id: String, task: &str) -> Self {
+        let (status, result) = (RunStatus::Executing, String::new());
+        Self { id, task: task.to_owned(), status, result, slot: 1, by_hand: true, give_up_at: 0 }
+    }
+}
+
 /// A run that has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenRun {

@@ -96,25 +96,17 @@ struct Stored {
     bytes: u64,
 }
 
-/// Which entries a look saw, in any order: a set of numbers has a sum and a sum of squares that another one does not have
-/// by chance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which entries a look saw, in any order: how many, and the sum of their numbers. What is read later has larger ones, so
+/// that with as many other entries the sum has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Numbers {
-    count: u64,
+    count: usize,
     sum: u128,
-    squares: u128,
 }
 
 impl Numbers {
     fn of(listed: &[Arc<Listed>]) -> Self {
-        listed.iter().fold(Self::default(), |so_far, listed| {
-            let number = u128::from(listed.number);
-            Self {
-                count: so_far.count + 1,
-                sum: so_far.sum.wrapping_add(number),
-                squares: so_far.squares.wrapping_add(number.wrapping_mul(number)),
-            }
-        })
+        Self { count: listed.len(), sum: listed.iter().map(|listed| u128::from(listed.number)).sum() }
     }
 }
 

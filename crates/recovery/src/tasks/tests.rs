@@ -527,15 +527,7 @@ async fn a_cleaner_that_the_stop_of_the_server_broke_off_has_not_succeeded() {
         }),
     ] {
         let task = server.inner.state.task(&id).await.unwrap().unwrap();
-        let run = NewRun {
-            id: new_id(),
-            task: id.clone(),
-            status: RunStatus::Executing,
-            result: String::new(),
-            slot: 1,
-            by_hand: true,
-            give_up_at: 0,
-        };
+        let run = NewRun::at_work(new_id(), &id);
         server.inner.state.add_run(&run, now_ms()).await.unwrap();
         server.inner.work_on_run(&task, &run.id).await;
         let run = server.run(&id, &run.id).await.unwrap();
