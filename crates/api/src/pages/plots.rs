@@ -64,8 +64,7 @@ impl Span {
         match self {
             Self::Newest => complete.take(SHOWN).collect(),
             Self::Days(days) => {
-                let present = complete.skip_while(|backup| backup.start_time > now + DAY_MS);
-                present.take_while(|backup| backup.start_time > now - days * DAY_MS).collect()
+                complete.take_while(|backup| backup.start_time > now - days * DAY_MS).collect()
             }
             Self::All => complete.collect(),
         }

@@ -233,6 +233,17 @@ async fn a_key_that_took_the_place_of_another_is_found_though_no_name_tells_of_i
 }
 
 #[tokio::test]
+async fn a_key_without_a_name_is_tried_for_every_token_that_it_could_have_signed() {
+    for signer in [Signer::Rs256, Signer::Es256, Signer::EdDsa] {
+        let (world, double) = world().await;
+        double.set(|behaviour| (behaviour.nameless, behaviour.signer) = (true, signer));
+        assert!(session(&sign_in(&world, &double).await).is_some(), "{signer:?}");
+        double.set(|behaviour| behaviour.signer = Signer::Stranger);
+        assert!(session(&sign_in(&world, &double).await).is_none(), "{signer:?}: and none else");
+    }
+}
+
+#[tokio::test]
 async fn keys_that_were_good_hold_for_a_day_while_the_provider_tells_no_others() {
     const HOUR: Duration = Duration::from_secs(3600);
     for told in [Told::Status(500), Told::Json(json!({"keys": []})), Told::Half, Told::Hang] {

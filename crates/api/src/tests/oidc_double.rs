@@ -66,6 +66,8 @@ pub(super) struct Behaviour {
     pub claims: Value,
     /// Put over the right description.
     pub description: Value,
+    /// Its keys have no names.
+    pub nameless: bool,
     rotated: bool,
     replaced: bool,
 }
@@ -123,6 +125,7 @@ impl Double {
             nonce: String::new(),
             claims: json!({}),
             description: json!({}),
+            nameless: false,
             rotated: false,
             replaced: false,
         };
@@ -254,6 +257,9 @@ impl Double {
         ];
         if behaviour.rotated {
             set.push(rsa("rotated", &keys.stranger));
+        }
+        if behaviour.nameless {
+            set.iter_mut().for_each(|key| over(key, &json!({"kid": null})));
         }
         json!({ "keys": set })
     }

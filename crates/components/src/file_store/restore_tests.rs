@@ -398,3 +398,25 @@ fn a_full_disk_is_found_out_beforehand_or_while_staging_and_nothing_is_left() {
     }
     drop(mount);
 }
+
+#[test]
+fn a_plan_tells_each_change_by_name_and_nothing_of_what_is_never_swapped() {
+    let scene = Scene::filled();
+    let snapshot = scene.backup().unwrap();
+    fs::remove_file(scene.path().join("large")).unwrap();
+    fs::write(scene.path().join("other"), "x").unwrap();
+    fs::create_dir(scene.path().join("lost+found")).unwrap();
+    fs::create_dir(scene.path().join(format!("{STAGING_PREFIX}left"))).unwrap();
+    let index = scene.repository.load_index(&|_| true).unwrap();
+    let mut told = Vec::new();
+    let mut see = |path: &[u8], change: repository::Planned, _| {
+        told.push((String::from_utf8(path.to_vec()).unwrap(), change));
+        Ok(())
+    };
+    let plan =
+        scene.component().plan(&scene.repository, &index, snapshot, &Control::new(), &mut see).unwrap();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [("/large", repository::Planned::Made), ("/other", repository::Planned::Removed)];
+    assert_eq!(told, expected.map(|(path, change)| (path.to_owned(), change)));
+    assert_eq!((plan.made, plan.removed), (1, 1), "{plan:?}");
+}

@@ -394,6 +394,8 @@ async fn what_a_verification_found_is_told_though_the_stop_of_the_server_breaks_
     deliver(&server, now_ms() + 1).await;
     assert!(events(&sink).is_empty(), "of its job the run will tell");
     let second = waiting_verification(&server).await;
+    let noted = server.run(&task.id, &run).await.unwrap();
+    assert!(noted.result.contains("pack 1 is gone"), "kept as it goes, should the server die: {noted:?}");
     server.inner.runner.stop().await;
     work.await.unwrap();
     let ended = server.run(&task.id, &run).await.unwrap();
@@ -415,6 +417,24 @@ async fn what_a_verification_found_is_told_though_the_stop_of_the_server_breaks_
     deliver(&server, now_ms() + 1).await;
     assert_eq!(events(&sink).len(), 2);
     assert_eq!(body(&sink.taken()[1])["job"].as_str(), Some(second.id.as_str()));
+}
+
+#[tokio::test]
+async fn a_verification_that_ends_just_when_its_run_is_broken_off_tells_by_itself() {
+    let sink = WebSink::web(vec![Answer::Status(200)]).unwrap();
+    let (_site, server, task, run) = idle_with_run(&sink).await;
+    let caller = crate::Caller { request_id: format!("run {run}"), ..caller() };
+    server.verify_backup_as_job("s", "b1", passcode(PASSCODE), caller).await.unwrap();
+    let job = waiting_verification(&server).await;
+    find_damage(&server, &job, "pack 1 is gone").await;
+    // Its run, which it left that to, did not look at it any more.
+    server.inner.runner.stop().await;
+    server.inner.work_on_run(&task, &run).await;
+    let ended = server.run(&task.id, &run).await.unwrap();
+    assert_eq!(ended.status, RunStatus::Skipped, "{ended:?}");
+    deliver(&server, now_ms() + 1).await;
+    assert_eq!(events(&sink), ["verification.failed"]);
+    assert_eq!(body(&sink.taken()[0])["job"].as_str(), Some(job.id.as_str()));
 }
 
 #[tokio::test]

@@ -203,7 +203,7 @@ fn the_bytes_of_all_packs_are_counted_anew_once_other_groups_are_named() {
     put(&world.store, &CatalogueEntry { groups: vec![one.clone()], ..entry("a") });
     put(&world.store, &CatalogueEntry { groups: vec![one.clone()], ..entry("b") });
     assert_eq!(world.store.bytes_stored(&world.cache, &world.look()).unwrap(), 5);
-    put(&world.store, &CatalogueEntry { groups: vec![one, two], ..entry("c") });
+    put(&world.store, &CatalogueEntry { groups: vec![one, two.clone()], ..entry("c") });
     let look = world.look();
     assert_eq!(world.store.bytes_stored(&world.cache, &look).unwrap(), 12);
     let before = world.calls.calls();
@@ -211,6 +211,9 @@ fn the_bytes_of_all_packs_are_counted_anew_once_other_groups_are_named() {
     assert_eq!(world.calls.calls(), before);
     world.store.storage().delete(&layout::backup_key("c")).unwrap();
     assert_eq!(world.store.bytes_stored(&world.cache, &world.look()).unwrap(), 5);
+    world.store.storage().delete(&layout::backup_key("b")).unwrap();
+    put(&world.store, &CatalogueEntry { groups: vec![two], ..entry("d") });
+    assert_eq!(world.store.bytes_stored(&world.cache, &world.look()).unwrap(), 12, "as many as before");
 }
 
 #[test]
