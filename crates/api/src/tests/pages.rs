@@ -189,6 +189,10 @@ async fn a_store_is_registered_by_filling_in_plain_fields() {
         assert!(page.contains(&format!("name=\"kind\" value=\"{kind}\"")), "{page}");
         assert!(!page.contains("JSON object"), "nobody has to write any: {page}");
     }
+    let both = "storeName=both&kind=hosted&settings={\"type\":\"FILESYSTEM\",\"supportBDSBackup\":true}";
+    let refused = browser.submit(&register, both).await.text;
+    assert!(refused.contains("NOT_SUPPORTED"), "settings are not dropped for a kind beside them: {refused}");
+    assert!(world.recovery.stores().await.expect("stores").is_empty());
     let form = format!("{register}?kind=directory");
     let place = world.directory.path().join("backup/main");
     let outside = "kind=directory&storeName=main&isDefault=true&rootDir=/etc";
