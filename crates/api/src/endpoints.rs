@@ -69,6 +69,8 @@ pub(crate) enum Gives {
     Document,
     /// Text of this media type, whatever the format.
     Text(&'static str),
+    /// Server-sent events, whatever the format.
+    Events,
 }
 
 /// Where a request says which store it is about; a key that is good for some stores needs to know.
@@ -289,7 +291,7 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     operation("admin/notifications/test", "send a test notification", ADMINISTRATOR, &forms::TEST_NOTIFICATION, &told::TEST_NOTIFICATION, |c| Box::pin(notifications::test(c))),
     resource("admin/jobs", "Jobs", VIEWER, &told::JOBS, |c| Box::pin(jobs::list(c))),
     resource("admin/jobs/{job}", "Job", VIEWER, &told::JOB, |c| Box::pin(jobs::one(c))),
-    page_for("admin/jobs/{job}/events", "Progress of a job", VIEWER, |c| Box::pin(events::follow(c))).gives(Gives::Text("text/event-stream")),
+    page_for("admin/jobs/{job}/events", "Progress of a job", VIEWER, |c| Box::pin(events::follow(c))).gives(Gives::Events),
     within(Backup, operation("admin/jobs/{job}/cancel", "cancel a job", OPERATOR, &forms::CANCEL_JOB, &told::SUCCESS, |c| Box::pin(jobs::cancel(c)))),
     resource("admin/mode", "Mode", VIEWER, &told::MODE, |c| Box::pin(site::mode(c))),
     operation("admin/mode/update", "change the mode", ADMINISTRATOR, &forms::UPDATE_MODE, &told::MODE_UPDATED, |c| Box::pin(site::update_mode(c))),

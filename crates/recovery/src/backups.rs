@@ -144,10 +144,10 @@ impl Inner {
         }
     }
 
-    /// When each backup of a store was last shown to be good here.
-    pub async fn proofs(&self, store: &str) -> Result<HashMap<String, Proof>> {
+    /// When each of these backups of a store was last shown to be good here.
+    pub async fn proofs(&self, store: &str, backups: &[&str]) -> Result<HashMap<String, Proof>> {
         let mut proofs: HashMap<String, Proof> = HashMap::new();
-        for (backup, operation, status, ended) in self.state.last_proofs(store).await? {
+        for (backup, operation, status, ended) in self.state.last_proofs(store, backups).await? {
             let proof = proofs.entry(backup).or_default();
             match (operation.as_str(), status.as_str()) {
                 ("Restore", _) => proof.restored = ended,

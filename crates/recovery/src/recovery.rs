@@ -436,9 +436,10 @@ impl Recovery {
         self.inner.backup(store, name).await
     }
 
-    /// When each backup of a store was last verified or restored here, by name; those that never were are missing.
-    pub async fn proofs(&self, store: &str) -> Result<HashMap<String, Proof>> {
-        self.inner.proofs(store).await
+    /// When each of these backups of a store, a page of them at most, was last verified or restored here, by name; those
+    /// that never were are missing.
+    pub async fn proofs(&self, store: &str, backups: &[&str]) -> Result<HashMap<String, Proof>> {
+        self.inner.proofs(store, backups).await
     }
 
     /// Opens a backup so that its files can be looked at in the session of this token, until that session has not

@@ -22,14 +22,17 @@ pub(crate) async fn list(call: Arc<Call>) -> ApiResult<Reply> {
         return Ok(Reply::Json(page.cut(&backups)));
     }
     let is_of_one_store = call.name("store").is_some();
-    let count = if is_of_one_store { 1 } else { backups.len() };
-    let mut proofs = HashMap::new();
-    for store in backups.iter().take(count).map(|backup| &backup.store) {
-        if !proofs.contains_key(store) {
-            proofs.insert(store.clone(), call.lift(call.site.recovery.proofs(store).await)?);
-        }
+    let mut view =
+        BackupsView { backups, proofs: HashMap::new(), is_of_one_store, skip: page.skip, now: now_ms() };
+    let mut shown: HashMap<&str, Vec<&str>> = HashMap::new();
+    for backup in view.shown() {
+        shown.entry(&backup.store).or_default().push(&backup.name);
     }
-    let view = BackupsView { backups, proofs, is_of_one_store, skip: page.skip, now: now_ms() };
+    let mut proofs = HashMap::new();
+    for (store, names) in shown {
+        proofs.insert(store.to_owned(), call.lift(call.site.recovery.proofs(store, &names).await)?);
+    }
+    view.proofs = proofs;
     Ok(Reply::Backups(Value::Null, Box::new(view)))
 }
 
@@ -81,7 +84,7 @@ pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
     if !call.is_html() {
         return Ok(Reply::Json(entry));
     }
-    let mut proofs = call.lift(call.site.recovery.proofs(&backup.store).await)?;
+    let mut proofs = call.lift(call.site.recovery.proofs(&backup.store, &[&backup.name]).await)?;
     let proof = proofs.remove(&backup.name).unwrap_or_default();
     Ok(Reply::Backup(entry, Box::new(BackupPageView { backup, proof, now: now_ms() })))
 }

@@ -22,9 +22,6 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// `admin/jobs/<job>/events`
 pub(crate) async fn follow(call: Arc<Call>) -> ApiResult<Reply> {
-    if !call.is_html() {
-        return Err(ApiError::unknown_url());
-    }
     let id = call.name("job").ok_or_else(ApiError::unknown_url)?.to_owned();
     call.lift(call.site.recovery.job(&id).await)?;
     let place = call.site.streams.followers.clone().try_acquire_owned().map_err(|_| {

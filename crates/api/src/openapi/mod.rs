@@ -23,8 +23,12 @@ use std::sync::LazyLock;
 
 const TITLE: &str = "Strongroom Administrator API";
 const ABOUT: &str = "Backup and restore of a deployment. The HTTP status is 200 for errors too: look for the key \
-                     `error`, and decide by its `messageCode`. Without `f` replies are pages for people. A body may \
+                     `error`, and decide by its `messageCode`. Without `f`, and with `f=html`, replies are pages for \
+                     people, which are not described here. A body may \
                      also be `multipart/form-data`, or a flat JSON object of the same parameters.";
+
+const EVENTS: &str = "`event: job` with the job in JSON, and `state`, `stages`, `doing` beside it, at each change; \
+                      `event: end` with `{}` at last.";
 
 /// The document. Its server is where it was read from, one level up.
 pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -58,8 +62,8 @@ fn document() -> Value {
         "x-errors": refusals::EVERYWHERE,
         "components": {
             "parameters": {"f": {
-                "name": "f", "in": "query", "schema": {"type": "string", "enum": ["json", "pjson", "html"]},
-                "description": "The format of the reply; programs send json.",
+                "name": "f", "in": "query", "required": true, "schema": {"type": "string", "enum": ["json", "pjson"]},
+                "description": "The format of the reply; pjson is indented. Without it replies are pages for people.",
             }},
             "schemas": names,
             "securitySchemes": {
@@ -120,6 +124,10 @@ fn operation(endpoint: &Endpoint, names: &mut Names) -> Option<Value> {
         Gives::Document => json!({"application/json": {"schema": {"type": "object"}}}),
         Gives::Text(media_type) => json!({
             media_type: {"schema": {"type": "string"}}, "application/json": {"schema": error},
+        }),
+        // Some tools hold it against the whole text, others against each event: it binds neither.
+        Gives::Events => json!({
+            "text/event-stream": {"schema": {"description": EVENTS}}, "application/json": {"schema": error},
         }),
     };
     if let Some(example) = about::example(endpoint.path) {

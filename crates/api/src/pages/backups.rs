@@ -18,12 +18,20 @@ const SHOWN: usize = 40;
 pub(crate) struct BackupsView {
     /// All of them, newest first.
     pub backups: Vec<Arc<BackupView>>,
-    /// By store and backup, when each was last shown to be good.
+    /// By store and backup, when each that the page shows was last shown to be good.
     pub proofs: HashMap<String, HashMap<String, Proof>>,
     pub is_of_one_store: bool,
     /// So many newer ones are left out.
     pub skip: usize,
     pub now: i64,
+}
+
+impl BackupsView {
+    /// Those of this page.
+    pub fn shown(&self) -> &[Arc<BackupView>] {
+        let rest = self.backups.get(self.skip..).unwrap_or_default();
+        rest.get(..SHOWN).unwrap_or(rest)
+    }
 }
 
 #[derive(Template)]
@@ -63,8 +71,7 @@ struct Line {
 pub(super) fn page(call: &Call, view: &BackupsView) -> String {
     let (children, operations) = links_below(call);
     let skip = view.skip.min(view.backups.len());
-    let rest = view.backups.get(skip..).unwrap_or_default();
-    let shown = rest.get(..SHOWN).unwrap_or(rest);
+    let shown = view.shown();
     let mut days: Vec<Day> = Vec::new();
     for backup in shown {
         let name = day(backup.start_time);

@@ -126,9 +126,9 @@ async fn the_page_of_a_backup_says_what_is_in_it_and_what_can_be_done() {
 }
 
 /// The events of a job as they come, until the stream ends.
-async fn events(world: &World, id: &str) -> Vec<(String, Value)> {
+async fn events(world: &World, id: &str, query: &str) -> Vec<(String, Value)> {
     let request = Request::builder()
-        .uri(format!("{ADMIN}/jobs/{id}/events"))
+        .uri(format!("{ADMIN}/jobs/{id}/events{query}"))
         .header("x-esri-authorization", format!("Bearer {}", world.token(Role::Viewer)))
         .header("accept", "text/event-stream")
         .body(http_body_util::Full::new(hyper::body::Bytes::new()))
@@ -162,13 +162,15 @@ async fn a_running_job_is_told_event_by_event_until_its_end() {
     assert!(page.contains(&format!("data-events=\"{ADMIN}/jobs/{id}/events\"")), "{page}");
     assert!(page.contains("<noscript><meta http-equiv=\"refresh\""), "without scripts it goes too: {page}");
     // It is let go once it was seen at work.
-    let told = events(&world, id).await;
+    let told = events(&world, id, "").await;
     assert!(told.iter().any(|(_, job)| job["state"] == "in_progress"), "{told:?}");
     let (last, end) = (&told[told.len() - 2], &told[told.len() - 1]);
     assert_eq!((last.0.as_str(), &last.1["state"]), ("job", &json!("success")), "{told:?}");
     assert_eq!(last.1["stages"][0]["name"], "Validation");
     assert_eq!(end.0, "end");
-    assert_eq!(events(&world, id).await.len(), 2, "of one that has ended, that alone");
+    for query in ["", "?f=json", "?f=html"] {
+        assert_eq!(events(&world, id, query).await.len(), 2, "of one that has ended, that alone: {query}");
+    }
 }
 
 #[tokio::test]

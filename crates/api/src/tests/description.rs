@@ -55,6 +55,32 @@ async fn the_description_is_for_everybody_and_json_in_every_format() {
     }
 }
 
+#[tokio::test]
+async fn in_each_format_that_is_described_each_reply_is_of_a_type_that_is_described() {
+    let world = World::open().await.with_store().await;
+    let create = format!("{DR}/stores/s1/backups/create");
+    let backup = world.run(&create, &format!("name=b&passcode={PASSCODE}")).await;
+    assert_eq!(world.wait(&backup).await["status"], "COMPLETED");
+    let job = backup["jobid"].as_str().expect("job");
+    let formats = DOCUMENT["components"]["parameters"]["f"]["schema"]["enum"].as_array().expect("formats");
+    for format in formats.iter().filter_map(Value::as_str) {
+        for (path, item) in DOCUMENT["paths"].as_object().expect("paths") {
+            // Operations are refused here.
+            let (method, operation, role) = match item.get("get") {
+                Some(operation) => ("GET", operation, Role::Administrator),
+                None => ("POST", &item["post"], Role::Viewer),
+            };
+            let path = path.replace("{store}", "s1").replace("{backup}", "b").replace("{job}", job);
+            let path = format!("/strongroom{}?f={format}", path.replace(['{', '}'], ""));
+            let answer = world.send(ask(method, &path).token(world.token(role))).await;
+            let described = operation["responses"]["200"]["content"].as_object().expect("content");
+            let found = answer.header("content-type").split(';').next().unwrap_or_default();
+            assert!(described.contains_key(found), "{method} {path}: {found}, {}", answer.text);
+            assert_eq!(answer.status, hyper::StatusCode::OK, "{method} {path}");
+        }
+    }
+}
+
 /// Values that a kind of parameter does not allow.
 fn forbidden(schema: &Schema) -> Vec<String> {
     let outside = |value: &i64, edge: i64| (*value != edge).then_some(*value);

@@ -20,8 +20,8 @@ look like, and how to follow a job: [api.md](api.md). Where this differs from wh
 [coverage.md](coverage.md).
 
 * Paths follow `https://HOST:PORT/CONTEXT/`, by default `https://127.0.0.1:7443/strongroom/`.
-* A resource is read with GET, or POST with the same parameters in the body; an operation needs POST. Every one takes `f`
-  (`json`, `pjson`, `html`).
+* A resource is read with GET, or POST with the same parameters in the body; an operation needs POST. Every one takes `f`,
+  which programs send: `json`, or indented `pjson`. Without it, and with `html`, replies are pages for people.
 * *Role*: the least one that may; `viewer`, `operator`, `administrator`, each with all that the former may. *Keys*: which of its
   operations an [API key](api.md#api-keys-all-ours) must be good for.
 * Times are milliseconds since 1970. A ✓ under *required* or *always* means that it must be sent, or is always there.

@@ -4,8 +4,8 @@
 //! writes is in `leases`; here is what everybody else does: submit, look, ask to cancel. Terminal rows never
 //! change, and the statement that ends a job wipes its sealed passcode.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::State;
 use crate::notices::Notice;
@@ -265,28 +265,19 @@ impl State {
 
     /// The restore that was completed last.
     pub async fn last_restore(&self) -> Result<Option<JobRow>> {
-        let row = sqlx::query(
-            "SELECT * FROM jobs WHERE operation = 'Restore' AND status = 'COMPLETED' ORDER BY seq DESC LIMIT 1",
-        )
-        .fetch_optional(self.reader())
-        .await
-        .map_err(self.read_error())?;
+        let row = sqlx::query(LAST_RESTORE).fetch_optional(self.reader()).await.map_err(self.read_error())?;
         row.as_ref().map(job_of).transpose().map_err(self.read_error())
     }
 
-    /// Of each backup of a store: its name, and when the last verification and restore of it ended, by operation and
+    /// Of some backups of a store: their names, and when the last verification and restore of each ended, by operation and
     /// status.
-    pub async fn last_proofs(&self, store: &str) -> Result<Vec<(String, String, String, i64)>> {
-        sqlx::query_as(
-            "SELECT backup, operation, status, MAX(ended_at) FROM jobs WHERE store = ? \
-             AND (operation IN ('Validate', 'Restore') AND status = 'COMPLETED' \
-             OR operation = 'Validate' AND status = 'FAILED' AND result IS NOT NULL) \
-             GROUP BY backup, operation, status",
-        )
-        .bind(store)
-        .fetch_all(self.reader())
-        .await
-        .map_err(self.read_error())
+    pub async fn last_proofs(
+        &self,
+        store: &str,
+        backups: &[&str],
+    ) -> Result<Vec<(String, String, String, i64)>> {
+        let mut query = proofs_of(store, backups);
+        query.build_query_as().fetch_all(self.reader()).await.map_err(self.read_error())
     }
 
     /// The backup or restore that was submitted last.
@@ -360,6 +351,24 @@ impl State {
 
 const ACTIVE_JOBS: &str =
     "SELECT * FROM jobs WHERE status IN ('SUBMITTED', 'EXECUTING', 'CANCELLING') ORDER BY seq";
+
+pub(super) const LAST_RESTORE: &str =
+    "SELECT * FROM jobs WHERE operation = 'Restore' AND status = 'COMPLETED' ORDER BY seq DESC LIMIT 1";
+
+pub(super) fn proofs_of(store: &str, backups: &[&str]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT backup, operation, status, MAX(ended_at) FROM jobs \
+         WHERE (operation IN ('Validate', 'Restore') AND status = 'COMPLETED' \
+         OR operation = 'Validate' AND status = 'FAILED' AND result IS NOT NULL) AND store = ",
+    );
+    query.push_bind(store).push(" AND backup IN (");
+    let mut names = query.separated(", ");
+    for backup in backups {
+        names.push_bind(*backup);
+    }
+    query.push(") GROUP BY backup, operation, status");
+    query
+}
 
 fn cancelled_stage(mut stage: StageView) -> StageView {
     if stage.state == "pending" {

@@ -221,6 +221,7 @@ fn migrations() -> Migrator {
     let providers = include_str!("../../migrations/sqlite/0007_providers.sql").into_sql_str();
     let notices = include_str!("../../migrations/sqlite/0008_notices.sql").into_sql_str();
     let running_time = include_str!("../../migrations/sqlite/0009_running_time.sql").into_sql_str();
+    let job_indexes = include_str!("../../migrations/sqlite/0010_job_indexes.sql").into_sql_str();
     let step =
         |number, name, text| Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, text, false);
     Migrator::with_migrations(vec![
@@ -233,6 +234,7 @@ fn migrations() -> Migrator {
         step(7, "providers", providers),
         step(8, "notices", notices),
         step(9, "running time", running_time),
+        step(10, "job indexes", job_indexes),
     ])
 }
 

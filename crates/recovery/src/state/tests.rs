@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use sqlx::{QueryBuilder, Row};
+
 use super::*;
 use crate::{JobStatus, ProgressView, Purpose, Role};
 
@@ -440,4 +442,56 @@ async fn how_long_a_job_ran_is_without_the_time_that_it_waited_for_its_turn_or_i
     let back = claim(&f.state, "five", 50_000).await.lease();
     assert!(f.state.finish_job(&back, &finish(JobStatus::Completed), 45_000).await.unwrap());
     assert_eq!(last().await, [("Backup".to_owned(), 0)]);
+}
+
+#[tokio::test]
+async fn what_pages_ask_of_jobs_reads_the_jobs_of_those_backups_or_of_that_kind_alone() {
+    let f = fixture().await;
+    let mut number = 0;
+    for (store, backup, operation, status, result) in [
+        ("s", "B1", "Validate", JobStatus::Completed, true),
+        ("s", "B1", "Validate", JobStatus::Completed, true),
+        ("s", "B1", "Restore", JobStatus::Completed, true),
+        ("s", "B1", "Backup", JobStatus::Completed, true),
+        ("s", "B2", "Validate", JobStatus::Failed, true),
+        ("s", "B2", "Validate", JobStatus::Failed, false),
+        ("s", "B2", "Restore", JobStatus::Failed, true),
+        ("s", "B3", "Validate", JobStatus::Completed, true),
+        ("other", "B1", "Validate", JobStatus::Completed, true),
+    ] {
+        number += 1;
+        let (store, backup) = (store.to_owned(), backup.to_owned());
+        submit(&f.state, &NewJob { store, backup, ..new_job(&format!("j{number}"), operation, LANE_MAIN) })
+            .await;
+        let lease = claim(&f.state, "one", 2000).await.lease();
+        let mut finish = finish(status);
+        finish.result = finish.result.filter(|_| result);
+        assert!(f.state.finish_job(&lease, &finish, 3000 + number).await.unwrap());
+    }
+    let proof = |backup: &str, operation: &str, status: &str, ended: i64| {
+        (backup.to_owned(), operation.to_owned(), status.to_owned(), ended)
+    };
+    let mut proofs = f.state.last_proofs("s", &["B1", "B2", "none"]).await.unwrap();
+    proofs.sort();
+    assert_eq!(
+        proofs,
+        [
+            proof("B1", "Restore", "COMPLETED", 3003),
+            proof("B1", "Validate", "COMPLETED", 3002),
+            proof("B2", "Validate", "FAILED", 3005),
+        ]
+    );
+    assert_eq!(f.state.last_proofs("s", &[]).await.unwrap(), []);
+    assert_eq!(f.state.last_restore().await.unwrap().unwrap().id, "j3");
+
+    let proofs = jobs::proofs_of("s", &["B1", "B2"]).into_string();
+    for (query, by) in
+        [(proofs.as_str(), "(store=? AND backup=?)"), (jobs::LAST_RESTORE, "(operation=? AND status=?)")]
+    {
+        let mut explain = QueryBuilder::<Sqlite>::new("EXPLAIN QUERY PLAN ");
+        let plan = explain.push(query).build().fetch_all(f.state.reader()).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+        assert!(steps[0].starts_with("SEARCH jobs") && steps[0].ends_with(by), "{query}: {steps:?}");
+        assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{query}: {steps:?}");
+    }
 }
