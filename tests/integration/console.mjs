@@ -17,6 +17,14 @@ const WAIT = { timeout: 120_000 };
 const WIDE = { width: 1280, height: 900 };
 const PHONE = { width: 390, height: 844 };
 
+// Where the head of a table is not shown, or its lines are not, each value in it says what it is. Nested tables have no head.
+const LABELLED = `[...document.querySelectorAll("table:has(thead)")].filter((table) => table.checkVisibility()).every((table) => {
+  const whole = getComputedStyle(table.tBodies[0].rows[0] || table).display !== "block";
+  const headless = !table.tHead.checkVisibility();
+  const values = [...table.querySelectorAll("tbody td:not([colspan]):not(:empty)")];
+  return whole ? !headless : headless && values.every((value) => value.dataset.title);
+})`;
+
 const problems = new Set();
 const wrong = (what) => problems.add(what);
 const must = (holds, what) => holds || wrong(what);
@@ -66,6 +74,7 @@ class Person {
       await page.emulateMedia({ colorScheme });
       const over = await page.evaluate("document.documentElement.scrollWidth - innerWidth");
       must(over <= 0, `${name} is ${over} too wide on a ${size} screen`);
+      must(await page.evaluate(LABELLED), `${name}: a table says not of each value what it is on a ${size} screen`);
       const found = await page.evaluate(`window.axe || ${axe}; axe.run(document, { resultTypes: ["violations"] })`);
       for (const rule of found.violations) {
         const nodes = rule.nodes.slice(0, 3).map((node) => `${node.html.slice(0, 160)} ${node.any.map((a) => a.message).join(" ")}`);

@@ -5,7 +5,7 @@ use super::{Frame, Link, finish, frame, link, links_below, view};
 use crate::dispatch::{Call, now_ms};
 use crate::path;
 use askama::Template;
-use serde_json::Value;
+use serde_json::{Value, json};
 use view::Cell;
 
 /// How one list is shown.
@@ -20,9 +20,11 @@ struct List {
     columns: &'static [(&'static str, &'static str)],
 }
 
+const STORES: &str = "admin/system/disasterrecovery/stores";
+
 static LISTS: &[List] = &[
     List {
-        path: "admin/system/disasterrecovery/stores",
+        path: STORES,
         key: "backupStores",
         id: "name",
         columns: &[("name", "Store"), ("type", "Type"), ("default", "Default"), ("rootDir", "Place")],
@@ -88,7 +90,7 @@ static LISTS: &[List] = &[
             ("name", "Key"),
             ("role", "Role"),
             ("operations", "Good for"),
-            ("stores", "In these stores alone"),
+            ("stores", "In which stores"),
             ("createdBy", "Made by"),
             ("expires", "Ends"),
             ("lastUsedTime", "Last used"),
@@ -162,7 +164,11 @@ pub(super) fn page(call: &Call, value: &Value) -> Option<String> {
     let now = now_ms();
     let row = |entry: &Value| {
         let cell = |(place, (key, title)): (usize, &(&str, &'static str))| {
-            let text = view::short(key, entry.get(*key));
+            let text = match (list.path, *key) {
+                (STORES, "rootDir") => view::place_of_store(entry),
+                ("admin/keys", "stores") if entry["stores"] == json!([]) => "all".to_owned(),
+                _ => view::short(key, entry.get(*key)),
+            };
             if let ("admin/keys", "expires", Some(end)) =
                 (list.path, *key, entry.get(*key).and_then(Value::as_i64))
             {

@@ -217,7 +217,7 @@ impl ErrorView {
         Self {
             code: error.code,
             message_code: error.message_code,
-            message: error.message.clone(),
+            message: capital(&error.message),
             details: error.details.clone(),
         }
     }
@@ -291,7 +291,7 @@ fn job_facts(job: &JobView) -> Vec<Fact> {
     }
     for (key, title, exact) in [
         ("bytesAdded", "Added to the store", "new, compressed and sealed"),
-        ("bytesReused", "Was right already", "and had not to be fetched"),
+        ("bytesReused", "Was right already", "and did not have to be fetched"),
     ] {
         if let Some(bytes) = told(key) {
             facts.push(Fact { title, words: view::size(bytes), exact: exact.to_owned() });
@@ -347,14 +347,18 @@ fn frame(call: &Call) -> Frame {
     }
 }
 
+/// The same with a capital letter at its beginning.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().to_string() + letters.as_str())
+}
+
 /// What a page is called: the name in its path, or the endpoint's title; an operation on one named thing says on which.
 fn title(endpoint: &Endpoint, segments: &[String]) -> String {
     if let (Some(_), Some(name)) = (endpoints::placeholder(endpoint.last()), segments.last()) {
         return name.clone();
     }
-    let mut letters = endpoint.title.chars();
-    let title =
-        letters.next().map_or(String::new(), |first| first.to_uppercase().to_string() + letters.as_str());
+    let title = capital(endpoint.title);
     let patterns: Vec<&str> = endpoint.pattern().collect();
     match (patterns.as_slice(), segments) {
         ([.., above, _], [.., name, _]) if endpoints::placeholder(above).is_some() => {

@@ -2,7 +2,7 @@
 //! field what is wrong with it.
 
 use super::forms::{Field, Input};
-use super::{ErrorView, Frame, finish, frame, store_form};
+use super::{ErrorView, Frame, capital, finish, frame, store_form};
 use crate::dispatch::Call;
 use crate::error::ApiError;
 use crate::openapi::schema::Schema;
@@ -92,8 +92,7 @@ pub(super) fn mark<'a>(fields: impl Iterator<Item = &'a mut FieldView>, error: O
 fn told_at(message: &str, name: &str) -> String {
     let kinds = ["is not valid: ", "is missing: "].map(|kind| format!("Parameter '{name}' {kind}"));
     let rest = kinds.iter().find_map(|words| message.strip_prefix(words.as_str())).unwrap_or(message);
-    let mut letters = rest.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().to_string() + letters.as_str())
+    capital(rest)
 }
 
 /// Whether an error names this field, or is one that only a field of this name brings about.

@@ -1,7 +1,7 @@
 //! One store: how much is in it, whether it can be used, and what can be done with it.
 
 use super::forms::store_kind_of;
-use super::view::{Cell, size};
+use super::view::{Cell, place_of_store, size};
 use super::words::{ago, exact, grouped};
 use super::{Fact, Frame, Link, finish, frame, link, links_below};
 use crate::dispatch::{Call, now_ms};
@@ -44,7 +44,7 @@ pub(super) fn page(call: &Call, value: &Value, detail: &StoreDetail) -> String {
     finish(&StorePage {
         frame: frame(call),
         kind: detail.store.kind.clone(),
-        place: detail.store.root_dir.clone(),
+        place: place_of_store(value),
         is_default: detail.store.default,
         children,
         operations,

@@ -105,6 +105,12 @@ pub(super) fn short(key: &str, value: Option<&Value>) -> String {
     }
 }
 
+/// Where a store lies, as its entry tells it: a directory, or a bucket and what is before the names in it.
+pub(super) fn place_of_store(entry: &Value) -> String {
+    let texts = ["bucketName", "containerName", "rootDir"].map(|key| entry[key].as_str().unwrap_or_default());
+    texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("/")
+}
+
 /// A size in a unit that people read.
 pub(super) fn size(bytes: u64) -> String {
     let mut rest = bytes as f64;
@@ -139,6 +145,17 @@ mod tests {
             assert!(!page.contains(raw), "{raw} in {page}");
         }
         assert!(page.contains("&#60;script&#62;"), "{page}");
+    }
+
+    #[test]
+    fn a_bucket_is_part_of_the_place_of_a_store() {
+        for (entry, place) in [
+            (json!({"rootDir": "/backup/main", "storageConfig": {}}), "/backup/main"),
+            (json!({"bucketName": "dr-1", "rootDir": "site1"}), "dr-1/site1"),
+            (json!({"containerName": "dr-1", "rootDir": ""}), "dr-1"),
+        ] {
+            assert_eq!(place_of_store(&entry), place);
+        }
     }
 
     #[test]

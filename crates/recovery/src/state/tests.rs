@@ -485,9 +485,11 @@ async fn what_pages_ask_of_jobs_reads_the_jobs_of_those_backups_or_of_that_kind_
     assert_eq!(f.state.last_restore().await.unwrap().unwrap().id, "j3");
 
     let proofs = jobs::proofs_of("s", &["B1", "B2"]).into_string();
-    for (query, by) in
-        [(proofs.as_str(), "(store=? AND backup=?)"), (jobs::LAST_RESTORE, "(operation=? AND status=?)")]
-    {
+    for (query, by) in [
+        (proofs.as_str(), "(store=? AND backup=?)"),
+        (jobs::LAST_RESTORE, "(operation=? AND status=?)"),
+        (figures::LAST_DURATION, "(operation=? AND status=?)"),
+    ] {
         let mut explain = QueryBuilder::<Sqlite>::new("EXPLAIN QUERY PLAN ");
         let plan = explain.push(query).build().fetch_all(f.state.reader()).await.unwrap();
         let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();

@@ -126,7 +126,7 @@ pub(crate) static DEFAULT_OF_STORE: Field = field(
     Input::Text,
     "isDefault",
     "Default store",
-    "The one that is used where no store is named. Another one that is it now is it no longer.",
+    "The one that is used where no store is named. There is one at most: another one ceases to be it.",
 )
 .takes(Choice(&["true", "false"]));
 
