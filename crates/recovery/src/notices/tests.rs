@@ -166,6 +166,23 @@ async fn what_fails_is_tried_again_under_the_same_id_until_it_is_taken_and_then_
 }
 
 #[tokio::test]
+async fn what_is_new_is_told_before_what_failed_before() {
+    let sink = WebSink::web(vec![Answer::Status(500), Answer::Status(500), Answer::Status(200)]).unwrap();
+    let site = site(&sink);
+    let server = site.idle_server().await;
+    let now = now_ms();
+    for subject in ["first", "second"] {
+        tell(&server, subject).await;
+    }
+    deliver(&server, now + 1000).await;
+    tell(&server, "third").await;
+    deliver(&server, now + 3_600_000).await;
+    let told: Vec<Value> = sink.taken().iter().map(|one| body(one)["subject"].clone()).collect();
+    let subjects = ["first", "second", "third", "first", "second"];
+    assert_eq!(told, subjects.map(|subject| format!("Strongroom site1: {subject}")));
+}
+
+#[tokio::test]
 async fn what_nobody_takes_for_a_day_is_given_up_and_is_an_alarm_until_another_one_arrives() {
     let sink = WebSink::web(vec![Answer::Status(500)]).unwrap();
     let site = site(&sink);

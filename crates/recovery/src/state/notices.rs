@@ -152,10 +152,12 @@ impl State {
         self.commit(write).await
     }
 
-    /// The next delivery to a target that is due, and when the next one after that time is.
+    /// The next delivery to a target that is due, and when the next one after that time is. What was never tried comes
+    /// first: many that fail again and again must not keep it back, nor a test of a target.
     pub async fn due_delivery(&self, target: &str, now: i64) -> Result<(Option<DeliveryRow>, Option<i64>)> {
         let query = format!(
-            "{DELIVERIES} WHERE target = $1 AND status = 'waiting' AND next_at <= $2 ORDER BY seq LIMIT 1"
+            "{DELIVERIES} WHERE target = $1 AND status = 'waiting' AND next_at <= $2 \
+             ORDER BY attempts > 0, seq LIMIT 1"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(target)
