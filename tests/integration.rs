@@ -64,6 +64,8 @@ mod object;
 mod oidc;
 #[path = "integration/part.rs"]
 mod part;
+#[path = "integration/postgresql.rs"]
+mod postgresql;
 #[path = "integration/quickstart.rs"]
 mod quickstart;
 #[path = "integration/repair.rs"]

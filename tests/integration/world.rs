@@ -10,7 +10,7 @@ pub use recovery::store::Store;
 use recovery::work::{
     BackupTask, RestoreDone, RestoreTask, StageSink, run_backup, run_restore, scrub, verify_backup,
 };
-use recovery::{Cost, FileStoreSettings, file_store};
+use recovery::{Cost, FileStoreSettings, Hooks, file_store};
 use repository::{Control, Passcode, Repository, RestoreRequest};
 use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
 use strongroom_tests::tree::{Aspect, Picture, noise};
@@ -42,7 +42,7 @@ pub struct World {
     pub backups: Vec<Restorable>,
 }
 
-struct Silent;
+pub struct Silent;
 
 impl StageSink for Silent {
     fn stage(&self, _: &str, _: &str) {}
@@ -54,11 +54,7 @@ fn component(content: &Path) -> Arc<dyn recovery::Component> {
         path: content.to_owned(),
         exclude: Vec::new(),
         optional: false,
-        before_backup: Vec::new(),
-        after_backup: Vec::new(),
-        before_restore: Vec::new(),
-        after_restore: Vec::new(),
-        hook_timeout: Duration::from_secs(20),
+        hooks: Hooks { timeout: Duration::from_secs(20), ..Hooks::default() },
     };
     file_store(settings)
 }

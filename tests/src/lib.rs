@@ -5,6 +5,7 @@ pub mod browser;
 pub mod client;
 pub mod google;
 pub mod http;
+pub mod postgres;
 pub mod proxy;
 pub mod server;
 pub mod services;

@@ -11,6 +11,7 @@
 mod error;
 mod file_store;
 mod hooks;
+mod relational_store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
+pub use relational_store::{Password, RelationalStoreSettings};
 
 /// What kind of thing a component is; the words are those of the Administrator API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -44,8 +46,15 @@ pub struct FileStoreSettings {
     pub exclude: Vec<String>,
     /// Whether a backup may go on without this component.
     pub optional: bool,
-    /// Run before a backup reads. Each hook is a program and its arguments, split on blanks; they run in order,
-    /// each within `hook_timeout`.
+    /// Programs to run before and after.
+    pub hooks: Hooks,
+}
+
+/// Programs of the operator that run before and after a component is backed up or restored. Each is a program and its
+/// arguments, split on blanks; they run in order.
+#[derive(Clone, Debug)]
+pub struct Hooks {
+    /// Run before a backup reads.
     pub before_backup: Vec<String>,
     /// Run after a backup, on every way out.
     pub after_backup: Vec<String>,
@@ -53,8 +62,43 @@ pub struct FileStoreSettings {
     pub before_restore: Vec<String>,
     /// Run after a restore, on every way out.
     pub after_restore: Vec<String>,
-    /// How long one hook may take.
-    pub hook_timeout: Duration,
+    /// How long each may take.
+    pub timeout: Duration,
+}
+
+impl Default for Hooks {
+    /// None; each that is added may take ten minutes.
+    fn default() -> Self {
+        let (before_backup, after_backup, before_restore, after_restore) = Default::default();
+        Self { before_backup, after_backup, before_restore, after_restore, timeout: Duration::from_secs(600) }
+    }
+}
+
+/// What a component's backup came to.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// The engine's outcome.
+    pub outcome: repository::BackupOutcome,
+    /// What is in it, for the catalogue.
+    pub facts: Facts,
+}
+
+/// What a backup of a component holds, in the words of its kind. Public: it stands in the catalogue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Facts {
+    /// Names of databases that are no geodatabases.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
+    /// Names of geodatabases.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub geodatabases: Vec<String>,
+    /// What tells one server's data from another's; empty where there is no such thing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Release of the server that was backed up; empty where there is no such thing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
 }
 
 /// What a component needs to be backed up.
@@ -135,7 +179,7 @@ pub trait Component: Send + Sync + std::fmt::Debug {
 
     /// Runs the `before_backup` hooks and makes one snapshot. The caller then calls [`Component::after_backup`],
     /// whatever came of it.
-    fn backup(&self, context: &BackupContext<'_>) -> Result<repository::BackupOutcome>;
+    fn backup(&self, context: &BackupContext<'_>) -> Result<Backup>;
 
     /// Runs the `after_backup` hooks; called on every way out, also at the next start after a kill.
     fn after_backup(&self) -> Result<()>;
@@ -166,4 +210,9 @@ pub trait Component: Send + Sync + std::fmt::Debug {
 /// A component of kind [`Kind::FileStore`].
 pub fn file_store(settings: FileStoreSettings) -> Arc<dyn Component> {
     Arc::new(file_store::FileStore::new(settings))
+}
+
+/// A component of kind [`Kind::RelationalStore`]. The error says what is wrong with the settings.
+pub fn relational_store(settings: RelationalStoreSettings) -> Result<Arc<dyn Component>, String> {
+    Ok(Arc::new(relational_store::RelationalStore::new(settings)?))
 }

@@ -42,7 +42,7 @@ pub mod work;
 pub use audit::{AuditEntry, AuditView};
 pub use browse::{ComponentPlan, EntryKind, FileEntry, FileListing, OpenedFile, PlannedNames};
 pub use buckets::{BucketConnection, kind_of};
-pub use components::{Component, FileStoreSettings, Kind, file_store};
+pub use components::{Component, Facts, FileStoreSettings, Hooks, Kind, file_store};
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KEY_ENDS_SOON_MS, KeyScope, KeyView, NewKey, OperationGroup};
 pub use model::{

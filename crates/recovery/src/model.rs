@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use components::Kind;
+use components::{Facts, Kind};
 use repository::Passcode;
 
 use crate::keys::KeyScope;
@@ -214,6 +214,8 @@ pub struct BackupComponentView {
     pub bytes: u64,
     /// Bytes that it added to the store.
     pub bytes_added: u64,
+    /// What it holds, in the words of its kind.
+    pub facts: Facts,
 }
 
 /// When a backup was last shown to be good by this server, as far as its jobs are kept; 0 = not.

@@ -70,7 +70,10 @@ mod zip;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use backup::{BackupOutcome, BackupRequest, Marker, MoreExcludes, backup, backup_stream};
+pub use backup::{
+    BackupOutcome, BackupRequest, Fed, FedContent, FedFile, Marker, MoreExcludes, backup, backup_feed,
+    backup_stream,
+};
 pub use browse::{Browser, Listing, OpenFile};
 pub use check::{CheckReport, CheckRequest, Finding, ReadData, check, check_reading, check_snapshots};
 pub use compact::{StoredAnew, Survey, SurveyedPack, survey};

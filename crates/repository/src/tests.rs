@@ -15,6 +15,7 @@ use crate::*;
 mod browsing;
 mod copies;
 mod faults;
+mod feeding;
 mod misfortunes;
 mod model;
 mod pruning;

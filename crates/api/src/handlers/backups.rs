@@ -110,9 +110,13 @@ pub(crate) fn entry(backup: &BackupView) -> Value {
 }
 
 fn relational_store(component: &BackupComponentView) -> Value {
+    let geodatabase = |name: &String| json!({"gdbName": name, "egdbID": ""});
     json!({
-        "systemDatabases": [], "geodatabases": [{"gdbName": component.name, "egdbID": ""}],
-        "clusterID": component.name, "startTime": component.start_time, "endTime": component.end_time,
+        "name": component.name, "systemDatabases": component.facts.databases,
+        "geodatabases": component.facts.geodatabases.iter().map(geodatabase).collect::<Value>(),
+        "clusterID": component.facts.cluster, "serverVersion": component.facts.version,
+        "files": component.files, "bytes": component.bytes, "bytesAdded": component.bytes_added,
+        "startTime": component.start_time, "endTime": component.end_time,
         "status": component.status, "snapshotId": component.snapshot_id,
     })
 }

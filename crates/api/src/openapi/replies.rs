@@ -488,7 +488,7 @@ macro_rules! backup_with {
             key("startTime", &COUNT),
             key("completeTime", &COUNT).about("0 while it runs."),
             key("retentionDate", &TIME_OR_NEVER).about("From then on the cleaner may remove it; -1: never."),
-            key("relationalStore", &List(&RELATIONAL)).about("Always empty today: no such components exist."),
+            key("relationalStore", &List(&RELATIONAL)).about("Its database servers."),
             key("objectStore", &List(&OBJECTS)),
             key("infrastructures", &INFRASTRUCTURES),
             key("volumes", &List(&VOLUME)).about("Its directories."),
@@ -506,9 +506,14 @@ macro_rules! backup_with {
 }
 
 static RELATIONAL: Schema = Object(&[
-    key("systemDatabases", &WORDS),
+    key("name", &TEXT),
+    key("systemDatabases", &WORDS).about("Databases that hold no geodatabase."),
     key("geodatabases", &List(&Object(&[key("gdbName", &TEXT), key("egdbID", &TEXT)]))),
-    key("clusterID", &TEXT),
+    key("clusterID", &TEXT).about("The system identifier of the server's data."),
+    key("serverVersion", &TEXT),
+    key("files", &COUNT),
+    key("bytes", &COUNT),
+    key("bytesAdded", &COUNT),
     key("startTime", &COUNT),
     key("endTime", &COUNT),
     key("status", &PART_STATUS),

@@ -5,7 +5,9 @@ use crate::dispatch::{Site, respond};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use recovery::{AddressRule, Cost, FileStoreSettings, Principal, Recovery, Role, Settings, file_store};
+use recovery::{
+    AddressRule, Cost, FileStoreSettings, Hooks, Principal, Recovery, Role, Settings, file_store,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::path::Path;
@@ -156,11 +158,12 @@ fn settings(directory: &Path) -> Settings {
         path: content,
         exclude: Vec::new(),
         optional: false,
-        before_backup: hook.clone(),
-        after_backup: Vec::new(),
-        before_restore: hook,
-        after_restore: Vec::new(),
-        hook_timeout: Duration::from_secs(60),
+        hooks: Hooks {
+            before_backup: hook.clone(),
+            before_restore: hook,
+            timeout: Duration::from_secs(60),
+            ..Hooks::default()
+        },
     };
     Settings {
         data_directory: directory.join("data"),

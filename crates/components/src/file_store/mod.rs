@@ -37,7 +37,8 @@ use place::is_kept;
 
 use crate::hooks::{self, Occasion};
 use crate::{
-    BackupContext, Component, FileStoreSettings, Kind, Recovered, RestoreContext, Result, StagedRestore,
+    Backup, BackupContext, Component, Facts, FileStoreSettings, Kind, Recovered, RestoreContext, Result,
+    StagedRestore,
 };
 
 /// One protected directory.
@@ -54,7 +55,7 @@ impl FileStore {
     }
 
     fn occasion(&self, name: &'static str) -> Occasion<'_> {
-        let timeout = self.settings.hook_timeout;
+        let timeout = self.settings.hooks.timeout;
         Occasion { name, component: &self.settings.name, place: &self.place, timeout }
     }
 }
@@ -80,19 +81,28 @@ impl Component for FileStore {
         backup::probe(&self.settings)
     }
 
-    fn backup(&self, context: &BackupContext<'_>) -> Result<repository::BackupOutcome> {
-        hooks::run_before(&self.occasion("before_backup"), &self.settings.before_backup, &context.control)?;
+    fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
+        hooks::run_before(
+            &self.occasion("before_backup"),
+            &self.settings.hooks.before_backup,
+            &context.control,
+        )?;
         self.probe()?; // after the hooks: one may mount it
-        backup::backup(&self.settings, context)
+        let outcome = backup::backup(&self.settings, context)?;
+        Ok(Backup { outcome, facts: Facts::default() })
     }
 
     fn after_backup(&self) -> Result<()> {
-        hooks::run_after(&self.occasion("after_backup"), &self.settings.after_backup)
+        hooks::run_after(&self.occasion("after_backup"), &self.settings.hooks.after_backup)
     }
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
         self.recover(context.job_id, context.target.as_deref())?;
-        hooks::run_before(&self.occasion("before_restore"), &self.settings.before_restore, &context.control)?;
+        hooks::run_before(
+            &self.occasion("before_restore"),
+            &self.settings.hooks.before_restore,
+            &context.control,
+        )?;
         let target = context.target.as_deref().unwrap_or(&self.settings.path);
         stage::stage(&self.settings.name, target, context)
     }
@@ -113,6 +123,6 @@ impl Component for FileStore {
     }
 
     fn after_restore(&self) -> Result<()> {
-        hooks::run_after(&self.occasion("after_restore"), &self.settings.after_restore)
+        hooks::run_after(&self.occasion("after_restore"), &self.settings.hooks.after_restore)
     }
 }

@@ -16,7 +16,7 @@ use super::place::STAGING_PREFIX;
 use super::remove::{Left, remove};
 use super::test_support::{Mount, fill, is_root, picture};
 use crate::{
-    BackupContext, Component, ErrorKind, FileStoreSettings, Kind, Recovered, RestoreContext, Result,
+    BackupContext, Component, ErrorKind, FileStoreSettings, Hooks, Kind, Recovered, RestoreContext, Result,
     StagedRestore, file_store,
 };
 
@@ -44,11 +44,7 @@ impl Scene {
             path,
             exclude: vec!["*.tmp".to_owned()],
             optional: false,
-            before_backup: vec![],
-            after_backup: vec![],
-            before_restore: vec![],
-            after_restore: vec![],
-            hook_timeout: Duration::from_secs(30),
+            hooks: Hooks { timeout: Duration::from_secs(30), ..Hooks::default() },
         };
         Self { dir, storage, repository, settings }
     }
@@ -78,7 +74,7 @@ impl Scene {
             compression: Compression::Auto,
             control: Control::new(),
         })?;
-        Ok(outcome.snapshot.unwrap())
+        Ok(outcome.outcome.snapshot.unwrap())
     }
 
     fn stage_with(
@@ -252,10 +248,10 @@ fn hooks_run_around_their_work_and_a_failing_one_stops_it() {
     let script = scene.dir.path().join("hook.sh");
     fs::write(&script, format!("echo $STRONGROOM_HOOK >> {}; exit $1", log.display())).unwrap();
     let hook = |code: u8| vec![format!("/bin/sh {} {code}", script.display())];
-    scene.settings.before_backup = hook(0);
-    scene.settings.after_backup = hook(0);
-    scene.settings.before_restore = hook(0);
-    scene.settings.after_restore = hook(0);
+    scene.settings.hooks.before_backup = hook(0);
+    scene.settings.hooks.after_backup = hook(0);
+    scene.settings.hooks.before_restore = hook(0);
+    scene.settings.hooks.after_restore = hook(0);
     let snapshot = scene.backup().unwrap();
     scene.component().after_backup().unwrap();
     drop(scene.stage(snapshot).unwrap());
@@ -265,8 +261,8 @@ fn hooks_run_around_their_work_and_a_failing_one_stops_it() {
         "before_backup\nafter_backup\nbefore_restore\nafter_restore\n"
     );
 
-    scene.settings.before_backup = hook(1);
-    scene.settings.before_restore = hook(1);
+    scene.settings.hooks.before_backup = hook(1);
+    scene.settings.hooks.before_restore = hook(1);
     assert_eq!(scene.backup().unwrap_err().kind, ErrorKind::Hook);
     assert_eq!(scene.stage(snapshot).err().unwrap().kind, ErrorKind::Hook);
     assert_eq!(scene.repository.snapshots().unwrap().0.len(), 1);

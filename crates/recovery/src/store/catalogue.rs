@@ -8,7 +8,7 @@
 //! A file is in the catalogue unless its run was revoked (see `running`). Readers read entries first and
 //! revocations after them, so that an entry which lands after its revocation is never shown.
 
-use components::Kind;
+use components::{Facts, Kind};
 use hmac::{Hmac, KeyInit, Mac};
 use repository::{Finding, Id, Repository, Warning};
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,13 @@ pub struct EntryComponent {
     pub bytes: u64,
     /// Bytes that it added to the store.
     pub bytes_added: u64,
+    /// What it holds, in the words of its kind.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub facts: Facts,
+}
+
+fn is_default(facts: &Facts) -> bool {
+    *facts == Facts::default()
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -235,6 +242,7 @@ impl EntryComponent {
             files: self.files,
             bytes: self.bytes,
             bytes_added: self.bytes_added,
+            facts: self.facts.clone(),
         }
     }
 }

@@ -133,7 +133,7 @@ impl Component for Gated {
         self.inner.probe()
     }
 
-    fn backup(&self, context: &BackupContext<'_>) -> components::Result<repository::BackupOutcome> {
+    fn backup(&self, context: &BackupContext<'_>) -> components::Result<components::Backup> {
         let done = self.inner.backup(context)?;
         self.gate.pass(Point::Backup, &context.control)?;
         Ok(done)

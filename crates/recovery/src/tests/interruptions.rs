@@ -207,7 +207,7 @@ async fn a_backup_that_cannot_go_on_after_a_kill_still_runs_its_after_hooks() {
     let mut site = Site::new();
     let thawed = site.base.join("thawed");
     let mut settings = files_settings("content", &site.content());
-    settings.after_backup = vec![format!("/usr/bin/touch {}", thawed.display())];
+    settings.hooks.after_backup = vec![format!("/usr/bin/touch {}", thawed.display())];
     site.settings.components =
         vec![std::sync::Arc::new(Gated { inner: file_store(settings), gate: site.gate.clone() })];
     site.gate.close(Point::Backup);

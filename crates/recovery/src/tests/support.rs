@@ -42,11 +42,7 @@ pub(crate) fn files_settings(name: &str, path: &Path) -> FileStoreSettings {
         path: path.to_owned(),
         exclude: Vec::new(),
         optional: false,
-        before_backup: Vec::new(),
-        after_backup: Vec::new(),
-        before_restore: Vec::new(),
-        after_restore: Vec::new(),
-        hook_timeout: Duration::from_secs(60),
+        hooks: Hooks { timeout: Duration::from_secs(60), ..Hooks::default() },
     }
 }
 

@@ -247,8 +247,8 @@ impl<'a> Attempt<'a> {
             compression: self.task.compression,
             control: Arc::clone(control),
         };
-        let outcome = match component.backup(&context) {
-            Ok(outcome) => outcome,
+        let components::Backup { outcome, facts } = match component.backup(&context) {
+            Ok(backup) => backup,
             Err(e) if component.optional() && is_about_the_source(&e) => {
                 control.warn(component.name(), format!("this optional component is not in the backup: {e}"));
                 return Ok(None);
@@ -271,6 +271,7 @@ impl<'a> Attempt<'a> {
             files: outcome.summary.total_files_processed,
             bytes: outcome.summary.total_bytes_processed,
             bytes_added: outcome.new_packs.iter().map(|(_, size)| size).sum(),
+            facts,
         };
         Ok(Some((part, outcome)))
     }

@@ -7,9 +7,9 @@ use super::blobs::{BlobStore, count};
 use crate::pack::BlobKind;
 use crate::pack_writer::Sealer;
 use crate::posix::show;
-use crate::repository::BLOB_BYTES_MAX;
+use crate::repository::{BLOB_BYTES_MAX, Opener};
 use crate::tree::{self, Node, tree_text};
-use crate::{Id, Result, lock_mutex};
+use crate::{ErrorKind, Id, Result, lock_mutex};
 
 /// A longer listing could not be read back.
 const LISTING_BYTES_MAX: usize = BLOB_BYTES_MAX as usize;
@@ -40,6 +40,31 @@ enum Above {
 pub(super) struct Before {
     pub(super) tree: Option<Id>,
     pub(super) nodes: Vec<Node>,
+}
+
+impl Before {
+    /// One that cannot be read costs time, as all below it is read anew; and nothing may refer to it. `path` is for people.
+    pub(super) fn read(
+        blobs: &BlobStore<'_>,
+        tree: Option<Id>,
+        path: &[u8],
+        opener: &mut Opener,
+    ) -> Result<Self> {
+        let Some(id) = tree else { return Ok(Self::default()) };
+        match blobs.repository.read_tree(blobs.index, id, opener) {
+            Ok(nodes) => Ok(Self { tree, nodes }),
+            Err(e) if e.kind == ErrorKind::Damaged => {
+                blobs.doubt(&id)?;
+                let path = if path.is_empty() { b"/" } else { path };
+                let problem =
+                    format!("its listing in the parent snapshot is damaged, all of it is read anew: {e}");
+                blobs.control.warn(show(path), problem);
+                Ok(Self::default())
+            }
+            // It may be whole; that it could not be asked for costs only time.
+            Err(_) => Ok(Self::default()),
+        }
+    }
 }
 
 /// An entry of a listing.
@@ -89,6 +114,14 @@ impl Directory {
     pub(super) fn expect(&self, count: usize) {
         lock_mutex(&self.entries).resize(count, Slot::Empty);
         self.pending.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Makes room for one entry more, behind the others; it must be ended likewise.
+    pub(super) fn expect_one(&self) -> usize {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        let mut entries = lock_mutex(&self.entries);
+        entries.push(Slot::Empty);
+        entries.len() - 1
     }
 
     /// Ends the entry at `slot`: with its text, or without it if it is not in the backup.

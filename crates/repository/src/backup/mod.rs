@@ -16,6 +16,7 @@ mod content;
 mod directory;
 mod estimate;
 mod exclude;
+mod feed;
 mod scan;
 mod source;
 mod stream;
@@ -40,6 +41,7 @@ use blobs::BlobStore;
 use content::{ChunkJob, FileJob, Spare};
 use exclude::Excludes;
 pub use exclude::{Marker, MoreExcludes};
+pub use feed::{Fed, FedContent, FedFile, backup_feed};
 use scan::{Scan, Tasks};
 pub use stream::backup_stream;
 

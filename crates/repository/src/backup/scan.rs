@@ -413,23 +413,8 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// The listing of a directory in the parent snapshot. One that cannot be read costs time, as all below it is read
-    /// anew; and nothing may refer to it.
     fn listing_before(&mut self, tree: Option<Id>, path: &[u8]) -> Result<Before> {
-        let Some(id) = tree else { return Ok(Before::default()) };
-        match self.blobs.repository.read_tree(self.blobs.index, id, &mut self.opener) {
-            Ok(nodes) => Ok(Before { tree, nodes }),
-            Err(e) if e.kind == ErrorKind::Damaged => {
-                self.blobs.doubt(&id)?;
-                let path = if path.is_empty() { b"/" } else { path };
-                let problem =
-                    format!("its listing in the parent snapshot is damaged, all of it is read anew: {e}");
-                self.blobs.control.warn(show(path), problem);
-                Ok(Before::default())
-            }
-            // It may be whole; that it could not be asked for costs only time.
-            Err(_) => Ok(Before::default()),
-        }
+        Before::read(self.blobs, tree, path, &mut self.opener)
     }
 }
 

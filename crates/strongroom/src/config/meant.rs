@@ -1,17 +1,17 @@
 //! What the configuration means: checked, with every default filled in and every path absolute.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use components::{Component, FileStoreSettings};
+use components::Component;
 use recovery::Subscription;
 use repository::{Compression, Cost};
 use storage::{AddressRule, Network};
 
 use super::oidc::{self, Oidc};
+use super::protected;
 use super::typed::{self, Typed};
 use crate::words;
 
@@ -19,10 +19,6 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:7443";
 const DEFAULT_CONTEXT: &str = "strongroom";
 const DEFAULT_STATE_URL: &str = "sqlite:state.db";
 const DEFAULT_DELETION_GRACE: Duration = Duration::from_secs(60 * 60);
-/// Kinds of components, as requests name them.
-const KIND_WORDS: [&str; 4] = ["fileStore", "relationalStore", "objectStore", "systemConfiguration"];
-const DEFAULT_HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-const HOOK_TIMEOUT_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// A job whose server has not reported for so long may be taken over.
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -41,7 +37,7 @@ pub struct Config {
     pub data_directory: PathBuf,
     /// What a component's kind needs is checked here already; the domain gets it as it is.
     pub components: Vec<Arc<dyn Component>>,
-    /// Directory of each component, by name.
+    /// Directory of each component that is one, by name.
     pub component_paths: Vec<(String, PathBuf)>,
     /// Through which people may sign in beside their passwords.
     pub oidc: Option<Oidc>,
@@ -138,9 +134,10 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
     };
     let oidc = typed.oidc.map(|typed| oidc::from_typed(typed, directory)).transpose()?;
     let without_effect = without_effect(&typed.limits);
-    let (components, component_paths) = components(typed.component, directory)?;
+    let scratch = data_directory.join("scratch");
+    let (components, component_paths) = protected::build(typed.component, directory, &scratch)?;
     let listed = networks(typed.security.allowed_addresses.unwrap_or_default())?;
-    keep_apart(
+    protected::keep_apart(
         &component_paths,
         &[
             ("server.data_directory", &data_directory),
@@ -271,118 +268,4 @@ fn without_effect(limits: &typed::Limits) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(key, value)| value.map(|_| key))
     .collect()
-}
-
-type Components = (Vec<Arc<dyn Component>>, Vec<(String, PathBuf)>);
-
-fn components(typed: Vec<typed::Component>, directory: &Path) -> Result<Components, String> {
-    let mut built: Vec<Arc<dyn Component>> = Vec::new();
-    let mut paths = Vec::new();
-    let mut names = HashSet::new();
-    for (at, component) in typed.into_iter().enumerate() {
-        let name = component.name.clone().unwrap_or_default();
-        let place =
-            if name.is_empty() { format!("component {}", at + 1) } else { format!("component '{name}'") };
-        let settings = file_store(component, directory).map_err(|problem| format!("{place}: {problem}"))?;
-        if !names.insert(settings.name.clone()) {
-            return Err(format!("{place}: two components have this name"));
-        }
-        paths.push((settings.name.clone(), settings.path.clone()));
-        built.push(components::file_store(settings));
-    }
-    Ok((built, paths))
-}
-
-/// A restore exchanges a component's whole directory: neither another component nor what the running server works with
-/// may lie in it.
-fn keep_apart(components: &[(String, PathBuf)], ours: &[(&str, &PathBuf)]) -> Result<(), String> {
-    for (name, path) in components {
-        if let Some((inner, _)) = components.iter().find(|(other, at)| other != name && at.starts_with(path))
-        {
-            return Err(format!(
-                "component '{name}': the directory of component '{inner}' lies in its path {}; protect one of the two",
-                path.display()
-            ));
-        }
-        if let Some((key, place)) = ours.iter().find(|(_, place)| place.starts_with(path)) {
-            return Err(format!(
-                "component '{name}': {key} ({}) lies in its path {}, and a restore would exchange it under the running \
-                 server; put it elsewhere",
-                place.display(),
-                path.display()
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn file_store(component: typed::Component, directory: &Path) -> Result<FileStoreSettings, String> {
-    match component.kind.as_deref() {
-        Some("fileStore") => {}
-        Some(kind @ ("relationalStore" | "objectStore" | "systemConfiguration")) => {
-            return Err(format!("kind {kind} is not in this build yet; only fileStore is"));
-        }
-        Some(kind) => {
-            return Err(format!(
-                "kind '{kind}' is none of fileStore, relationalStore, objectStore, systemConfiguration"
-            ));
-        }
-        None => return Err("kind is missing".to_owned()),
-    }
-    if let Some(key) = foreign_key(&component) {
-        return Err(format!("'{key}' is no key of a fileStore"));
-    }
-    let name = component.name.filter(|name| !name.trim().is_empty()).ok_or("name is missing")?;
-    if KIND_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name.trim())) {
-        return Err(format!(
-            "'{name}' is the word for a kind, by which a restore may choose; give it another name"
-        ));
-    }
-    let path = component.path.filter(|path| !path.is_empty()).ok_or("path is missing")?;
-    let path = below(directory, &path);
-    if path == Path::new("/") {
-        return Err("path is the root of the whole machine; name the directory to protect".to_owned());
-    }
-    let hook_timeout = match component.hook_timeout_seconds {
-        None => DEFAULT_HOOK_TIMEOUT,
-        Some(seconds @ 1..=HOOK_TIMEOUT_SECONDS_MAX) => Duration::from_secs(seconds),
-        Some(_) => {
-            return Err(format!("hook_timeout_seconds must be 1 to {HOOK_TIMEOUT_SECONDS_MAX} (a week)"));
-        }
-    };
-    Ok(FileStoreSettings {
-        name,
-        path,
-        exclude: component.exclude.unwrap_or_default(),
-        optional: component.optional.unwrap_or(false),
-        before_backup: component.before_backup.unwrap_or_default(),
-        after_backup: component.after_backup.unwrap_or_default(),
-        before_restore: component.before_restore.unwrap_or_default(),
-        after_restore: component.after_restore.unwrap_or_default(),
-        hook_timeout,
-    })
-}
-
-/// A key that was typed and belongs to another kind.
-fn foreign_key(component: &typed::Component) -> Option<&'static str> {
-    let c = component;
-    [
-        ("url", c.url.is_some()),
-        ("password_file", c.password_file.is_some()),
-        ("password_env", c.password_env.is_some()),
-        ("databases", c.databases.is_some()),
-        ("endpoint", c.endpoint.is_some()),
-        ("region", c.region.is_some()),
-        ("path_style", c.path_style.is_some()),
-        ("allow_http", c.allow_http.is_some()),
-        ("ca_file", c.ca_file.is_some()),
-        ("access_key_id", c.access_key_id.is_some()),
-        ("secret_access_key_file", c.secret_access_key_file.is_some()),
-        ("secret_access_key_env", c.secret_access_key_env.is_some()),
-        ("namespace", c.namespace.is_some()),
-        ("kubeconfig", c.kubeconfig.is_some()),
-        ("context", c.context.is_some()),
-    ]
-    .into_iter()
-    .find_map(|(key, typed)| typed.then_some(key))
 }

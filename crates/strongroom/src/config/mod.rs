@@ -5,6 +5,7 @@ mod environment;
 mod meant;
 mod notify;
 mod oidc;
+mod protected;
 mod suggestion;
 mod template;
 mod typed;

@@ -97,11 +97,32 @@ fn variables_without_a_section_are_no_configuration() {
 
 #[test]
 fn other_kinds_of_component_are_known_but_not_built_yet() {
-    let text = "[[component]]\nkind = \"relationalStore\"\nname = \"gis\"\nurl = \"postgres://db/\"\n";
+    let text = "[[component]]\nkind = \"objectStore\"\nname = \"uploads\"\nurl = \"s3://uploads/\"\n";
     let told = refusal(text, &[]);
-    assert!(told.contains("component 'gis'") && told.contains("not in this build yet"), "{told}");
+    assert!(told.contains("component 'uploads'") && told.contains("not in this build yet"), "{told}");
     let told = refusal("[[component]]\nkind = \"fileStor\"\nname = \"a\"\n", &[]);
     assert!(told.contains("'fileStor' is none of fileStore"), "{told}");
+}
+
+#[test]
+fn a_database_server_is_checked_and_its_password_is_never_in_the_address() {
+    let server = |lines: &str| format!("[[component]]\nkind = \"relationalStore\"\nname = \"gis\"\n{lines}");
+    let config = load_text(&server("url = \"postgres://backup@db/\"\n"), &[]).unwrap();
+    assert_eq!(config.components[0].place(), "postgres://backup@db:5432/");
+    assert_eq!(config.component_paths, []);
+    let refused = |lines: &str| refusal(&server(lines), &[]);
+    assert!(refused("").contains("url is missing"));
+    let told = refused("url = \"postgres://backup:hunter2hunter2@db/\"\n");
+    assert!(told.contains("component 'gis'") && told.contains("password_file"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let good = "url = \"postgres://backup@db/\"\n";
+    assert!(refused(&format!("{good}path = \"/srv\"\n")).contains("'path' is no key of a relationalStore"));
+    assert!(refused(&format!("{good}connections = 65\n")).contains("1 to 64"));
+    assert!(refused(&format!("{good}databases = []\n")).contains("databases is empty"));
+    assert!(
+        refused(&format!("{good}password_env = \"NO_SUCH_VARIABLE\"\n"))
+            .contains("NO_SUCH_VARIABLE, which is not set")
+    );
 }
 
 #[test]

@@ -116,6 +116,8 @@ pub struct Component {
     pub password_file: Option<String>,
     pub password_env: Option<String>,
     pub databases: Option<Vec<String>>,
+    pub connections: Option<u64>,
+    pub tools_directory: Option<String>,
     pub endpoint: Option<String>,
     pub region: Option<String>,
     pub path_style: Option<bool>,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use repository::{Control, Cost};
 use storage::Guarded;
 
+use components::Hooks;
+
 use super::support::*;
 use crate::ErrorKind;
 use crate::store::cache::CatalogueCache;
@@ -118,7 +120,7 @@ fn after_backup_hooks_run_on_success_on_failure_and_on_undo() {
     let mark = world.dir.path().join("thawed");
     let hook = |path: std::path::PathBuf| {
         components::file_store(components::FileStoreSettings {
-            after_backup: vec![format!("/bin/touch {}", mark.display())],
+            hooks: Hooks { after_backup: vec![format!("/bin/touch {}", mark.display())], ..Hooks::default() },
             ..settings("content", &path)
         })
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use components::{Component, FileStoreSettings};
+use components::{Component, FileStoreSettings, Hooks};
 use repository::{CheckReport, Control, Cost, Passcode};
 use storage::{Directory, DirectoryOptions, Shared};
 
@@ -183,11 +183,7 @@ pub(super) fn settings(name: &str, path: &Path) -> FileStoreSettings {
         path: path.to_owned(),
         exclude: Vec::new(),
         optional: false,
-        before_backup: Vec::new(),
-        after_backup: Vec::new(),
-        before_restore: Vec::new(),
-        after_restore: Vec::new(),
-        hook_timeout: Duration::from_secs(20),
+        hooks: Hooks { timeout: Duration::from_secs(20), ..Hooks::default() },
     }
 }
 

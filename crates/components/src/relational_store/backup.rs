@@ -1,0 +1,422 @@
+//! The backup of a server.
+//!
+//! ```text
+//! maintenance database   version, databases, roles → tools
+//! each database          connect; then all snapshots one right after the other; then look and lock
+//! files                  schema.dump (pg_dump) · rows (COPY, several at once, large tables in ranges of pages) · globals.sql
+//! manifest.json          last, when all rows are counted
+//! ```
+//! A snapshot is exact within a database. Those of several databases are taken one right after the other, as PostgreSQL
+//! offers nothing closer; the manifest says when, and at which position of the log.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use postgres::Client;
+use repository::{BackupRequest, Fed, FedContent, FedFile, Time};
+
+use super::inventory::{self, About, TableFound};
+use super::manifest::{self, Database, FORMAT, Manifest, Part, Table};
+use super::rows::Rows;
+use super::server::Server;
+use super::session::{Session, Waiting};
+use super::tools::{self, Tools};
+use super::{RelationalStore, failure, quote};
+use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
+
+/// A table is read in parts of so many pages of 8 KiB (1 GiB), several at once. Where a part begins depends on the table
+/// alone, so that what did not change is the same in the next backup.
+const PAGES_A_PART: i64 = 131_072;
+const PAGE_BYTES: i64 = 8192;
+/// Reading a range of pages without the rest needs this release.
+const RANGES_SINCE_MAJOR: u32 = 14;
+/// `pg_dump` is told that it should leave the rows of so many tables, the largest, to us; it keeps those of the others.
+const TABLES_MAX: usize = 10_000;
+/// More databases are backed up in groups, so as not to use up the server's connections; each group has its own instant.
+const DATABASES_AT_ONCE: usize = 16;
+/// How long `pg_dump` may wait for a lock, in milliseconds.
+const LOCK_WAIT_MS: u32 = 30_000;
+
+/// Can the server be reached and backed up?
+pub(super) fn probe(store: &RelationalStore) -> Result<()> {
+    let mut client = store.server.connect(store.server.maintenance())?;
+    let about = inventory::about(&mut client)?;
+    Tools::find(store.settings.tools_directory.as_deref(), about.major())?;
+    choose(store, inventory::databases(&mut client, about.major())?).map(drop)
+}
+
+/// The databases that are asked for.
+fn choose(store: &RelationalStore, all: Vec<Database>) -> Result<Vec<Database>> {
+    let wanted = &store.settings.databases;
+    if wanted.iter().any(|name| name == "*") {
+        return match all.is_empty() {
+            false => Ok(all),
+            true => {
+                Err(Error::new(ErrorKind::Missing, "the server has no database that may be connected to"))
+            }
+        };
+    }
+    if let Some(missing) = wanted.iter().find(|name| !all.iter().any(|database| database.name == **name)) {
+        let message = format!("the server at {} has no database '{missing}'", store.server.address());
+        return Err(Error::new(ErrorKind::Missing, message));
+    }
+    Ok(all.into_iter().filter(|database| wanted.contains(&database.name)).collect())
+}
+
+pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Result<Backup> {
+    let mut client = store.server.connect(store.server.maintenance())?;
+    let about = inventory::about(&mut client)?;
+    let tools = Tools::find(store.settings.tools_directory.as_deref(), about.major())?;
+    let databases = choose(store, inventory::databases(&mut client, about.major())?)?;
+    let (roles, memberships, with_passwords) = inventory::roles(&mut client)?;
+    let tablespaces = inventory::tablespaces(&mut client)?;
+    drop(client);
+    if !with_passwords {
+        let reason = "the role may not read the passwords of others (pg_authid): roles that a restore makes will have none";
+        context.control.warn(store.settings.name.clone(), reason);
+    }
+    let mut facts = Facts {
+        cluster: about.system_identifier.clone(),
+        version: format!("{}.{}", about.major(), about.version % 10_000),
+        ..Facts::default()
+    };
+    let manifest = Manifest {
+        format: FORMAT,
+        server_version: about.version,
+        tools_version: tools.major,
+        system_identifier: about.system_identifier.clone(),
+        roles,
+        memberships,
+        with_passwords,
+        tablespaces,
+        databases: Vec::new(),
+    };
+    let (send, counted) = channel();
+    let mut feed = Feed {
+        store,
+        tools: Arc::new(tools),
+        about,
+        manifest: Some(manifest),
+        counted: Some(counted),
+        send: Some(send),
+        ahead: databases.into(),
+        sessions: VecDeque::new(),
+        files: VecDeque::new(),
+        done: 0,
+        failed: None,
+        named: Vec::new(),
+    };
+    let mut request =
+        BackupRequest::new(vec![PathBuf::from("/").join(quote::file_name(&store.settings.name))]);
+    request.tags = context.tags.clone();
+    request.hostname = context.hostname.clone();
+    request.compression = context.compression;
+    let mut next = || feed.next();
+    let outcome = repository::backup_feed(
+        context.repository,
+        context.index,
+        &request,
+        &mut next,
+        store.settings.connections,
+        &context.control,
+    );
+    // What the server said is told as it was said, and counts as the source's failure.
+    if let Some(error) = feed.failed.take() {
+        return Err(error);
+    }
+    let what = || format!("cannot back up component '{}'", store.settings.name);
+    let outcome = outcome.map_err(|e| match e.source.is_some() && e.kind == repository::ErrorKind::Io {
+        true => Error::new(ErrorKind::Io, format!("{}: {}", what(), e.message)),
+        false => Error::engine(what(), e),
+    })?;
+    for (name, is_geodatabase) in std::mem::take(&mut feed.named) {
+        if is_geodatabase { &mut facts.geodatabases } else { &mut facts.databases }.push(name);
+    }
+    Ok(Backup { outcome, facts })
+}
+
+/// How a file counts its rows: database, table, part.
+type Counted = (usize, usize, usize, Part);
+
+/// Names the files of the backup in the order of their paths.
+struct Feed<'s> {
+    store: &'s RelationalStore,
+    tools: Arc<Tools>,
+    about: About,
+    manifest: Option<Manifest>,
+    counted: Option<Receiver<Counted>>,
+    send: Option<Sender<Counted>>,
+    /// Databases whose turn has not come.
+    ahead: VecDeque<Database>,
+    /// Those of the present group.
+    sessions: VecDeque<Arc<Session>>,
+    files: VecDeque<FedFile<'s>>,
+    /// Databases that were named.
+    done: usize,
+    failed: Option<Error>,
+    /// Each database, and whether it is a geodatabase.
+    named: Vec<(String, bool)>,
+}
+
+impl<'s> Feed<'s> {
+    fn next(&mut self) -> repository::Result<Option<FedFile<'s>>> {
+        self.try_next().map_err(|error| {
+            let message = error.message.clone();
+            self.failed = Some(error);
+            repository::Error::new(repository::ErrorKind::Io, message)
+        })
+    }
+
+    fn try_next(&mut self) -> Result<Option<FedFile<'s>>> {
+        loop {
+            if let Some(file) = self.files.pop_front() {
+                return Ok(Some(file));
+            }
+            if let Some(session) = self.sessions.pop_front() {
+                self.database(session);
+            } else if !self.ahead.is_empty() {
+                self.group()?;
+            } else if let Some(manifest) = self.manifest.take() {
+                self.send = None;
+                self.last(manifest);
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the snapshots of the next databases.
+    fn group(&mut self) -> Result<()> {
+        let server = &self.store.server;
+        let some: Vec<Database> = self.ahead.drain(..self.ahead.len().min(DATABASES_AT_ONCE)).collect();
+        let waiting = some
+            .into_iter()
+            .map(|database| Waiting::connect(server, database))
+            .collect::<Result<Vec<_>>>()?;
+        let begun = waiting
+            .into_iter()
+            .map(|one| one.begin(server, self.about.standby))
+            .collect::<Result<Vec<_>>>()?;
+        for one in begun {
+            self.sessions.push_back(Arc::new(one.look()?));
+        }
+        Ok(())
+    }
+
+    /// Names the files of a database.
+    fn database(&mut self, session: Arc<Session>) {
+        let (at, mut database) = (self.done, session.database.clone());
+        self.done += 1;
+        let ours = ours(&session.tables);
+        let directory = [b"databases".to_vec(), database.directory.clone().into_bytes()];
+        let path = |rest: &[&str]| {
+            directory
+                .iter()
+                .cloned()
+                .chain(rest.iter().map(|name| name.as_bytes().to_vec()))
+                .collect::<Vec<_>>()
+        };
+        let (server, tools, of_dump) =
+            (self.store.server.clone(), Arc::clone(&self.tools), Arc::clone(&session));
+        let excluded: Vec<String> =
+            ours.iter().map(|&i| quote::table(&session.tables[i].schema, &session.tables[i].name)).collect();
+        self.files.push_back(file(
+            path(&[manifest::SCHEMA]),
+            Box::new(move |out| schema(&server, &tools, &of_dump, &excluded, out)),
+        ));
+        for (number, &i) in ours.iter().enumerate() {
+            let table = &session.tables[i];
+            let ranges = ranges(table, self.about.major());
+            for (part, range) in ranges.iter().enumerate() {
+                let (session, send) = (Arc::clone(&session), self.send.clone());
+                let text = copy_out(table, *range, &database.encoding);
+                let label = format!("{}.{} of the database '{}'", table.schema, table.name, database.name);
+                let content: FedContent<'s> = Box::new(move |out| {
+                    let counted = session.with_connection(|client| copy(client, &text, &label, out))?;
+                    if let Some(send) = &send {
+                        let _ = send.send((at, number, part, counted));
+                    }
+                    Ok(Fed::Whole)
+                });
+                let file_name = manifest::part_file(part);
+                let (schema, name) = (quote::file_name(&table.schema), quote::file_name(&table.name));
+                self.files.push_back(file(path(&["tables", &schema, &name, &file_name]), content));
+            }
+            database.tables.push(Table {
+                schema: table.schema.clone(),
+                name: table.name.clone(),
+                columns: table.columns.clone(),
+                parts: vec![Part::default(); ranges.len()],
+            });
+        }
+        self.named.push((database.name.clone(), database.geodatabase));
+        if let Some(manifest) = &mut self.manifest {
+            manifest.databases.push(database);
+        }
+    }
+
+    /// Names what lies beside the databases. The manifest's content waits until no other file is at work.
+    fn last(&mut self, mut manifest: Manifest) {
+        let (server, tools, with) =
+            (self.store.server.clone(), Arc::clone(&self.tools), manifest.with_passwords);
+        let globals: FedContent<'s> = Box::new(move |out| {
+            let mut command =
+                server.tool(&tools.path("pg_dumpall"), server.maintenance()).map_err(failure::other)?;
+            command.args(["--globals-only", "--no-password", "--database"]).arg(server.maintenance());
+            if !with {
+                command.arg("--no-role-passwords");
+            }
+            tools::run(command, out).map(|()| Fed::Whole)
+        });
+        self.files.push_back(file(vec![manifest::GLOBALS.into()], globals));
+        let counted = self.counted.take();
+        let content: FedContent<'s> = Box::new(move |out| {
+            for (database, table, part, rows) in counted.iter().flatten() {
+                manifest.databases[database].tables[table].parts[part] = rows;
+            }
+            serde_json::to_writer_pretty(&mut *out, &manifest)?;
+            out.write_all(b"\n").map(|()| Fed::Whole)
+        });
+        self.files.push_back(file(vec![manifest::MANIFEST.into()], content));
+    }
+}
+
+fn file<'s>(path: Vec<Vec<u8>>, content: FedContent<'s>) -> FedFile<'s> {
+    FedFile { path, mtime: Time::now(), attributes: Vec::new(), same_if_size: None, content }
+}
+
+/// The tables whose rows we read ourselves, in their order: all, or the largest of very many.
+fn ours(tables: &[TableFound]) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..tables.len()).collect();
+    if all.len() > TABLES_MAX {
+        all.sort_by_key(|&i| std::cmp::Reverse(tables[i].bytes));
+        all.truncate(TABLES_MAX);
+        all.sort_unstable();
+    }
+    all
+}
+
+/// Everything of a database but the rows that we read ourselves.
+fn schema(
+    server: &Server,
+    tools: &Tools,
+    session: &Session,
+    excluded: &[String],
+    out: &mut dyn Write,
+) -> io::Result<Fed> {
+    let mut command = server.tool(&tools.path("pg_dump"), &session.database.name).map_err(failure::other)?;
+    command
+        .args(["--format=custom", "--compress=0", "--no-password"])
+        .arg(format!("--lock-wait-timeout={LOCK_WAIT_MS}"))
+        .arg(format!("--snapshot={}", session.snapshot));
+    for table in excluded {
+        command.arg(format!("--exclude-table-data={table}"));
+    }
+    tools::run(command, out).map(|()| Fed::Whole)
+}
+
+/// First and behind the last page of each part; `None` for the last one, which is open.
+fn ranges(table: &TableFound, major: u32) -> Vec<Option<(i64, Option<i64>)>> {
+    let pages = table.bytes / PAGE_BYTES;
+    if major < RANGES_SINCE_MAJOR || pages <= PAGES_A_PART {
+        return vec![None];
+    }
+    let parts = (pages + PAGES_A_PART - 1) / PAGES_A_PART;
+    (0..parts)
+        .map(|part| {
+            let end = (part + 1 < parts).then_some((part + 1) * PAGES_A_PART);
+            Some((part * PAGES_A_PART, end))
+        })
+        .collect()
+}
+
+fn columns(table: &[String]) -> String {
+    table.iter().map(|name| quote::ident(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn copy_out(table: &TableFound, range: Option<(i64, Option<i64>)>, encoding: &str) -> String {
+    let name = quote::table(&table.schema, &table.name);
+    let from = match (range, table.columns.is_empty()) {
+        (None, true) => name,
+        (None, false) => format!("{name} ({})", columns(&table.columns)),
+        (Some((first, end)), _) => {
+            let end = end.map(|end| format!(" AND ctid < '({end},0)'")).unwrap_or_default();
+            format!("(SELECT {} FROM ONLY {name} WHERE ctid >= '({first},0)'{end})", columns(&table.columns))
+        }
+    };
+    format!("COPY {from} TO STDOUT (ENCODING {})", quote::literal(encoding))
+}
+
+/// How rows come back.
+pub(super) fn copy_in(table: &Table, encoding: &str) -> String {
+    let name = quote::table(&table.schema, &table.name);
+    let columns = match table.columns.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", columns(&table.columns)),
+    };
+    format!("COPY {name}{columns} FROM STDIN (ENCODING {})", quote::literal(encoding))
+}
+
+fn copy(client: &mut Client, text: &str, label: &str, out: &mut dyn Write) -> io::Result<Part> {
+    let fail = |e: &postgres::Error| failure::source(format!("cannot read the table {label}"), e);
+    let mut rows = Rows::new(out);
+    let mut reader = client.copy_out(text).map_err(|e| fail(&e))?;
+    loop {
+        let data = reader.fill_buf().map_err(|e| {
+            match e.get_ref().and_then(|e| e.downcast_ref::<postgres::Error>()) {
+                Some(said) => fail(said),
+                None => io::Error::new(e.kind(), format!("cannot read the table {label}: {e}")),
+            }
+        })?;
+        if data.is_empty() {
+            return Ok(rows.part());
+        }
+        rows.write_all(data)?;
+        let length = data.len();
+        reader.consume(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(bytes: i64) -> TableFound {
+        TableFound {
+            schema: "public".into(),
+            name: "roads".into(),
+            columns: vec!["id".into(), "Name".into()],
+            bytes,
+        }
+    }
+
+    #[test]
+    fn a_large_table_is_read_in_ranges_that_leave_no_page_out() {
+        let part = PAGES_A_PART * PAGE_BYTES;
+        assert_eq!(ranges(&table(part), 15), [None]);
+        let large = ranges(&table(2 * part + PAGE_BYTES), 15);
+        let (first, second) = (PAGES_A_PART, 2 * PAGES_A_PART);
+        assert_eq!(large, [Some((0, Some(first))), Some((first, Some(second))), Some((second, None))]);
+        assert_eq!(ranges(&table(9 * part), 13), [None], "13 would read the whole table for each range");
+        assert_eq!(
+            copy_out(&table(0), large[1], "UTF8"),
+            format!(
+                "COPY (SELECT \"id\", \"Name\" FROM ONLY \"public\".\"roads\" WHERE ctid >= '({first},0)' AND ctid < '({second},0)') \
+                 TO STDOUT (ENCODING 'UTF8')"
+            )
+        );
+    }
+
+    #[test]
+    fn of_very_many_tables_the_largest_are_ours() {
+        let mut tables = vec![table(0); TABLES_MAX + 2];
+        tables[0].bytes = 5;
+        tables[TABLES_MAX + 1].bytes = 7;
+        let ours = ours(&tables);
+        assert_eq!(ours.len(), TABLES_MAX);
+        assert!(ours.contains(&0) && ours.contains(&(TABLES_MAX + 1)) && ours.is_sorted());
+    }
+}

@@ -1,0 +1,154 @@
+//! What a backup of a server says of itself: `manifest.json` in its snapshot, written last.
+//!
+//! ```text
+//! /<component>/databases/<database>/schema.dump                        pg_dump's archive: all but the rows of tables
+//! /<component>/databases/<database>/tables/<schema>/<table>/<n>.copy   rows, as COPY writes them
+//! /<component>/globals.sql                                             roles and tablespaces, as pg_dumpall writes them
+//! /<component>/manifest.json                                           this
+//! ```
+//! `docs/postgresql.md` tells how to restore these with the server's own tools alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
+
+/// The newest layout that this release knows.
+pub(super) const FORMAT: u32 = 1;
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const GLOBALS: &str = "globals.sql";
+pub(super) const SCHEMA: &str = "schema.dump";
+
+/// The whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Manifest {
+    pub format: u32,
+    /// As the server gives it: 150020 is 15.20.
+    pub server_version: u32,
+    /// The release of `pg_dump` that wrote the archives; an older `pg_restore` may not read them.
+    pub tools_version: u32,
+    /// Tells one server's data from another's.
+    pub system_identifier: String,
+    pub roles: Vec<Role>,
+    pub memberships: Vec<Membership>,
+    /// Whether the roles' (hashed) passwords could be read.
+    pub with_passwords: bool,
+    pub tablespaces: Vec<String>,
+    pub databases: Vec<Database>,
+}
+
+/// A role, as `CREATE ROLE` makes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Role {
+    pub name: String,
+    /// `SUPERUSER`, `LOGIN` and the like.
+    pub options: Vec<String>,
+    pub connection_limit: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<String>,
+    /// `name=value`.
+    pub settings: Vec<String>,
+}
+
+/// A role in a role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Membership {
+    pub role: String,
+    pub member: String,
+    pub admin: bool,
+}
+
+/// One database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Database {
+    pub name: String,
+    /// Its directory's name in the snapshot.
+    pub directory: String,
+    pub owner: String,
+    pub encoding: String,
+    pub collate: String,
+    pub ctype: String,
+    /// `c`: the C library's, `i`: ICU's, `b`: the server's own.
+    pub provider: String,
+    pub locale: Option<String>,
+    pub collation_version: Option<String>,
+    pub connection_limit: i32,
+    pub tablespace: String,
+    pub comment: Option<String>,
+    /// `None`: the server's usual grants.
+    pub grants: Option<Vec<Grant>>,
+    /// Role (or none) and `name=value`.
+    pub settings: Vec<(Option<String>, String)>,
+    pub extensions: Vec<(String, String)>,
+    /// Whether a geodatabase lies in it.
+    pub geodatabase: bool,
+    /// The position in the write-ahead log right before its snapshot was taken, and the server's time.
+    pub log_position: String,
+    pub snapshot_time: i64,
+    pub tables: Vec<Table>,
+}
+
+/// A right on a database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Grant {
+    /// `None`: everybody.
+    pub to: Option<String>,
+    pub privilege: String,
+    pub grantable: bool,
+}
+
+/// A table whose rows lie in files of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Table {
+    pub schema: String,
+    pub name: String,
+    /// Those that are stored, in their order; generated ones are not.
+    pub columns: Vec<String>,
+    pub parts: Vec<Part>,
+}
+
+/// A file with rows of a table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Part {
+    pub rows: u64,
+    pub bytes: u64,
+    /// The sum, modulo 2^128, of the first 16 bytes (big-endian) of the SHA-256 of each row: whatever their order.
+    pub sum: String,
+}
+
+/// The file of part `number`.
+pub(super) fn part_file(number: usize) -> String {
+    format!("{number:06}.copy")
+}
+
+impl Manifest {
+    pub(super) fn parse(text: &[u8]) -> Result<Self> {
+        let damaged = |why: String| Error::new(ErrorKind::Damaged, format!("{MANIFEST} in the backup {why}"));
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let version: Version =
+            serde_json::from_slice(text).map_err(|e| damaged(format!("cannot be understood: {e}")))?;
+        if version.format > FORMAT {
+            return Err(damaged(format!(
+                "has format {}; this release knows up to {FORMAT}. Restore it with a newer release",
+                version.format
+            )));
+        }
+        serde_json::from_slice(text).map_err(|e| damaged(format!("cannot be understood: {e}")))
+    }
+
+    /// Like 15.
+    pub(super) fn server_major(&self) -> u32 {
+        self.server_version / 10_000
+    }
+}

@@ -1,0 +1,176 @@
+//! The relational store: databases of a PostgreSQL server, by the logical way.
+//!
+//! ```text
+//! backup    hooks → one snapshot of each database (`session`) → pg_dump and COPY (`backup`) → manifest
+//! restore   hooks → each database built under another name (`stage`) → all renamed in one transaction (`swap`)
+//!           → what was there before is dropped
+//! recover   names and comments of the databases tell how far it came (`names`)
+//! ```
+//! `server` is the way there, for connections and tools alike; `docs/postgresql.md` says what is kept and what is not.
+
+mod backup;
+mod failure;
+mod inventory;
+mod manifest;
+mod names;
+mod quote;
+mod rows;
+mod server;
+mod session;
+mod stage;
+mod swap;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+pub use server::Password;
+
+use crate::hooks::{self, Occasion};
+use crate::{
+    Backup, BackupContext, Component, Error, ErrorKind, Hooks, Kind, Recovered, RestoreContext, Result,
+    StagedRestore,
+};
+use names::Names;
+use server::Server;
+use stage::Snapshot;
+
+/// Databases of one server, as configured.
+#[derive(Clone, Debug)]
+pub struct RelationalStoreSettings {
+    /// The component's name, unique in the deployment.
+    pub name: String,
+    /// `postgres://user@host:port/`, without a password. A database behind it is the one to which we connect in order to
+    /// ask for the others; else `postgres`.
+    pub url: String,
+    /// The role's password, if it has one.
+    pub password: Option<Password>,
+    /// PEM file of the authorities that may vouch for the server; else those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Names of databases, or `*` for all.
+    pub databases: Vec<String>,
+    /// Tables that are read or loaded at once.
+    pub connections: usize,
+    /// Where `pg_dump` and its like lie; else they are looked for.
+    pub tools_directory: Option<PathBuf>,
+    /// Where a restore keeps an archive of `pg_dump` while it needs it: definitions and large objects.
+    pub scratch_directory: PathBuf,
+    /// Whether a backup may go on without this component.
+    pub optional: bool,
+    /// Programs to run before and after.
+    pub hooks: Hooks,
+}
+
+/// Databases of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct RelationalStore {
+    settings: RelationalStoreSettings,
+    server: Server,
+    place: String,
+}
+
+impl RelationalStore {
+    pub(crate) fn new(settings: RelationalStoreSettings) -> Result<Self, String> {
+        let server = Server::new(&settings.url, settings.password.clone(), settings.ca_file.clone())?;
+        let place = server.address();
+        Ok(Self { settings, server, place })
+    }
+
+    fn occasion(&self, name: &'static str) -> Occasion<'_> {
+        let timeout = self.settings.hooks.timeout;
+        Occasion { name, component: &self.settings.name, place: &self.place, timeout }
+    }
+}
+
+impl Component for RelationalStore {
+    fn kind(&self) -> Kind {
+        Kind::RelationalStore
+    }
+
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn optional(&self) -> bool {
+        self.settings.optional
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    fn probe(&self) -> Result<()> {
+        backup::probe(self)
+    }
+
+    fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
+        hooks::run_before(
+            &self.occasion("before_backup"),
+            &self.settings.hooks.before_backup,
+            &context.control,
+        )?;
+        backup::backup(self, context)
+    }
+
+    fn after_backup(&self) -> Result<()> {
+        hooks::run_after(&self.occasion("after_backup"), &self.settings.hooks.after_backup)
+    }
+
+    fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
+        if context.target.is_some() {
+            let message = "a database server cannot be restored into a directory; restore into a server, or read the files of the backup";
+            return Err(Error::new(ErrorKind::Io, message));
+        }
+        self.recover(context.job_id, None)?;
+        hooks::run_before(
+            &self.occasion("before_restore"),
+            &self.settings.hooks.before_restore,
+            &context.control,
+        )?;
+        stage::stage(self, context)
+    }
+
+    fn plan(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        control: &repository::Control,
+        visit: &mut repository::VisitPlanned<'_>,
+    ) -> Result<repository::RestorePlan> {
+        use repository::Planned;
+        let manifest = Snapshot::open(repository, index, snapshot)?.manifest(control)?;
+        let mut client = swap::aside(&self.server, &[])?;
+        let about = inventory::about(&mut client)?;
+        let present = inventory::databases(&mut client, about.major())?;
+        let mut plan = repository::RestorePlan::default();
+        let mut show = |path: String, planned, bytes| {
+            match planned {
+                Planned::Made => plan.made += 1,
+                _ => plan.made_equal += 1,
+            }
+            plan.bytes += bytes;
+            visit(path.as_bytes(), planned, bytes).map_err(|e| Error::engine("the plan was stopped", e))
+        };
+        for database in &manifest.databases {
+            let planned = match present.iter().any(|one| one.name == database.name) {
+                true => Planned::MadeEqual,
+                false => Planned::Made,
+            };
+            show(database.directory.clone(), planned, 0)?;
+            for table in &database.tables {
+                let bytes = table.parts.iter().map(|part| part.bytes).sum();
+                let (schema, name) = (quote::file_name(&table.schema), quote::file_name(&table.name));
+                show(format!("{}/{schema}/{name}", database.directory), planned, bytes)?;
+            }
+        }
+        Ok(plan)
+    }
+
+    fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
+        swap::recover(&self.server, &Names::new(job_id, &self.settings.name))
+    }
+
+    fn after_restore(&self) -> Result<()> {
+        hooks::run_after(&self.occasion("after_restore"), &self.settings.hooks.after_restore)
+    }
+}

@@ -1,0 +1,204 @@
+//! `[[component]]`: what is protected. The keys of all kinds are typed together; here each kind takes its own, and refuses
+//! those of others.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use components::{Component, FileStoreSettings, Hooks, Password, RelationalStoreSettings};
+use secrecy::SecretString;
+
+use super::meant::below;
+use super::typed;
+
+/// Kinds of components, as requests name them.
+const KIND_WORDS: [&str; 4] = ["fileStore", "relationalStore", "objectStore", "systemConfiguration"];
+const HOOK_TIMEOUT_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// Tables that are read or loaded at once, unless it is said.
+const DEFAULT_CONNECTIONS: usize = 4;
+const CONNECTIONS_MAX: u64 = 64;
+
+/// The components, and the directory of each that is one, by name.
+pub(super) type Built = (Vec<Arc<dyn Component>>, Vec<(String, PathBuf)>);
+
+/// Checks and builds. Relative paths start at `directory`; `scratch` is for what a restore needs only meanwhile.
+pub(super) fn build(typed: Vec<typed::Component>, directory: &Path, scratch: &Path) -> Result<Built, String> {
+    let mut built: Vec<Arc<dyn Component>> = Vec::new();
+    let mut paths = Vec::new();
+    let mut names = HashSet::new();
+    for (at, component) in typed.into_iter().enumerate() {
+        let name = component.name.clone().unwrap_or_default();
+        let place =
+            if name.is_empty() { format!("component {}", at + 1) } else { format!("component '{name}'") };
+        let one = one(component, directory, scratch, &mut paths)
+            .map_err(|problem| format!("{place}: {problem}"))?;
+        if !names.insert(one.name().to_owned()) {
+            return Err(format!("{place}: two components have this name"));
+        }
+        built.push(one);
+    }
+    Ok((built, paths))
+}
+
+fn one(
+    component: typed::Component,
+    directory: &Path,
+    scratch: &Path,
+    paths: &mut Vec<(String, PathBuf)>,
+) -> Result<Arc<dyn Component>, String> {
+    match component.kind.as_deref() {
+        Some("fileStore") => {
+            let settings = file_store(component, directory)?;
+            paths.push((settings.name.clone(), settings.path.clone()));
+            Ok(components::file_store(settings))
+        }
+        Some("relationalStore") => {
+            components::relational_store(relational_store(component, directory, scratch)?)
+        }
+        Some(kind @ ("objectStore" | "systemConfiguration")) => {
+            Err(format!("kind {kind} is not in this build yet; only fileStore and relationalStore are"))
+        }
+        Some(kind) => Err(format!(
+            "kind '{kind}' is none of fileStore, relationalStore, objectStore, systemConfiguration"
+        )),
+        None => Err("kind is missing".to_owned()),
+    }
+}
+
+/// A restore exchanges a component's whole directory: neither another component nor what the running server works with
+/// may lie in it.
+pub(super) fn keep_apart(components: &[(String, PathBuf)], ours: &[(&str, &PathBuf)]) -> Result<(), String> {
+    for (name, path) in components {
+        if let Some((inner, _)) = components.iter().find(|(other, at)| other != name && at.starts_with(path))
+        {
+            return Err(format!(
+                "component '{name}': the directory of component '{inner}' lies in its path {}; protect one of the two",
+                path.display()
+            ));
+        }
+        if let Some((key, place)) = ours.iter().find(|(_, place)| place.starts_with(path)) {
+            return Err(format!(
+                "component '{name}': {key} ({}) lies in its path {}, and a restore would exchange it under the running \
+                 server; put it elsewhere",
+                place.display(),
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn file_store(mut component: typed::Component, directory: &Path) -> Result<FileStoreSettings, String> {
+    refuse_foreign(&component, "fileStore", &["path", "exclude"])?;
+    let path = component.path.take().filter(|path| !path.is_empty()).ok_or("path is missing")?;
+    let path = below(directory, &path);
+    if path == Path::new("/") {
+        return Err("path is the root of the whole machine; name the directory to protect".to_owned());
+    }
+    Ok(FileStoreSettings {
+        name: name(&component)?,
+        path,
+        exclude: component.exclude.take().unwrap_or_default(),
+        optional: component.optional.unwrap_or(false),
+        hooks: hooks(component)?,
+    })
+}
+
+fn relational_store(
+    mut component: typed::Component,
+    directory: &Path,
+    scratch: &Path,
+) -> Result<RelationalStoreSettings, String> {
+    let own =
+        ["url", "password_file", "password_env", "databases", "ca_file", "connections", "tools_directory"];
+    refuse_foreign(&component, "relationalStore", &own)?;
+    let password = match (component.password_file.take(), component.password_env.take()) {
+        (None, None) => None,
+        (Some(file), None) => Some(Password::File(below(directory, &file))),
+        (None, Some(variable)) => {
+            let value = std::env::var(&variable)
+                .map_err(|_| format!("password_env names the variable {variable}, which is not set"))?;
+            Some(Password::Value(SecretString::from(value)))
+        }
+        (Some(_), Some(_)) => return Err("give password_file or password_env, not both".to_owned()),
+    };
+    let connections = match component.connections {
+        None => DEFAULT_CONNECTIONS,
+        Some(some @ 1..=CONNECTIONS_MAX) => usize::try_from(some).unwrap_or(DEFAULT_CONNECTIONS),
+        Some(_) => return Err(format!("connections must be 1 to {CONNECTIONS_MAX}")),
+    };
+    let databases = component.databases.take().unwrap_or_else(|| vec!["*".to_owned()]);
+    if databases.is_empty() {
+        return Err("databases is empty; name some, or \"*\" for all".to_owned());
+    }
+    Ok(RelationalStoreSettings {
+        name: name(&component)?,
+        url: component.url.take().ok_or("url is missing")?,
+        password,
+        ca_file: component.ca_file.take().map(|file| below(directory, &file)),
+        databases,
+        connections,
+        tools_directory: component.tools_directory.take().map(|tools| below(directory, &tools)),
+        scratch_directory: scratch.to_owned(),
+        optional: component.optional.unwrap_or(false),
+        hooks: hooks(component)?,
+    })
+}
+
+fn name(component: &typed::Component) -> Result<String, String> {
+    let name = component.name.clone().filter(|name| !name.trim().is_empty()).ok_or("name is missing")?;
+    if KIND_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name.trim())) {
+        return Err(format!(
+            "'{name}' is the word for a kind, by which a restore may choose; give it another name"
+        ));
+    }
+    Ok(name)
+}
+
+fn hooks(component: typed::Component) -> Result<Hooks, String> {
+    let timeout = match component.hook_timeout_seconds {
+        None => Hooks::default().timeout,
+        Some(seconds @ 1..=HOOK_TIMEOUT_SECONDS_MAX) => Duration::from_secs(seconds),
+        Some(_) => {
+            return Err(format!("hook_timeout_seconds must be 1 to {HOOK_TIMEOUT_SECONDS_MAX} (a week)"));
+        }
+    };
+    Ok(Hooks {
+        before_backup: component.before_backup.unwrap_or_default(),
+        after_backup: component.after_backup.unwrap_or_default(),
+        before_restore: component.before_restore.unwrap_or_default(),
+        after_restore: component.after_restore.unwrap_or_default(),
+        timeout,
+    })
+}
+
+/// A key that was typed and belongs to another kind.
+fn refuse_foreign(component: &typed::Component, kind: &str, own: &[&str]) -> Result<(), String> {
+    let c = component;
+    let typed = [
+        ("path", c.path.is_some()),
+        ("exclude", c.exclude.is_some()),
+        ("url", c.url.is_some()),
+        ("password_file", c.password_file.is_some()),
+        ("password_env", c.password_env.is_some()),
+        ("databases", c.databases.is_some()),
+        ("connections", c.connections.is_some()),
+        ("tools_directory", c.tools_directory.is_some()),
+        ("endpoint", c.endpoint.is_some()),
+        ("region", c.region.is_some()),
+        ("path_style", c.path_style.is_some()),
+        ("allow_http", c.allow_http.is_some()),
+        ("ca_file", c.ca_file.is_some()),
+        ("access_key_id", c.access_key_id.is_some()),
+        ("secret_access_key_file", c.secret_access_key_file.is_some()),
+        ("secret_access_key_env", c.secret_access_key_env.is_some()),
+        ("namespace", c.namespace.is_some()),
+        ("kubeconfig", c.kubeconfig.is_some()),
+        ("context", c.context.is_some()),
+    ];
+    match typed.into_iter().find(|(key, typed)| *typed && !own.contains(key)) {
+        Some((key, _)) => Err(format!("'{key}' is no key of a {kind}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,245 @@
+//! Real PostgreSQL servers, as the distribution's packages bring them. Each has a directory and a port of its own and
+//! belongs to the user `postgres`, as the server refuses to run as root.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tempfile::TempDir;
+
+use crate::services::free_port;
+
+/// The superuser's password.
+pub const PASSWORD: &str = "planted-password-of-the-superuser";
+
+/// A running server. Stopped when dropped.
+pub struct Postgres {
+    home: TempDir,
+    bin: PathBuf,
+    pub port: u16,
+}
+
+/// The releases that are installed, oldest first: first number, and where their programs lie.
+pub fn installed() -> Vec<(u32, PathBuf)> {
+    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, bin)| bin.join("initdb").is_file())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Of the user that servers run as, if we are root.
+fn user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("postgres:")).expect("a user 'postgres'");
+    let fields: Vec<&str> = line.split(':').collect();
+    Some((fields[2].parse().unwrap(), fields[3].parse().unwrap()))
+}
+
+fn as_user(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if let Some((uid, gid)) = user() {
+        command.uid(uid).gid(gid);
+    }
+    command.current_dir("/").stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn passable_directory() -> TempDir {
+    let home = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    home
+}
+
+/// A fresh cluster, made once and copied for each server.
+fn template(bin: &Path) -> &'static Path {
+    static MADE: OnceLock<TempDir> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let home = passable_directory();
+        let (data, password) = (home.path().join("data"), home.path().join("password"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(&password, PASSWORD).unwrap();
+        if let Some((uid, gid)) = user() {
+            chown(&data, Some(uid), Some(gid)).unwrap();
+            chown(&password, Some(uid), Some(gid)).unwrap();
+        }
+        let options =
+            ["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+        run(as_user(&bin.join("initdb")).arg("-D").arg(&data).args(options).arg("--pwfile").arg(&password));
+        home
+    })
+    .path()
+}
+
+impl Postgres {
+    /// Starts one of the newest release that is installed; `None`, with a word about it, if none is.
+    pub fn start() -> Option<Self> {
+        let Some((_, bin)) = installed().pop() else {
+            eprintln!("SKIPPED: no PostgreSQL server is installed");
+            return None;
+        };
+        let home = passable_directory();
+        let template = template(&bin);
+        run(Command::new("cp").arg("-a").arg(template.join("data")).arg(home.path().join("data")));
+        let postgres = Self { home, bin, port: free_port() };
+        postgres.control("start");
+        Some(postgres)
+    }
+
+    fn control(&self, verb: &str) {
+        let directory = self.home.path();
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off -c max_connections=60 -c \
+             max_prepared_transactions=4 -c wal_level=logical -c shared_buffers=64MB",
+            self.port,
+            directory.join("data").display()
+        );
+        let mut command = as_user(&self.bin.join("pg_ctl"));
+        command.arg("-D").arg(directory.join("data")).args(["-w", "-t", "60", "-m", "immediate"]);
+        if verb == "start" {
+            command.args(["-l".into(), directory.join("data/server.log"), "-o".into(), options.into()]);
+        }
+        let status = command.arg(verb).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(
+            status.success(),
+            "pg_ctl {verb}: {:?}",
+            std::fs::read_to_string(directory.join("data/server.log"))
+        );
+    }
+
+    /// `postgres://…`, without the password.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/", self.port)
+    }
+
+    /// A directory for a tablespace.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let path = self.home.path().join("data").join(name);
+        std::fs::create_dir(&path).unwrap();
+        if let Some((uid, gid)) = user() {
+            chown(&path, Some(uid), Some(gid)).unwrap();
+        }
+        path
+    }
+
+    /// Whether an extension's files are installed.
+    pub fn has_extension(&self, name: &str) -> bool {
+        let text = format!("SELECT count(*) FROM pg_available_extensions WHERE name = '{name}'");
+        self.sql("postgres", &text) == "1"
+    }
+
+    /// A program of the server's, as the superuser.
+    pub fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        command.env("PGPASSWORD", PASSWORD);
+        command
+    }
+
+    /// Runs SQL; the rows, without their frame.
+    pub fn sql(&self, database: &str, text: &str) -> String {
+        self.try_sql(database, text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The same where it may fail.
+    pub fn try_sql(&self, database: &str, text: &str) -> Result<String, String> {
+        let mut command = self.tool("psql");
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", text]);
+        let output = command.output().unwrap();
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// Runs a script from its text, each statement by itself.
+    pub fn script(&self, database: &str, text: &str) {
+        let file = self.home.path().join("script.sql");
+        std::fs::write(&file, text).unwrap();
+        run(self.tool("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f"]).arg(&file));
+    }
+
+    /// All of a database as text, by the server's own tool.
+    pub fn dump(&self, database: &str) -> String {
+        let text = run(self.tool("pg_dump").args(["--create", "--encoding=UTF8", database]));
+        // A random word that each dump has anew.
+        text.lines().filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict")).fold(
+            String::new(),
+            |mut all, line| {
+                all.push_str(line);
+                all.push('\n');
+                all
+            },
+        )
+    }
+
+    /// Roles and tablespaces as text.
+    pub fn globals(&self) -> String {
+        let text = run(self.tool("pg_dumpall").arg("--globals-only"));
+        text.lines()
+            .filter(|line| !line.contains("restrict ") && !line.starts_with("--"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let mut command = as_user(&self.bin.join("pg_ctl"));
+        command.arg("-D").arg(self.home.path().join("data")).args(["-w", "-m", "immediate", "stop"]);
+        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
+/// A way to a server that breaks once so many bytes have passed in a direction.
+pub struct Breaking {
+    pub port: u16,
+}
+
+impl Breaking {
+    /// `from_server`: which direction is counted.
+    pub fn start(server: &Postgres, bytes: usize, from_server: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (target, left) = (server.port, Arc::new(AtomicIsize::new(bytes.try_into().unwrap())));
+        std::thread::spawn(move || {
+            for inner in listener.incoming().map_while(Result::ok) {
+                let Ok(outer) = TcpStream::connect(("127.0.0.1", target)) else { return };
+                for (from, to, counted) in [(&inner, &outer, !from_server), (&outer, &inner, from_server)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let left = Arc::clone(&left);
+                    std::thread::spawn(move || {
+                        let mut buffer = [0; 4096];
+                        while let Ok(length @ 1..) = from.read(&mut buffer) {
+                            let taken = if counted { length.cast_signed() } else { 0 };
+                            let broken = left.fetch_sub(taken, Ordering::SeqCst) <= taken;
+                            if broken || to.write_all(&buffer[..length]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                    });
+                }
+            }
+        });
+        Self { port }
+    }
+}
