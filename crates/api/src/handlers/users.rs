@@ -84,6 +84,9 @@ pub(crate) async fn own_password(call: Arc<Call>) -> ApiResult<Reply> {
         }
         other => call.lift(other)?,
     };
-    call.lift(call.site.recovery.set_password(&name, &new).await)?;
-    success()
+    match call.site.recovery.set_password(&name, &new).await {
+        // Removed since the token was looked at, which has ended with the user.
+        Err(error) if error.kind == ErrorKind::UserNotFound => Err(ApiError::token_invalid()),
+        other => call.lift(other).and_then(|()| success()),
+    }
 }

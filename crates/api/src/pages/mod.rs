@@ -229,7 +229,12 @@ fn resource(call: &Call, value: &Value) -> String {
     }
     let cell = Cell::of(value, &|key, text, around| link(call, key, text, around));
     let (children, operations) = links_below(call);
-    finish(&ResourcePage { frame: frame(call), cell, children, operations })
+    let mut frame = frame(call);
+    // A task is known by its title, its path by its id.
+    if let Some(title) = value["taskTitle"].as_str().filter(|title| !title.is_empty()) {
+        frame.title = title.to_owned();
+    }
+    finish(&ResourcePage { frame, cell, children, operations })
 }
 
 fn job_page(call: &Call, value: &Value, job: &JobView) -> String {

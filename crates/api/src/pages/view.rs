@@ -46,6 +46,8 @@ impl Cell {
                 Self { items, ..Self::default() }
             }
             Value::Object(object) if object.is_empty() => Self::plain("none"),
+            // Of an API key.
+            Value::Array(list) if list.is_empty() && key == "stores" => Self::plain("all"),
             Value::Array(list) if list.is_empty() => Self::plain("none"),
             Value::String(text) => {
                 Self { text: text.clone(), link: links(key, text, around), ..Self::default() }
@@ -62,15 +64,30 @@ impl Cell {
     }
 }
 
+/// How the keys of times end.
+const TIMES: [&str; 10] = [
+    "time",
+    "date",
+    "expires",
+    "updated",
+    "validated",
+    "created",
+    "modified",
+    "scheduledfor",
+    "laststart",
+    "nextrun",
+];
+
 /// A number whose key says that it is a time or a size.
 fn in_words(key: &str, number: Option<i64>) -> Option<String> {
     let (lower, number) = (key.to_lowercase(), number?);
     if lower.starts_with("bytes") || lower.ends_with("bytes") {
         return Some(format!("{} ({number} bytes)", size(u64::try_from(number).ok()?)));
     }
-    let is_time = ["time", "date", "expires", "updated", "validated"].iter().any(|end| lower.ends_with(end));
+    let is_time = TIMES.iter().any(|end| lower.ends_with(end));
     match number {
         -1 if lower.ends_with("date") => Some("never (-1)".to_owned()),
+        -1 if is_time => Some("none (-1)".to_owned()),
         0 if is_time => Some("not yet (0)".to_owned()),
         _ if is_time => {
             let time = jiff::Timestamp::from_millisecond(number).ok()?;
@@ -89,6 +106,7 @@ pub(super) fn short(key: &str, value: Option<&Value>) -> String {
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(Value::Number(number)) => match number.as_i64() {
             Some(bytes) if lower.starts_with("bytes") => size(u64::try_from(bytes).unwrap_or(0)),
+            Some(0) if matches!(key, "waiting" | "givenUp") => "0".to_owned(),
             Some(0) => "not yet".to_owned(),
             Some(-1) if lower.ends_with("date") => "somebody deletes it".to_owned(),
             Some(-1) => "none".to_owned(),
@@ -160,13 +178,19 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_shown_in_words_beside_the_number() {
-        let value = json!({"startTime": 1634736144653_i64, "retentionDate": -1, "endtime": 0, "bytesRead": 1536, "code": 3});
+        let value = json!({"startTime": 1634736144653_i64, "retentionDate": -1, "endtime": 0, "nextRun": -1, "bytesRead": 1536, "code": 3});
         let page = Cell::of(&value, &|_, _, _| None).to_string();
-        for text in
-            ["2021-10-20 13:22:24 UTC (1634736144653)", "never (-1)", "not yet (0)", "1.5 KiB (1536 bytes)"]
-        {
+        for text in [
+            "2021-10-20 13:22:24 UTC (1634736144653)",
+            "never (-1)",
+            "not yet (0)",
+            "none (-1)",
+            "1.5 KiB (1536 bytes)",
+        ] {
             assert!(page.contains(text), "{text} in {page}");
         }
+        let counts = ["waiting", "lastDelivered"].map(|key| short(key, Some(&json!(0))));
+        assert_eq!(counts, ["0", "not yet"]);
         assert_eq!(duration(61_500), "1 min 1 s");
         assert_eq!(duration(1500), "1.5 s");
     }

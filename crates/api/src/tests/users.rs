@@ -2,7 +2,9 @@
 
 use super::support::{ADMIN, DR, PASSCODE, PASSWORD, World, ask};
 use recovery::Role;
+use secrecy::SecretString;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const USERS: &str = "/strongroom/admin/users";
 
@@ -110,6 +112,33 @@ async fn ones_own_password_changes_with_the_present_one_alone() {
         "signed out"
     );
     assert!(token_for(&world, "victor", "brand new words").await.is_some());
+}
+
+#[tokio::test]
+async fn who_is_removed_while_the_password_changes_has_a_token_no_more() {
+    let world = World::open().await;
+    let secret = SecretString::from(PASSWORD);
+    let mut took = Duration::ZERO;
+    // At one time after another of what the change takes.
+    for part in 0..10 {
+        let name = format!("user{part}");
+        world.recovery.add_user(&name, &secret, Role::Viewer).await.expect("added");
+        let token = token_for(&world, &name, PASSWORD).await.expect("token");
+        let form = format!("f=json&password={PASSWORD}&newPassword=brand new words");
+        let change = ask("POST", &format!("{ADMIN}/password")).token(&token).form(&form);
+        let since = Instant::now();
+        let remove = async {
+            tokio::time::sleep(took * part / 10).await;
+            if part > 0 {
+                world.recovery.remove_user(&name).await.expect("removed");
+            }
+        };
+        let (answer, ()) = tokio::join!(world.send(change), remove);
+        took = took.max(since.elapsed());
+        let code = refusal(&answer.json()).to_owned();
+        assert!(["none", "LOGIN_FAILED", "TOKEN_INVALID"].contains(&code.as_str()), "{}", answer.text);
+        println!("{part}: {code}");
+    }
 }
 
 #[tokio::test]
