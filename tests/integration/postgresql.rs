@@ -9,7 +9,7 @@ use recovery::work::{RestoreDone, RestoreTask, run_restore};
 use recovery::{Cost, Kind};
 use repository::Control;
 use strongroom_tests::postgres::{Breaking, PASSWORD, Postgres};
-use strongroom_tests::server::{Options, Site};
+use strongroom_tests::server::{Options, Site, wait_for};
 use tempfile::TempDir;
 
 use crate::world::{self, PASSCODE, Silent};
@@ -111,7 +111,7 @@ fn whatever_a_database_holds_comes_back_to_the_letter() {
     let tablespace = server.directory("space");
     server.sql("postgres", &format!("CREATE TABLESPACE \"some space\" LOCATION '{}'", tablespace.display()));
     server.script("postgres", TORTURE);
-    let names = ["torture", "we\"ird / name", "latin"];
+    let names = ["torture", "we\"ird / name", "latin", "model"];
     let before: Vec<String> = names.iter().map(|name| server.dump(name)).collect();
     let globals = server.globals();
 
@@ -119,10 +119,14 @@ fn whatever_a_database_holds_comes_back_to_the_letter() {
     let entry = scene.back_up("one", &component).unwrap();
     assert_eq!(entry.warnings, []);
     assert_eq!(entry.components[0].kind, Kind::RelationalStore);
-    assert_eq!(entry.components[0].facts.databases, ["latin", "torture", "we\"ird / name"]);
+    assert_eq!(entry.components[0].facts.databases, ["latin", "model", "torture", "we\"ird / name"]);
 
     // One is damaged, one is lost, and one is as it was.
     server.script("torture", "DROP SCHEMA app CASCADE; CREATE TABLE later (x int); SELECT lo_unlink(4711);");
+    server.script(
+        "we\"ird / name",
+        "ALTER SUBSCRIPTION following SET (slot_name = NONE); DROP SUBSCRIPTION following;",
+    );
     server.sql("postgres", "DROP DATABASE \"we\"\"ird / name\"");
     scene.restore("one", &component).unwrap();
     for (name, before) in names.iter().zip(&before) {
@@ -130,6 +134,32 @@ fn whatever_a_database_holds_comes_back_to_the_letter() {
     }
     assert_same(&globals, &server.globals());
     scene.assert_no_traces();
+}
+
+#[test]
+fn rows_find_their_partitions_though_these_are_other_ones_after_a_restore() {
+    let Some(scene) = Scene::new() else { return };
+    let server = &scene.server;
+    server.sql("postgres", "CREATE DATABASE felt");
+    // To which partition an enum belongs depends on numbers that are new in each database.
+    server.script(
+        "felt",
+        "CREATE TYPE mood AS ENUM ('sad', 'calm', 'fine', 'happy', 'merry', 'glad');
+         CREATE TABLE felt (feeling mood, x int) PARTITION BY HASH (feeling);
+         CREATE TABLE felt_0 PARTITION OF felt FOR VALUES WITH (MODULUS 3, REMAINDER 0) PARTITION BY LIST (x);
+         CREATE TABLE felt_0_0 PARTITION OF felt_0 DEFAULT;
+         CREATE TABLE felt_1 PARTITION OF felt FOR VALUES WITH (MODULUS 3, REMAINDER 1);
+         CREATE TABLE felt_2 PARTITION OF felt FOR VALUES WITH (MODULUS 3, REMAINDER 2);
+         INSERT INTO felt SELECT m, i FROM unnest(enum_range(NULL::mood)) m, generate_series(1, 50) i;",
+    );
+    let all = "SELECT string_agg(f::text, ' ' ORDER BY f) FROM felt f";
+    let before = server.sql("felt", all);
+    let component = scene.component(&["felt"]);
+    scene.back_up("b", &component).unwrap();
+    for _ in 0..3 {
+        scene.restore("b", &component).unwrap();
+        assert_eq!(server.sql("felt", all), before);
+    }
 }
 
 #[test]
@@ -181,6 +211,54 @@ fn a_backup_is_one_instant_although_rows_come_and_go_meanwhile() {
         let sum = "SELECT (SELECT sum(amount) FROM a) + (SELECT sum(amount) FROM b)";
         assert_eq!(server.sql("bank", sum), "500000");
     }
+}
+
+#[test]
+fn a_table_that_is_rewritten_right_after_the_snapshot_is_not_taken_for_empty() {
+    let Some(scene) = Scene::new() else { return };
+    let server = &scene.server;
+    server.sql("postgres", "CREATE DATABASE one");
+    server.script("one", "CREATE TABLE t AS SELECT generate_series(1, 100) AS i");
+    let component = scene.component(&["one"]);
+    std::thread::scope(|scope| {
+        // Until the backup has its snapshot and waits for the table.
+        scope.spawn(|| {
+            server.script(
+                "one",
+                "BEGIN; TRUNCATE t; INSERT INTO t SELECT generate_series(1, 200);
+                 DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted) LOOP
+                   PERFORM pg_sleep(0.05); END LOOP; END $$;
+                 COMMIT;",
+            )
+        });
+        let locked = "SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock'";
+        wait_for("the table to be rewritten", || (server.sql("one", locked) == "1").then_some(()));
+        scene.back_up("b", &component).unwrap();
+    });
+    server.sql("one", "DROP TABLE t");
+    scene.restore("b", &component).unwrap();
+    assert_eq!(server.sql("one", "SELECT count(*) FROM t"), "200");
+}
+
+#[test]
+fn whoever_wants_to_alter_a_table_meanwhile_waits_and_the_backup_goes_on() {
+    let Some(scene) = Scene::new() else { return };
+    let server = &scene.server;
+    server.sql("postgres", "CREATE DATABASE one");
+    server.script("one", "CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT generate_series(1, 300000) AS i, 'x' AS w;");
+    let component = scene.component(&["one"]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // By the connection that keeps the snapshot, and by pg_dump.
+            let ours = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'b'::regclass AND granted AND \
+                        mode = 'AccessShareLock' AND pid <> pg_backend_pid()";
+            wait_for("both locks", || (server.sql("one", ours) == "2").then_some(()));
+            server.sql("one", "SET lock_timeout = 0; ALTER TABLE b ADD COLUMN later int")
+        });
+        scene.back_up("b", &component).unwrap();
+    });
+    scene.restore("b", &component).unwrap();
+    assert_eq!(server.sql("one", "SELECT count(*) FROM b"), "300000");
 }
 
 #[test]
@@ -286,9 +364,14 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
     for database in ["one", "two"] {
         server.script(database, "CREATE TABLE state AS SELECT 'old' AS word");
     }
+    server.script(
+        "two",
+        "CREATE SUBSCRIPTION s CONNECTION 'host=nowhere.invalid' PUBLICATION p WITH (connect = false)",
+    );
     let component = scene.component(&["one", "two"]);
     scene.back_up("b", &component).unwrap();
     server.script("one", "UPDATE state SET word = 'new'");
+    server.script("two", "ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s;");
     server.script("postgres", "DROP DATABASE two; COMMENT ON DATABASE one IS 'a newer comment'");
     let one = || server.sql("one", "SELECT word FROM state");
     let comment = || {
@@ -321,6 +404,9 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
     };
     let recover = || component.recover("a-restore", None).unwrap();
     std::mem::forget(begin());
+    let made =
+        server.sql("postgres", "SELECT min(datname) FROM pg_database WHERE datname LIKE 'strongroom_new%'");
+    std::fs::write(scene.dir.path().join(format!("scratch/{made}.dump")), "definitions").unwrap();
     assert_eq!(
         server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'strongroom_new%'"),
         "2"
@@ -335,6 +421,17 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
     assert_eq!((one(), comment()), ("old".into(), "a comment".into()));
     assert_eq!(server.sql("two", "SELECT word FROM state"), "old");
     staged.abandon().unwrap();
+    assert_eq!((one(), comment()), ("new".into(), "a newer comment".into()));
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'two'"), "0");
+    scene.assert_no_traces();
+
+    // It cannot be taken back just then, as the server is away: the next start does it, and does not finish instead.
+    let mut staged = begin();
+    staged.swap().unwrap();
+    server.stop();
+    staged.abandon().unwrap_err();
+    server.start_again();
+    assert_eq!(recover(), Recovered::Undone);
     assert_eq!((one(), comment()), ("new".into(), "a newer comment".into()));
     assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'two'"), "0");
     scene.assert_no_traces();
@@ -433,6 +530,39 @@ fn the_rights_that_are_documented_are_enough_and_without_them_the_table_is_named
 }
 
 #[test]
+fn a_server_is_spoken_to_in_secret_and_only_if_its_certificate_is_good() {
+    let Some(scene) = Scene::new() else { return };
+    let server = &scene.server;
+    server.script("postgres", "CREATE DATABASE one");
+    server.script("one", "CREATE TABLE t AS SELECT 1 AS x");
+    let authority = server.encrypt();
+    let component = |query: &str, ca_file: Option<&Path>| {
+        let settings = RelationalStoreSettings {
+            url: format!("postgres://postgres@localhost:{}/{query}", server.port),
+            ca_file: ca_file.map(Path::to_owned),
+            ..scene.settings(server, &["one"])
+        };
+        components::relational_store(settings).unwrap()
+    };
+    let error = scene.back_up("a", &component("?sslmode=disable", None)).unwrap_err();
+    assert!(error.message.contains("pg_hba.conf rejects"), "{error}");
+    let error = scene.back_up("a", &component("?sslmode=require", None)).unwrap_err();
+    assert!(error.message.contains("certificate"), "nobody whom the system knows vouches for it: {error}");
+    let other = scene.dir.path().join("other.pem");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&other, made.cert.pem()).unwrap();
+    let error = scene.back_up("a", &component("", Some(&other))).unwrap_err();
+    assert!(error.message.contains("certificate"), "{error}");
+
+    // Connections of ours, and the server's own tools.
+    let good = component("", Some(&authority));
+    scene.back_up("a", &good).unwrap();
+    server.sql("one", "UPDATE t SET x = 2");
+    scene.restore("a", &good).unwrap();
+    assert_eq!(server.sql("one", "SELECT x FROM t"), "1");
+}
+
+#[test]
 fn databases_are_backed_up_and_restored_over_the_interface_and_their_passwords_are_told_nobody() {
     let Some(postgres) = Postgres::start() else { return };
     postgres.script(
@@ -467,13 +597,14 @@ fn databases_are_backed_up_and_restored_over_the_interface_and_their_passwords_a
     );
     assert_eq!(entry["volumes"].as_array().unwrap().len(), 1);
 
-    postgres.sql("gis", "DELETE FROM roads WHERE i > 10");
+    let hashed = postgres.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'owner'");
+    postgres.script("postgres", "DROP DATABASE gis; DROP ROLE owner;");
     std::fs::write(site.content().join("later"), "not in the backup").unwrap();
     client.completed(&client.restore("b").ok());
     assert_eq!(postgres.sql("gis", "SELECT count(*) FROM roads"), "5000");
     assert!(!site.content().join("later").exists());
     let told = [site.log(), site.replies()].concat();
-    let hashed = postgres.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'owner'");
+    assert_eq!(hashed, postgres.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'owner'"));
     for secret in [PASSWORD, "a planted word", &hashed] {
         assert!(!told.contains(secret), "a password is told");
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use tempfile::TempDir;
 
+use crate::server::wait_for;
 use crate::services::free_port;
 
 /// The superuser's password.
@@ -123,6 +124,38 @@ impl Postgres {
             "pg_ctl {verb}: {:?}",
             std::fs::read_to_string(directory.join("data/server.log"))
         );
+    }
+
+    /// Dies.
+    pub fn stop(&self) {
+        self.control("stop");
+    }
+
+    /// After [`Postgres::stop`].
+    pub fn start_again(&self) {
+        self.control("start");
+    }
+
+    /// From now on speaks in secret alone, as `localhost`; returns the certificate by which it may be known.
+    pub fn encrypt(&self) -> PathBuf {
+        let data = self.home.path().join("data");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((uid, gid)) = user() {
+            chown(&key, Some(uid), Some(gid)).unwrap();
+        }
+        let rules = data.join("pg_hba.conf");
+        let before = std::fs::read_to_string(&rules).unwrap();
+        std::fs::write(&rules, format!("hostnossl all all all reject\n{before}")).unwrap();
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let copy = self.home.path().join("authority.pem");
+        std::fs::copy(&certificate, &copy).unwrap();
+        wait_for("encryption", || self.try_sql("postgres", "SHOW ssl").ok().filter(|on| on == "on"));
+        copy
     }
 
     /// `postgres://…`, without the password.

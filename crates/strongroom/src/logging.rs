@@ -45,6 +45,8 @@ pub fn to_file(file: &Path) -> Result<()> {
 fn filter() -> Result<EnvFilter> {
     let text = std::env::var(VARIABLE).unwrap_or_default();
     let directives = if text.trim().is_empty() { "info" } else { text.trim() };
+    // Its debug lines repeat statements, in which passwords stand.
+    let directives = format!("{directives},tokio_postgres=info,postgres=info");
     let parsed = EnvFilter::try_new(directives).map_err(|e| {
         Failure::usage(format!("{VARIABLE} is not understood: {e}"))
             .hint("use error, warn, info, debug or trace, or pairs like recovery=debug,api=info")

@@ -3,9 +3,14 @@ CREATE ROLE app_owner NOLOGIN;
 CREATE ROLE app_reader LOGIN PASSWORD 'a planted word' CONNECTION LIMIT 7 VALID UNTIL '2099-01-01' IN ROLE pg_monitor;
 GRANT app_owner TO app_reader WITH ADMIN OPTION;
 ALTER ROLE app_reader SET work_mem = '8MB';
+ALTER ROLE app_reader SET search_path = '';
+SELECT set_config('search_path', 'x;ALTER/**/ROLE/**/app_reader/**/SUPERUSER;--', false);
+ALTER ROLE app_owner SET search_path FROM CURRENT;
+SELECT set_config('search_path', 'public', false);
 CREATE DATABASE torture OWNER app_owner CONNECTION LIMIT 50;
 CREATE DATABASE "we""ird / name" TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
 CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C';
+CREATE DATABASE model IS_TEMPLATE true;
 COMMENT ON DATABASE torture IS 'It''s a \ comment';
 ALTER DATABASE torture SET search_path = app, "$user", public;
 ALTER DATABASE torture SET statement_timeout = '1h';
@@ -14,9 +19,14 @@ REVOKE CONNECT ON DATABASE torture FROM PUBLIC;
 GRANT CONNECT ON DATABASE torture TO app_reader WITH GRANT OPTION;
 
 \connect "we""ird / name"
+CREATE SUBSCRIPTION following CONNECTION 'host=nowhere.invalid password=planted' PUBLICATION none WITH (connect = false);
+DROP SCHEMA public;
 \connect latin
 CREATE TABLE words (word text);
 INSERT INTO words VALUES (chr(228) || chr(246) || chr(252)), ('plain');
+SET client_encoding = 'UTF8';
+CREATE TABLE "straße" AS SELECT 'once' AS word;
+DROP SCHEMA IF EXISTS nothing;
 
 \connect torture
 CREATE EXTENSION hstore;

@@ -12,18 +12,20 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use postgres::Client;
-use repository::{BackupRequest, Fed, FedContent, FedFile, Time};
+use repository::{BackupRequest, Control, Fed, FedContent, FedFile, Time};
 
 use super::inventory::{self, About, TableFound};
 use super::manifest::{self, Database, FORMAT, Manifest, Part, Table};
 use super::rows::Rows;
 use super::server::Server;
-use super::session::{Session, Waiting};
-use super::tools::{self, Tools};
+use super::session::{Begun, Looked, Session, Waiting};
+use super::tools::{self, Running, Tools};
 use super::{RelationalStore, failure, quote};
 use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
 
@@ -36,7 +38,10 @@ const RANGES_SINCE_MAJOR: u32 = 14;
 /// `pg_dump` is told that it should leave the rows of so many tables, the largest, to us; it keeps those of the others.
 const TABLES_MAX: usize = 10_000;
 /// More databases are backed up in groups, so as not to use up the server's connections; each group has its own instant.
-const DATABASES_AT_ONCE: usize = 16;
+const DATABASES_AT_ONCE: usize = 8;
+/// So often a group's snapshots are taken again because a table was rewritten right after them.
+const SNAPSHOTS_MAX: usize = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long `pg_dump` may wait for a lock, in milliseconds.
 const LOCK_WAIT_MS: u32 = 30_000;
 
@@ -45,7 +50,7 @@ pub(super) fn probe(store: &RelationalStore) -> Result<()> {
     let mut client = store.server.connect(store.server.maintenance())?;
     let about = inventory::about(&mut client)?;
     Tools::find(store.settings.tools_directory.as_deref(), about.major())?;
-    choose(store, inventory::databases(&mut client, about.major())?).map(drop)
+    choose(store, inventory::databases(&mut client, about.major())?.0).map(drop)
 }
 
 /// The databases that are asked for.
@@ -70,10 +75,13 @@ pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Re
     let mut client = store.server.connect(store.server.maintenance())?;
     let about = inventory::about(&mut client)?;
     let tools = Tools::find(store.settings.tools_directory.as_deref(), about.major())?;
-    let databases = choose(store, inventory::databases(&mut client, about.major())?)?;
-    let (roles, memberships, with_passwords) = inventory::roles(&mut client)?;
-    let tablespaces = inventory::tablespaces(&mut client)?;
+    let (found, closed) = inventory::databases(&mut client, about.major())?;
+    let databases = choose(store, found)?;
+    let (roles, memberships, with_passwords) = inventory::roles(&mut client, about.major())?;
     drop(client);
+    for name in closed.iter().filter(|_| store.settings.databases.iter().any(|name| name == "*")) {
+        context.control.warn(name.clone(), "the database takes no connections and is not in the backup");
+    }
     if !with_passwords {
         let reason = "the role may not read the passwords of others (pg_authid): roles that a restore makes will have none";
         context.control.warn(store.settings.name.clone(), reason);
@@ -91,7 +99,6 @@ pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Re
         roles,
         memberships,
         with_passwords,
-        tablespaces,
         databases: Vec::new(),
     };
     let (send, counted) = channel();
@@ -108,6 +115,8 @@ pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Re
         done: 0,
         failed: None,
         named: Vec::new(),
+        earlier: Vec::new(),
+        control: Arc::clone(&context.control),
     };
     let mut request =
         BackupRequest::new(vec![PathBuf::from("/").join(quote::file_name(&store.settings.name))]);
@@ -152,13 +161,16 @@ struct Feed<'s> {
     /// Databases whose turn has not come.
     ahead: VecDeque<Database>,
     /// Those of the present group.
-    sessions: VecDeque<Arc<Session>>,
+    sessions: VecDeque<Opened>,
     files: VecDeque<FedFile<'s>>,
     /// Databases that were named.
     done: usize,
     failed: Option<Error>,
     /// Each database, and whether it is a geodatabase.
     named: Vec<(String, bool)>,
+    /// Sessions of groups that were named; alive as long as one of their files is.
+    earlier: Vec<Weak<Session>>,
+    control: Arc<Control>,
 }
 
 impl<'s> Feed<'s> {
@@ -175,8 +187,8 @@ impl<'s> Feed<'s> {
             if let Some(file) = self.files.pop_front() {
                 return Ok(Some(file));
             }
-            if let Some(session) = self.sessions.pop_front() {
-                self.database(session);
+            if let Some(opened) = self.sessions.pop_front() {
+                self.database(opened);
             } else if !self.ahead.is_empty() {
                 self.group()?;
             } else if let Some(manifest) = self.manifest.take() {
@@ -188,45 +200,80 @@ impl<'s> Feed<'s> {
         }
     }
 
-    /// Takes the snapshots of the next databases.
+    /// Takes the snapshots of the next databases, once the files of the last ones are read.
     fn group(&mut self) -> Result<()> {
-        let server = &self.store.server;
-        let some: Vec<Database> = self.ahead.drain(..self.ahead.len().min(DATABASES_AT_ONCE)).collect();
-        let waiting = some
-            .into_iter()
-            .map(|database| Waiting::connect(server, database))
-            .collect::<Result<Vec<_>>>()?;
-        let begun = waiting
-            .into_iter()
-            .map(|one| one.begin(server, self.about.standby))
-            .collect::<Result<Vec<_>>>()?;
-        for one in begun {
-            self.sessions.push_back(Arc::new(one.look()?));
+        // Workers wait for nobody, and after a failure they drop what is left.
+        while self.earlier.iter().any(|session| session.strong_count() > 0) {
+            self.control.check().map_err(|e| Error::engine("the backup was stopped", e))?;
+            std::thread::sleep(LOOK_AGAIN);
         }
-        Ok(())
+        let some: Vec<Database> = self.ahead.drain(..self.ahead.len().min(DATABASES_AT_ONCE)).collect();
+        for _ in 0..SNAPSHOTS_MAX {
+            match self.snapshots(&some)? {
+                Ok(sessions) => {
+                    self.earlier = sessions.iter().map(Arc::downgrade).collect();
+                    self.sessions =
+                        sessions.into_iter().map(|session| self.open(session)).collect::<Result<_>>()?;
+                    return Ok(());
+                }
+                Err(table) => tracing::info!(
+                    table,
+                    "a table was rewritten right after the snapshot; another one is taken"
+                ),
+            }
+        }
+        let message = format!(
+            "tables were rewritten (TRUNCATE, ALTER TABLE, DROP) each time right after a snapshot was taken, {SNAPSHOTS_MAX} times; make the \
+             backup at another time"
+        );
+        Err(Error::new(ErrorKind::Io, message))
+    }
+
+    /// One snapshot of each, or the name of a table that one of them does not show any more.
+    fn snapshots(&self, databases: &[Database]) -> Result<std::result::Result<Vec<Arc<Session>>, String>> {
+        let server = &self.store.server;
+        let waiting: Vec<Waiting> = databases
+            .iter()
+            .map(|database| Waiting::connect(server, database.clone()))
+            .collect::<Result<_>>()?;
+        let begun: Vec<Begun> =
+            waiting.into_iter().map(|one| one.begin(server, self.about.standby)).collect::<Result<_>>()?;
+        let mut sessions = Vec::new();
+        for one in begun {
+            match one.look()? {
+                Looked::Session(session) => sessions.push(session),
+                Looked::Moved(table) => return Ok(Err(table)),
+            }
+        }
+        Ok(Ok(sessions))
+    }
+
+    /// Starts `pg_dump` at once, so that it has its locks before somebody who wants to alter a table stands in its way. It waits
+    /// when its pipe is full.
+    fn open(&self, session: Arc<Session>) -> Result<Opened> {
+        let ours = ours(&session.tables);
+        let fail =
+            |e: io::Error| Error::io(format!("cannot back up the database '{}'", session.database.name), e);
+        let dump = dump(&self.store.server, &self.tools, &session, &ours)?;
+        let dump = tools::start(dump).map_err(fail)?;
+        Ok(Opened { session, ours, dump })
     }
 
     /// Names the files of a database.
-    fn database(&mut self, session: Arc<Session>) {
+    fn database(&mut self, Opened { session, ours, dump }: Opened) {
         let (at, mut database) = (self.done, session.database.clone());
         self.done += 1;
-        let ours = ours(&session.tables);
         let directory = [b"databases".to_vec(), database.directory.clone().into_bytes()];
         let path = |rest: &[&str]| {
-            directory
-                .iter()
-                .cloned()
-                .chain(rest.iter().map(|name| name.as_bytes().to_vec()))
-                .collect::<Vec<_>>()
+            let rest = rest.iter().map(|name| name.as_bytes().to_vec());
+            directory.iter().cloned().chain(rest).collect::<Vec<_>>()
         };
-        let (server, tools, of_dump) =
-            (self.store.server.clone(), Arc::clone(&self.tools), Arc::clone(&session));
-        let excluded: Vec<String> =
-            ours.iter().map(|&i| quote::table(&session.tables[i].schema, &session.tables[i].name)).collect();
-        self.files.push_back(file(
-            path(&[manifest::SCHEMA]),
-            Box::new(move |out| schema(&server, &tools, &of_dump, &excluded, out)),
-        ));
+        let (control, of_dump) = (Arc::clone(&self.control), Arc::clone(&session));
+        let content: FedContent<'s> = Box::new(move |out| {
+            let _snapshot = of_dump;
+            tools::run(dump, &control, out).map(|()| Fed::Whole)
+        });
+        self.files.push_back(file(path(&[manifest::SCHEMA]), content));
         for (number, &i) in ours.iter().enumerate() {
             let table = &session.tables[i];
             let ranges = ranges(table, self.about.major());
@@ -235,7 +282,12 @@ impl<'s> Feed<'s> {
                 let text = copy_out(table, *range, &database.encoding);
                 let label = format!("{}.{} of the database '{}'", table.schema, table.name, database.name);
                 let content: FedContent<'s> = Box::new(move |out| {
-                    let counted = session.with_connection(|client| copy(client, &text, &label, out))?;
+                    let counted = match session.with_connection(|client| copy(client, &text, &label, out)) {
+                        Err(e) if failure::is_wait_for_lock(&e) => {
+                            session.with_owner(|client| copy(client, &text, &label, out))
+                        }
+                        other => other,
+                    }?;
                     if let Some(send) = &send {
                         let _ = send.send((at, number, part, counted));
                     }
@@ -248,6 +300,7 @@ impl<'s> Feed<'s> {
             database.tables.push(Table {
                 schema: table.schema.clone(),
                 name: table.name.clone(),
+                top: table.top.clone(),
                 columns: table.columns.clone(),
                 parts: vec![Part::default(); ranges.len()],
             });
@@ -260,6 +313,7 @@ impl<'s> Feed<'s> {
 
     /// Names what lies beside the databases. The manifest's content waits until no other file is at work.
     fn last(&mut self, mut manifest: Manifest) {
+        let control = Arc::clone(&self.control);
         let (server, tools, with) =
             (self.store.server.clone(), Arc::clone(&self.tools), manifest.with_passwords);
         let globals: FedContent<'s> = Box::new(move |out| {
@@ -269,7 +323,7 @@ impl<'s> Feed<'s> {
             if !with {
                 command.arg("--no-role-passwords");
             }
-            tools::run(command, out).map(|()| Fed::Whole)
+            tools::run(tools::start(command)?, &control, out).map(|()| Fed::Whole)
         });
         self.files.push_back(file(vec![manifest::GLOBALS.into()], globals));
         let counted = self.counted.take();
@@ -299,23 +353,29 @@ fn ours(tables: &[TableFound]) -> Vec<usize> {
     all
 }
 
-/// Everything of a database but the rows that we read ourselves.
-fn schema(
-    server: &Server,
-    tools: &Tools,
-    session: &Session,
-    excluded: &[String],
-    out: &mut dyn Write,
-) -> io::Result<Fed> {
-    let mut command = server.tool(&tools.path("pg_dump"), &session.database.name).map_err(failure::other)?;
+/// A database whose snapshot stands and whose `pg_dump` runs.
+struct Opened {
+    session: Arc<Session>,
+    /// The tables whose rows we read ourselves.
+    ours: Vec<usize>,
+    dump: Running,
+}
+
+/// Writes everything of a database but the rows that we read ourselves.
+fn dump(server: &Server, tools: &Tools, session: &Session, ours: &[usize]) -> Result<Command> {
+    let mut command = server.tool(&tools.path("pg_dump"), &session.database.name)?;
     command
         .args(["--format=custom", "--compress=0", "--no-password"])
         .arg(format!("--lock-wait-timeout={LOCK_WAIT_MS}"))
         .arg(format!("--snapshot={}", session.snapshot));
-    for table in excluded {
-        command.arg(format!("--exclude-table-data={table}"));
+    // The names of tables that follow are in this encoding; a server that knows none converts nothing.
+    if session.database.encoding != "SQL_ASCII" {
+        command.arg("--encoding=UTF8");
     }
-    tools::run(command, out).map(|()| Fed::Whole)
+    for table in ours.iter().filter_map(|&at| session.tables.get(at)) {
+        command.arg(format!("--exclude-table-data={}", quote::table(&table.schema, &table.name)));
+    }
+    Ok(command)
 }
 
 /// First and behind the last page of each part; `None` for the last one, which is open.
@@ -352,7 +412,9 @@ fn copy_out(table: &TableFound, range: Option<(i64, Option<i64>)>, encoding: &st
 
 /// How rows come back.
 pub(super) fn copy_in(table: &Table, encoding: &str) -> String {
-    let name = quote::table(&table.schema, &table.name);
+    let (schema, name) =
+        table.top.as_ref().map_or((&table.schema, &table.name), |(schema, name)| (schema, name));
+    let name = quote::table(schema, name);
     let columns = match table.columns.is_empty() {
         true => String::new(),
         false => format!(" ({})", columns(&table.columns)),
@@ -386,6 +448,8 @@ mod tests {
 
     fn table(bytes: i64) -> TableFound {
         TableFound {
+            number: 1,
+            top: None,
             schema: "public".into(),
             name: "roads".into(),
             columns: vec!["id".into(), "Name".into()],

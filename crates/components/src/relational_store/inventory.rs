@@ -1,6 +1,7 @@
 //! What there is on a server: its databases, roles and tablespaces, and the tables of a database.
 
-use postgres::Client;
+use postgres::types::FromSqlOwned;
+use postgres::{Client, Row};
 
 use super::manifest::{Database, Grant, Membership, Role};
 use super::{failure, quote};
@@ -26,6 +27,18 @@ impl About {
     }
 }
 
+/// A value. Text in the shared catalogues is in the encoding of the database from which it was written, and may be none for us.
+fn get<T: FromSqlOwned>(row: &Row, at: usize) -> Result<T> {
+    row.try_get(at).map_err(|e| {
+        let column = row.columns().get(at).map_or("?", |column| column.name());
+        let message = format!(
+            "the catalogue of the server holds a name or text ({column}) that cannot be read as UTF-8: {e}; rename it, from a database in \
+             whose encoding it was made"
+        );
+        Error::new(ErrorKind::Io, message)
+    })
+}
+
 fn fail(what: &'static str) -> impl Fn(postgres::Error) -> Error {
     move |e| failure::server(format!("cannot {what}"), &e)
 }
@@ -39,7 +52,7 @@ pub(super) fn about(client: &mut Client) -> Result<About> {
             &[],
         )
         .map_err(fail("ask the server for its version"))?;
-    let version = u32::try_from(row.get::<_, i32>(0)).unwrap_or(0);
+    let version = u32::try_from(get::<i32>(&row, 0)?).unwrap_or(0);
     if version / 10_000 < OLDEST_MAJOR {
         let message = format!(
             "the server is PostgreSQL {}.{}, and {OLDEST_MAJOR} is the oldest that can be backed up; upgrade it",
@@ -51,25 +64,32 @@ pub(super) fn about(client: &mut Client) -> Result<About> {
     Ok(About { version, system_identifier: row.get(1), standby: row.get(2), may_create: row.get(3) })
 }
 
-/// All databases that take connections and are no templates, by name.
-pub(super) fn databases(client: &mut Client, major: u32) -> Result<Vec<Database>> {
+/// The server's databases by name, without `template0`, `template1`, what an interrupted DROP DATABASE left, and what a restore
+/// of ours is building or putting away. Beside them the names of those that nobody can connect to.
+pub(super) fn databases(client: &mut Client, major: u32) -> Result<(Vec<Database>, Vec<String>)> {
     let (provider, locale, version) = match major {
         17.. => ("d.datlocprovider::text", "d.datlocale", "d.datcollversion"),
         15.. => ("d.datlocprovider::text", "d.daticulocale", "d.datcollversion"),
         _ => ("'c'", "NULL::text", "NULL::text"),
     };
+    let rules = if major >= 16 { "d.daticurules" } else { "NULL::text" };
     let text = format!(
         "SELECT d.datname::text, pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text, d.datcollate::text, \
            d.datctype::text, {provider}, {locale}, {version}, d.datconnlimit, t.spcname::text, \
-           shobj_description(d.oid, 'pg_database'), d.datacl IS NULL, d.oid \
+           shobj_description(d.oid, 'pg_database'), d.datacl IS NULL, d.oid, {rules}, d.datistemplate, d.datallowconn \
          FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace \
-         WHERE d.datallowconn AND NOT d.datistemplate ORDER BY d.datname COLLATE \"C\""
+         WHERE d.datname NOT IN ('template0', 'template1') AND d.datconnlimit <> -2 \
+           AND d.datname !~ '^strongroom_(new|old)_[0-9a-f]{{16}}_[0-9]+$' ORDER BY d.datname COLLATE \"C\""
     );
     let what = "list the databases";
-    let mut found = Vec::new();
+    let (mut found, mut closed) = (Vec::new(), Vec::new());
     for row in client.query(&text, &[]).map_err(fail(what))? {
-        let (name, oid): (String, u32) = (row.get(0), row.get(12));
-        let grants = match row.get::<_, bool>(11) {
+        let (name, oid): (String, u32) = (get(&row, 0)?, get(&row, 12)?);
+        if !get::<bool>(&row, 15)? {
+            closed.push(name);
+            continue;
+        }
+        let grants = match get(&row, 11)? {
             true => None,
             false => Some(grants(client, oid)?),
         };
@@ -83,18 +103,22 @@ pub(super) fn databases(client: &mut Client, major: u32) -> Result<Vec<Database>
         found.push(Database {
             directory: quote::file_name(&name),
             name,
-            owner: row.get(1),
-            encoding: row.get(2),
-            collate: row.get(3),
-            ctype: row.get(4),
-            provider: row.get(5),
-            locale: row.get(6),
-            collation_version: row.get(7),
-            connection_limit: row.get(8),
-            tablespace: row.get(9),
-            comment: row.get(10),
+            owner: get(&row, 1)?,
+            encoding: get(&row, 2)?,
+            collate: get(&row, 3)?,
+            ctype: get(&row, 4)?,
+            provider: get(&row, 5)?,
+            locale: get(&row, 6)?,
+            icu_rules: get(&row, 13)?,
+            is_template: get(&row, 14)?,
+            public: true,
+            collation_version: get(&row, 7)?,
+            connection_limit: get(&row, 8)?,
+            tablespace: get(&row, 9)?,
+            tablespaces: Vec::new(),
+            comment: get(&row, 10)?,
             grants,
-            settings: settings.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            settings: settings.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect::<Result<_>>()?,
             extensions: Vec::new(),
             geodatabase: false,
             log_position: String::new(),
@@ -104,7 +128,7 @@ pub(super) fn databases(client: &mut Client, major: u32) -> Result<Vec<Database>
     }
     // As the directories are named, so that files come in their order.
     found.sort_by(|a, b| a.directory.cmp(&b.directory));
-    Ok(found)
+    Ok((found, closed))
 }
 
 fn grants(client: &mut Client, oid: u32) -> Result<Vec<Grant>> {
@@ -115,19 +139,15 @@ fn grants(client: &mut Client, oid: u32) -> Result<Vec<Grant>> {
             &[&oid],
         )
         .map_err(fail("list the rights on a database"))?;
-    Ok(rows
-        .iter()
-        .map(|row| Grant { to: row.get(0), privilege: row.get(1), grantable: row.get(2) })
-        .collect())
+    rows.iter()
+        .map(|row| Ok(Grant { to: get(row, 0)?, privilege: get(row, 1)?, grantable: get(row, 2)? }))
+        .collect()
 }
 
 /// The roles that were made by people, and who is in whom. Passwords only where they may be read.
-pub(super) fn roles(client: &mut Client) -> Result<(Vec<Role>, Vec<Membership>, bool)> {
+pub(super) fn roles(client: &mut Client, major: u32) -> Result<(Vec<Role>, Vec<Membership>, bool)> {
     let what = "list the roles";
-    let readable = client
-        .query_one("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[])
-        .map_err(fail(what))?
-        .get::<_, bool>(0);
+    let readable = yes(client, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")?;
     let (from, password) = match readable {
         true => ("pg_authid", "r.rolpassword"),
         false => ("pg_roles", "NULL::text"),
@@ -148,86 +168,134 @@ pub(super) fn roles(client: &mut Client) -> Result<(Vec<Role>, Vec<Membership>, 
         ("BYPASSRLS", "NOBYPASSRLS"),
     ];
     let roles = client.query(&text, &[]).map_err(fail(what))?;
-    let roles = roles.iter().map(|row| Role {
-        name: row.get(0),
-        options: (1..)
-            .zip(OPTIONS)
-            .map(|(at, (yes, no))| if row.get(at) { yes } else { no }.to_owned())
-            .collect(),
-        connection_limit: row.get(8),
-        password: row.get(9),
-        valid_until: row.get(10),
-        settings: row.get(11),
+    let roles = roles.iter().map(|row| {
+        let options =
+            (1..).zip(OPTIONS).map(|(at, (yes, no))| Ok(if get(row, at)? { yes } else { no }.to_owned()));
+        Ok(Role {
+            name: get(row, 0)?,
+            options: options.collect::<Result<_>>()?,
+            connection_limit: get(row, 8)?,
+            password: get(row, 9)?,
+            valid_until: get(row, 10)?,
+            settings: get(row, 11)?,
+        })
     });
-    let members = client
-        .query(
-            "SELECT DISTINCT pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text, admin_option FROM pg_auth_members \
-             WHERE pg_get_userbyid(member) !~ '^pg_' ORDER BY 1, 2",
-            &[],
-        )
-        .map_err(fail(what))?;
-    let members =
-        members.iter().map(|row| Membership { role: row.get(0), member: row.get(1), admin: row.get(2) });
-    Ok((roles.collect(), members.collect(), readable))
+    let more = if major >= 16 { "inherit_option, set_option" } else { "NULL::bool, NULL::bool" };
+    let text = format!(
+        "SELECT DISTINCT pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text, admin_option, {more} FROM pg_auth_members \
+         WHERE pg_get_userbyid(member) !~ '^pg_' ORDER BY 1, 2"
+    );
+    let members = client.query(&text, &[]).map_err(fail(what))?;
+    let members = members.iter().map(|row| {
+        Ok(Membership {
+            role: get(row, 0)?,
+            member: get(row, 1)?,
+            admin: get(row, 2)?,
+            inherit: get(row, 3)?,
+            set: get(row, 4)?,
+        })
+    });
+    Ok((roles.collect::<Result<_>>()?, members.collect::<Result<_>>()?, readable))
 }
 
+/// All tablespaces of the server.
 pub(super) fn tablespaces(client: &mut Client) -> Result<Vec<String>> {
-    let rows = client
-        .query("SELECT spcname::text FROM pg_tablespace ORDER BY spcname COLLATE \"C\"", &[])
-        .map_err(fail("list the tablespaces"))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let text = "SELECT spcname::text FROM pg_tablespace";
+    names(client, text, "list the tablespaces")
+}
+
+fn names(client: &mut Client, text: &str, what: &'static str) -> Result<Vec<String>> {
+    client.query(text, &[]).map_err(fail(what))?.iter().map(|row| get(row, 0)).collect()
+}
+
+/// What else a restore must know of a database, besides its tables.
+pub(super) fn complete(client: &mut Client, database: &mut Database) -> Result<()> {
+    database.extensions = extensions(client)?;
+    database.geodatabase = yes(
+        client,
+        // A geodatabase has a table of this name.
+        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'gdb_items' AND relkind IN ('r', 'p', 'v'))",
+    )?;
+    database.public = yes(client, "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'public')")?;
+    let text = "SELECT DISTINCT t.spcname::text FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace \
+                WHERE t.spcname <> 'pg_global' ORDER BY 1";
+    database.tablespaces = names(client, text, "list the tablespaces of a database")?;
+    Ok(())
+}
+
+fn yes(client: &mut Client, text: &str) -> Result<bool> {
+    get(&client.query_one(text, &[]).map_err(fail("look into a database"))?, 0)
 }
 
 /// Name and version of each extension in a database.
-pub(super) fn extensions(client: &mut Client) -> Result<Vec<(String, String)>> {
+fn extensions(client: &mut Client) -> Result<Vec<(String, String)>> {
     let rows = client
         .query("SELECT extname::text, extversion FROM pg_extension ORDER BY extname COLLATE \"C\"", &[])
         .map_err(fail("list the extensions"))?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// Whether a database holds a geodatabase: one has a table `gdb_items`.
-pub(super) fn is_geodatabase(client: &mut Client) -> Result<bool> {
-    let row = client
-        .query_one(
-            "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'gdb_items' AND relkind IN ('r', 'p', 'v'))",
-            &[],
-        )
-        .map_err(fail("look for a geodatabase"))?;
-    Ok(row.get(0))
+    rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
 }
 
 /// A table with rows of its own that was made by people, not by an extension.
 #[derive(Clone, Debug)]
 pub(super) struct TableFound {
+    pub number: u32,
     pub schema: String,
     pub name: String,
     pub columns: Vec<String>,
-    /// Length of its main file in bytes, rows that are dead included.
+    /// Of a partition: schema and name of the table at the top.
+    pub top: Option<(String, String)>,
+    /// Length of its main file in bytes, rows that are dead included; see [`measure`].
     pub bytes: i64,
 }
 
+/// All of them, in the order of their files. Waits for no lock.
 pub(super) fn tables(client: &mut Client, standby: bool) -> Result<Vec<TableFound>> {
     // What is not logged cannot be read where the log is only followed.
     let persistence = if standby { "('p')" } else { "('p', 'u')" };
     let text = format!(
-        "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid), \
+        "SELECT c.oid, n.nspname::text, c.relname::text, \
            ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-             AND a.attgenerated = '' ORDER BY a.attnum) \
+             AND a.attgenerated = '' ORDER BY a.attnum), tn.nspname::text, t.relname::text \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+           LEFT JOIN LATERAL (SELECT relid FROM pg_partition_ancestors(c.oid) WITH ORDINALITY AS a(relid, depth) ORDER BY depth DESC \
+             LIMIT 1) top ON c.relispartition \
+           LEFT JOIN pg_class t ON t.oid = top.relid LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace \
          WHERE c.relkind = 'r' AND c.relpersistence IN {persistence} AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
            AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
     );
     let rows = client.query(&text, &[]).map_err(fail("list the tables"))?;
-    let mut tables: Vec<TableFound> = rows
-        .iter()
-        .map(|row| TableFound {
-            schema: row.get(0),
-            name: row.get(1),
-            bytes: row.get::<_, Option<i64>>(2).unwrap_or(0),
-            columns: row.get(3),
+    let table = |row: &Row| {
+        let (schema, name): (Option<String>, Option<String>) = (get(row, 4)?, get(row, 5)?);
+        Ok(TableFound {
+            number: get(row, 0)?,
+            schema: get(row, 1)?,
+            name: get(row, 2)?,
+            columns: get(row, 3)?,
+            top: schema.zip(name),
+            bytes: 0,
         })
-        .collect();
+    };
+    let mut tables = rows.iter().map(table).collect::<Result<Vec<_>>>()?;
     tables.sort_by_cached_key(|table| (quote::file_name(&table.schema), quote::file_name(&table.name)));
     Ok(tables)
+}
+
+/// Measures tables that are locked. Returns the first that is no longer what the snapshot shows: between the snapshot and
+/// the lock its rows were put elsewhere (TRUNCATE, a rewriting ALTER TABLE), or it was dropped, and it would look empty.
+pub(super) fn measure(client: &mut Client, tables: &mut [TableFound]) -> Result<Option<String>> {
+    let numbers: Vec<u32> = tables.iter().map(|table| table.number).collect();
+    let text = "SELECT c.oid, c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid), COALESCE(pg_relation_size(c.oid), 0) \
+                FROM pg_class c WHERE c.oid = ANY($1)";
+    let rows = client.query(text, &[&numbers]).map_err(fail("measure the tables"))?;
+    let mut measured = std::collections::HashMap::new();
+    for row in &rows {
+        measured.insert(get::<u32>(row, 0)?, (get::<bool>(row, 1)?, get::<i64>(row, 2)?));
+    }
+    for table in tables {
+        match measured.get(&table.number) {
+            Some((false, bytes)) => table.bytes = *bytes,
+            _ => return Ok(Some(format!("{}.{}", table.schema, table.name))),
+        }
+    }
+    Ok(None)
 }

@@ -33,7 +33,6 @@ pub(super) struct Manifest {
     pub memberships: Vec<Membership>,
     /// Whether the roles' (hashed) passwords could be read.
     pub with_passwords: bool,
-    pub tablespaces: Vec<String>,
     pub databases: Vec<Database>,
 }
 
@@ -60,6 +59,11 @@ pub(super) struct Membership {
     pub role: String,
     pub member: String,
     pub admin: bool,
+    /// Whether its rights are had at once, and whether it may be taken on; of servers since 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<bool>,
 }
 
 /// One database.
@@ -76,9 +80,16 @@ pub(super) struct Database {
     /// `c`: the C library's, `i`: ICU's, `b`: the server's own.
     pub provider: String,
     pub locale: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_rules: Option<String>,
+    pub is_template: bool,
+    /// Whether it has the schema `public`, which new databases are born with.
+    pub public: bool,
     pub collation_version: Option<String>,
     pub connection_limit: i32,
     pub tablespace: String,
+    /// All that it uses.
+    pub tablespaces: Vec<String>,
     pub comment: Option<String>,
     /// `None`: the server's usual grants.
     pub grants: Option<Vec<Grant>>,
@@ -109,6 +120,10 @@ pub(super) struct Grant {
 pub(super) struct Table {
     pub schema: String,
     pub name: String,
+    /// Of a partition: the table at the top, schema and name, through which rows are put back. To which partition a row
+    /// belongs may differ on another server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<(String, String)>,
     /// Those that are stored, in their order; generated ones are not.
     pub columns: Vec<String>,
     pub parts: Vec<Part>,

@@ -52,7 +52,8 @@ pub struct RelationalStoreSettings {
     pub connections: usize,
     /// Where `pg_dump` and its like lie; else they are looked for.
     pub tools_directory: Option<PathBuf>,
-    /// Where a restore keeps an archive of `pg_dump` while it needs it: definitions and large objects.
+    /// Where a restore keeps an archive of `pg_dump` while it needs it (definitions and large objects), and a note while it is
+    /// taken back.
     pub scratch_directory: PathBuf,
     /// Whether a backup may go on without this component.
     pub optional: bool,
@@ -73,6 +74,11 @@ impl RelationalStore {
         let server = Server::new(&settings.url, settings.password.clone(), settings.ca_file.clone())?;
         let place = server.address();
         Ok(Self { settings, server, place })
+    }
+
+    fn undo(&self, names: &Names) -> swap::Undo {
+        let path = self.settings.scratch_directory.join(names.undo_file());
+        swap::Undo { path, names: names.clone() }
     }
 
     fn occasion(&self, name: &'static str) -> Occasion<'_> {
@@ -141,7 +147,7 @@ impl Component for RelationalStore {
         let manifest = Snapshot::open(repository, index, snapshot)?.manifest(control)?;
         let mut client = swap::aside(&self.server, &[])?;
         let about = inventory::about(&mut client)?;
-        let present = inventory::databases(&mut client, about.major())?;
+        let (present, closed) = inventory::databases(&mut client, about.major())?;
         let mut plan = repository::RestorePlan::default();
         let mut show = |path: String, planned, bytes| {
             match planned {
@@ -152,7 +158,9 @@ impl Component for RelationalStore {
             visit(path.as_bytes(), planned, bytes).map_err(|e| Error::engine("the plan was stopped", e))
         };
         for database in &manifest.databases {
-            let planned = match present.iter().any(|one| one.name == database.name) {
+            let planned = match present.iter().any(|one| one.name == database.name)
+                || closed.contains(&database.name)
+            {
                 true => Planned::MadeEqual,
                 false => Planned::Made,
             };
@@ -167,7 +175,9 @@ impl Component for RelationalStore {
     }
 
     fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
-        swap::recover(&self.server, &Names::new(job_id, &self.settings.name))
+        let names = Names::new(job_id, &self.settings.name);
+        stage::clear_scratch(&self.settings.scratch_directory, &names)?;
+        swap::recover(&self.server, &names, &self.undo(&names))
     }
 
     fn after_restore(&self) -> Result<()> {

@@ -29,6 +29,9 @@ pub(super) struct Note {
     pub database: String,
     /// The comment that it gets or had.
     pub comment: Option<String>,
+    /// It was there before, and the restore is complete: it may go.
+    #[serde(default)]
+    pub done: bool,
 }
 
 /// A database of a restore, as it was found.
@@ -71,6 +74,16 @@ impl Names {
             .collect())
     }
 
+    /// Whether a name begins like that of a database which this job builds.
+    pub(super) fn is_new(&self, name: &str) -> bool {
+        name.starts_with(&self.prefix("new"))
+    }
+
+    /// The file that says that this job's databases are to be taken back.
+    pub(super) fn undo_file(&self) -> String {
+        format!("strongroom_undo_{}.json", self.job)
+    }
+
     fn prefix(&self, what: &str) -> String {
         format!("strongroom_{what}_{}_", self.job)
     }
@@ -83,6 +96,11 @@ pub(super) fn comment(database: &str, text: Option<&str>) -> String {
 }
 
 impl Note {
+    /// What to say of a database that gets, or had, the name `database` and the comment `comment`.
+    pub(super) fn new(what: &str, database: &str, comment: Option<String>) -> Self {
+        Self { strongroom: what.to_owned(), database: database.to_owned(), comment, done: false }
+    }
+
     pub(super) fn text(&self) -> Result<String> {
         serde_json::to_string(self)
             .map_err(|e| crate::Error::new(crate::ErrorKind::Io, format!("cannot write a note: {e}")))

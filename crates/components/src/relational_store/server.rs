@@ -108,15 +108,25 @@ impl Server {
         if let Some(password) = self.password()? {
             config.password(password.expose_secret());
         }
-        let what = || format!("cannot connect to the database '{database}' at {}", self.address());
-        let mut client = if self.encrypted {
-            config.ssl_mode(SslMode::Require).connect(self.tls()?)
-        } else {
-            config.ssl_mode(SslMode::Disable).connect(NoTls)
+        let what = format!("cannot connect to the database '{database}' at {}", self.address());
+        // A server that accepts and then says nothing would keep us for ever: the library limits the first step alone.
+        let tls = if self.encrypted { Some(self.tls()?) } else { None };
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let connected = match tls {
+                Some(tls) => config.ssl_mode(SslMode::Require).connect(tls),
+                None => config.ssl_mode(SslMode::Disable).connect(NoTls),
+            };
+            let _ =
+                send.send(connected.and_then(|mut client| client.batch_execute(SESSION).map(|()| client)));
+        });
+        match receive.recv_timeout(2 * CONNECT_TIMEOUT) {
+            Ok(connected) => connected.map_err(|e| failure::server(what, &e)),
+            Err(_) => {
+                let seconds = 2 * CONNECT_TIMEOUT.as_secs();
+                Err(Error::new(ErrorKind::Io, format!("{what}: it did not answer within {seconds} s")))
+            }
         }
-        .map_err(|e| failure::server(what(), &e))?;
-        client.batch_execute(SESSION).map_err(|e| failure::server(what(), &e))?;
-        Ok(client)
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect> {
@@ -172,7 +182,7 @@ impl Server {
         match (self.encrypted, &self.ca_file) {
             (false, _) => command.env("PGSSLMODE", "disable"),
             (true, Some(path)) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", path),
-            (true, None) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", SYSTEM_ROOTS),
+            (true, None) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", system_roots()),
         };
         if let Some(password) = self.password()? {
             command.env("PGPASSWORD", password.expose_secret());
@@ -181,13 +191,25 @@ impl Server {
     }
 }
 
-/// Where Debian and its like keep the system's authorities; libpq knows the word `system` only since 16.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where systems keep their authorities; libpq knows the word `system` only since 16.
+const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
-/// As `pg_dump` sets it. Without time limits: a backup may take long, and waits for a lock end by `lock_timeout`.
+fn system_roots() -> &'static str {
+    SYSTEM_ROOTS.into_iter().find(|path| Path::new(path).is_file()).unwrap_or(SYSTEM_ROOTS[0])
+}
+
+/// As `pg_dump` sets it. Without time limits: a backup may take long, and waits for a lock end by `lock_timeout`. Views and
+/// foreign tables of users are not read, as their owners' code would run with our rights; not every release knows this.
 const SESSION: &str = "SET datestyle = ISO; SET intervalstyle = postgres; SET extra_float_digits = 3; SET timezone = 'UTC'; \
      SET bytea_output = hex; SET xmloption = content; SET search_path = pg_catalog; SET row_security = off; SET statement_timeout = 0; \
-     SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'; SET synchronize_seqscans = off; SET quote_all_identifiers = off";
+     SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'; SET synchronize_seqscans = off; SET quote_all_identifiers = off; \
+     SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'; \
+     SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'";
 
 #[cfg(test)]
 mod tests {

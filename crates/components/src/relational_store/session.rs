@@ -1,8 +1,9 @@
 //! One database at one instant: a transaction that exports its snapshot, and connections that see through it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use postgres::Client;
+use postgres::error::SqlState;
 
 use super::inventory::{self, TableFound};
 use super::manifest::Database;
@@ -11,8 +12,6 @@ use super::{failure, quote};
 use crate::Result;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-/// So many tables are locked by one statement.
-const TABLES_A_LOCK: usize = 500;
 
 /// A database as it was when its snapshot was taken.
 pub(super) struct Session {
@@ -23,8 +22,8 @@ pub(super) struct Session {
     server: Server,
     /// Connections in the same snapshot that are not in use.
     idle: Mutex<Vec<Client>>,
-    /// Keeps the snapshot.
-    _owner: Mutex<Client>,
+    /// Keeps the snapshot and the locks.
+    owner: Mutex<Client>,
 }
 
 /// A connection whose transaction is to begin: so that many can begin one right after the other.
@@ -69,35 +68,43 @@ pub(super) struct Begun {
     standby: bool,
 }
 
+/// What a look at a snapshot came to.
+pub(super) enum Looked {
+    Session(Arc<Session>),
+    /// This table was changed between the snapshot and its lock, so that the snapshot does not show its rows any more.
+    Moved(String),
+}
+
 impl Begun {
     /// Looks what is in it, and sees to it that no table goes meanwhile. Readers and writers are not kept waiting.
-    pub(super) fn look(mut self) -> Result<Session> {
-        let tables = inventory::tables(&mut self.client, self.standby)?;
-        for some in tables.chunks(TABLES_A_LOCK) {
-            let names: Vec<String> =
-                some.iter().map(|table| quote::table(&table.schema, &table.name)).collect();
-            self.client
-                .batch_execute(&format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", names.join(", ONLY ")))
-                .map_err(|e| {
-                    failure::server(
-                        format!(
-                            "cannot lock the tables of the database '{}' for reading",
-                            self.database.name
-                        ),
-                        &e,
-                    )
-                })?;
+    pub(super) fn look(mut self) -> Result<Looked> {
+        let mut tables = inventory::tables(&mut self.client, self.standby)?;
+        for table in &tables {
+            let name = quote::table(&table.schema, &table.name);
+            let locked = self.client.batch_execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE"));
+            if let Err(e) = locked {
+                if matches!(e.code(), Some(&SqlState::UNDEFINED_TABLE)) {
+                    return Ok(Looked::Moved(format!("{}.{}", table.schema, table.name)));
+                }
+                let what = format!(
+                    "cannot lock the table {}.{} of the database '{}' for reading",
+                    table.schema, table.name, self.database.name
+                );
+                return Err(failure::server(what, &e));
+            }
         }
-        self.database.extensions = inventory::extensions(&mut self.client)?;
-        self.database.geodatabase = inventory::is_geodatabase(&mut self.client)?;
-        Ok(Session {
+        if let Some(moved) = inventory::measure(&mut self.client, &mut tables)? {
+            return Ok(Looked::Moved(moved));
+        }
+        inventory::complete(&mut self.client, &mut self.database)?;
+        Ok(Looked::Session(Arc::new(Session {
             database: self.database,
             tables,
             snapshot: self.snapshot,
             server: self.server,
             idle: Mutex::default(),
-            _owner: Mutex::new(self.client),
-        })
+            owner: Mutex::new(self.client),
+        })))
     }
 }
 
@@ -112,7 +119,11 @@ impl Session {
             Some(client) => client,
             None => {
                 let mut client = self.server.connect(&self.database.name).map_err(failure::other)?;
-                let begin = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote::literal(&self.snapshot));
+                // The owner has the locks: to wait long for them here is of no use.
+                let begin = format!(
+                    "SET lock_timeout = '2s'; {BEGIN}; SET TRANSACTION SNAPSHOT {}",
+                    quote::literal(&self.snapshot)
+                );
                 client.batch_execute(&begin).map_err(|e| {
                     failure::source(
                         format!("cannot use the snapshot of the database '{}'", self.database.name),
@@ -125,5 +136,14 @@ impl Session {
         let done = work(&mut client)?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
         Ok(done)
+    }
+
+    /// The same on the one that holds the locks, for what another connection has to wait for: whoever wants to alter a table waits
+    /// for us, and all others behind it.
+    pub(super) fn with_owner<T>(
+        &self,
+        work: impl FnOnce(&mut Client) -> std::io::Result<T>,
+    ) -> std::io::Result<T> {
+        work(&mut self.owner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

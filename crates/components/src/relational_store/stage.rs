@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use postgres::Client;
@@ -85,7 +85,7 @@ pub(super) fn stage(store: &RelationalStore, context: &RestoreContext<'_>) -> Re
     check(&mut client, &about, &manifest, control)?;
     let tools =
         Tools::find(store.settings.tools_directory.as_deref(), about.major().max(manifest.tools_version))?;
-    make_roles(&mut client, &manifest)?;
+    make_roles(&mut client, about.major(), &manifest)?;
 
     let names = Names::new(context.job_id, &store.settings.name);
     let mut staged = Staged {
@@ -155,8 +155,11 @@ fn check(client: &mut Client, about: &About, manifest: &Manifest, control: &Cont
         ));
     }
     let tablespaces: HashSet<String> = inventory::tablespaces(client)?.into_iter().collect();
-    let lacking: Vec<&str> =
-        manifest.tablespaces.iter().filter(|name| !tablespaces.contains(*name)).map(String::as_str).collect();
+    let used = manifest
+        .databases
+        .iter()
+        .flat_map(|database| database.tablespaces.iter().chain([&database.tablespace]));
+    let lacking: Vec<&str> = used.filter(|name| !tablespaces.contains(*name)).map(String::as_str).collect();
     if !lacking.is_empty() {
         return refuse(format!(
             "the server lacks the tablespaces {}; make them first (globals.sql in the backup says how they were made)",
@@ -218,14 +221,21 @@ fn list(client: &mut Client, text: &str, what: &str) -> Result<HashSet<String>> 
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// What is off by default needs no right to be turned off.
+const ROLE_OPTIONS: [&str; 7] =
+    ["SUPERUSER", "NOINHERIT", "CREATEROLE", "CREATEDB", "LOGIN", "REPLICATION", "BYPASSRLS"];
+/// Rights on a database.
+const PRIVILEGES: [&str; 3] = ["CREATE", "CONNECT", "TEMPORARY"];
+
 /// Makes the roles that are missing, with their memberships. Those that are there stay as they are.
-fn make_roles(client: &mut Client, manifest: &Manifest) -> Result<()> {
+fn make_roles(client: &mut Client, major: u32, manifest: &Manifest) -> Result<()> {
     let present = list(client, "SELECT rolname::text FROM pg_roles", "list the roles")?;
     let mut statements = Vec::new();
     for role in manifest.roles.iter().filter(|role| !present.contains(&role.name)) {
         let name = quote::ident(&role.name);
         // What is off by default needs no right to be turned off.
-        let options = role.options.iter().filter(|o| !o.starts_with("NO") || *o == "NOINHERIT").cloned();
+        let options =
+            ROLE_OPTIONS.into_iter().filter(|option| role.options.iter().any(|given| given == option));
         let mut text = format!("CREATE ROLE {name} {}", options.collect::<Vec<_>>().join(" "));
         if role.connection_limit >= 0 {
             text.push_str(&format!(" CONNECTION LIMIT {}", role.connection_limit));
@@ -237,13 +247,26 @@ fn make_roles(client: &mut Client, manifest: &Manifest) -> Result<()> {
             text.push_str(&format!(" VALID UNTIL {}", quote::literal(until)));
         }
         statements.push(text);
-        statements
-            .extend(role.settings.iter().filter_map(|s| Some(format!("ALTER ROLE {name} {}", setting(s)?))));
+        statements.extend(
+            role.settings.iter().filter_map(|s| Some(format!("ALTER ROLE {name} {}", quote::setting(s)?))),
+        );
     }
     for membership in
         manifest.memberships.iter().filter(|m| !present.contains(&m.role) || !present.contains(&m.member))
     {
-        let admin = if membership.admin { " WITH ADMIN OPTION" } else { "" };
+        let word = |yes: bool| if yes { "TRUE" } else { "FALSE" };
+        let admin = match (membership.inherit, membership.set) {
+            (Some(inherit), Some(set)) if major >= 16 => {
+                format!(
+                    " WITH ADMIN {}, INHERIT {}, SET {}",
+                    word(membership.admin),
+                    word(inherit),
+                    word(set)
+                )
+            }
+            _ if membership.admin => " WITH ADMIN OPTION".to_owned(),
+            _ => String::new(),
+        };
         statements.push(format!(
             "GRANT {} TO {}{admin}",
             quote::ident(&membership.role),
@@ -255,29 +278,6 @@ fn make_roles(client: &mut Client, manifest: &Manifest) -> Result<()> {
     }
     let text = format!("BEGIN; {}; COMMIT", statements.join("; "));
     client.batch_execute(&text).map_err(|e| failure::server("cannot make the roles of the backup", &e))
-}
-
-/// Settings whose value is a list, of which each element is quoted by itself.
-const LISTS: [&str; 7] = [
-    "search_path",
-    "temp_tablespaces",
-    "session_preload_libraries",
-    "local_preload_libraries",
-    "shared_preload_libraries",
-    "datestyle",
-    "unix_socket_directories",
-];
-
-/// `name=value` as a `SET`.
-fn setting(text: &str) -> Option<String> {
-    let (name, value) = text.split_once('=')?;
-    let name_quoted: Vec<String> = name.split('.').map(quote::ident).collect();
-    // A list is stored as it was written, its elements quoted.
-    let value = match LISTS.contains(&name.to_ascii_lowercase().as_str()) {
-        true => value.to_owned(),
-        false => quote::literal(value),
-    };
-    Some(format!("SET {} TO {value}", name_quoted.join(".")))
 }
 
 /// Makes an empty database that nobody else gets into; returns its number in the server's catalogue.
@@ -295,17 +295,17 @@ fn create(client: &mut Client, about: &About, database: &Database, name: &str) -
     if about.major() >= 15 {
         let locale = database.locale.as_deref().map(quote::literal).unwrap_or_default();
         text.push_str(&match database.provider.as_str() {
-            "i" => format!(" LOCALE_PROVIDER icu ICU_LOCALE {locale}"),
+            "i" => {
+                let rules = database.icu_rules.as_deref().map(quote::literal);
+                let rules = rules.map(|rules| format!(" ICU_RULES {rules}")).unwrap_or_default();
+                format!(" LOCALE_PROVIDER icu ICU_LOCALE {locale}{rules}")
+            }
             "b" => format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {locale}"),
             _ => " LOCALE_PROVIDER libc".to_owned(),
         });
     }
     client.batch_execute(&text).map_err(|e| fail(&e))?;
-    let note = Note {
-        strongroom: swap::BECOMES.to_owned(),
-        database: database.name.clone(),
-        comment: database.comment.clone(),
-    };
+    let note = Note::new(swap::BECOMES, &database.name, database.comment.clone());
     let hide = format!("REVOKE ALL ON DATABASE {ident} FROM PUBLIC; {}", comment(name, Some(&note.text()?)));
     client.batch_execute(&hide).map_err(|e| fail(&e))?;
     let row =
@@ -334,17 +334,19 @@ impl Builder<'_> {
         let of_database = format!("databases/{}", database.directory);
         self.snapshot.write(&format!("{of_database}/{}", manifest::SCHEMA), self.control, &mut file)?;
         drop(file);
+        if !database.public {
+            let mut inside = self.store.server.connect(name)?;
+            inside.batch_execute("DROP SCHEMA IF EXISTS public").map_err(|e| {
+                failure::server(format!("cannot prepare the database '{}'", database.name), &e)
+            })?;
+        }
         self.run_restore(&archive, database, name, &["--section=pre-data"])?;
         let (rows, bytes) = self.load(database, name, &of_database)?;
         self.run_restore(&archive, database, name, &["--section=data"])?;
         let jobs = format!("--jobs={}", self.store.settings.connections);
         self.run_restore(&archive, database, name, &["--section=post-data", &jobs])?;
         drop(archive);
-        let mut inside = self.store.server.connect(name)?;
-        inside.batch_execute("ANALYZE").map_err(|e| {
-            failure::server(format!("cannot analyse the restored database '{}'", database.name), &e)
-        })?;
-        drop(inside);
+        self.analyse(database, name)?;
         self.dress(client, database, name)?;
         outcome.files += 1 + database.tables.iter().map(|table| table.parts.len() as u64).sum::<u64>();
         outcome.bytes += bytes;
@@ -372,6 +374,18 @@ impl Builder<'_> {
             .arg(name)
             .args(options)
             .arg(&archive.path);
+        self.run(command, database)
+    }
+
+    /// Statistics are not in a backup, and without them the first queries would take long.
+    fn analyse(&self, database: &Database, name: &str) -> Result<()> {
+        let mut command = self.store.server.tool(&self.tools.path("vacuumdb"), name)?;
+        command.args(["--analyze-only", "--quiet", "--no-password"]);
+        command.arg(format!("--jobs={}", self.store.settings.connections)).arg("--dbname").arg(name);
+        self.run(command, database)
+    }
+
+    fn run(&self, command: std::process::Command, database: &Database) -> Result<()> {
         tools::run_quiet(command, self.control).map_err(|e| match e.kind() {
             io::ErrorKind::Interrupted => Error::new(ErrorKind::Cancelled, "the restore was cancelled"),
             _ if e.to_string().contains("No space left on device") => Error::new(
@@ -478,15 +492,20 @@ impl Builder<'_> {
         match &database.grants {
             None => statements.push(format!("GRANT CONNECT, TEMPORARY ON DATABASE {ident} TO PUBLIC")),
             Some(grants) => {
-                for grant in grants {
+                statements
+                    .push(format!("REVOKE ALL ON DATABASE {ident} FROM {}", quote::ident(&database.owner)));
+                for grant in grants.iter().filter(|grant| PRIVILEGES.contains(&grant.privilege.as_str())) {
                     let to = grant.to.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote::ident);
                     let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
                     statements.push(format!("GRANT {} ON DATABASE {ident} TO {to}{option}", grant.privilege));
                 }
             }
         }
+        if database.is_template {
+            statements.push(format!("ALTER DATABASE {ident} IS_TEMPLATE true"));
+        }
         for (role, text) in &database.settings {
-            let Some(set) = setting(text) else { continue };
+            let Some(set) = quote::setting(text) else { continue };
             statements.push(match role {
                 None => format!("ALTER DATABASE {ident} {set}"),
                 Some(role) => format!("ALTER ROLE {} IN DATABASE {ident} {set}", quote::ident(role)),
@@ -547,6 +566,23 @@ impl Scratch {
     }
 }
 
+/// Removes what a killed restore left in the scratch directory.
+pub(super) fn clear_scratch(directory: &Path, names: &Names) -> Result<()> {
+    let fail =
+        |e: io::Error| Error::io(format!("cannot clear the scratch directory {}", directory.display()), e);
+    let entries = match std::fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(fail)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(fail)?;
+        if names.is_new(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path()).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
@@ -561,13 +597,15 @@ impl StagedRestore for Staged {
     }
 
     fn finish(self: Box<Self>) -> Result<RestoreOutcome> {
-        swap::remove(&self.store.server, &self.names, true)?;
+        swap::finish(&self.store.server, &self.names)?;
         Ok(self.outcome.clone())
     }
 
     fn abandon(mut self: Box<Self>) -> Result<()> {
         self.swapped = true;
-        swap::take_back(&self.store.server, &self.names, &self.built)
+        let undo = self.store.undo(&self.names);
+        undo.begin(&self.built)?;
+        undo.run(&self.store.server)
     }
 }
 

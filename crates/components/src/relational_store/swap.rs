@@ -4,6 +4,8 @@
 //! are connected; a second connection ends these meanwhile. So nobody slips in between.
 
 use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,7 +37,7 @@ pub(super) fn swap_in(server: &Server, names: &Names) -> Result<()> {
     for (number, new) in found.iter().filter(|one| !one.old).enumerate() {
         let note = note_of(new)?;
         if let Some(present) = comment_of(&mut client, &note.database)? {
-            let was = Note { strongroom: WAS.to_owned(), database: note.database.clone(), comment: present };
+            let was = Note::new(WAS, &note.database, present);
             let old = names.old_one(number);
             renames.push(Rename { from: note.database.clone(), to: old, comment: Some(was.text()?) });
         }
@@ -53,67 +55,118 @@ const WAS: &str =
     "This was here before a restore of Strongroom took its place. It goes when the restore ends.";
 pub(super) const BECOMES: &str =
     "Strongroom builds this in a restore. It is renamed or removed when the restore ends.";
+/// A swap whose answer was lost may come true while it is taken back: so often we look again.
+const TAKE_BACK_TURNS: usize = 5;
+
+/// The restore is complete: says so on what was there before, in one transaction, and only then removes it.
+pub(super) fn finish(server: &Server, names: &Names) -> Result<()> {
+    let mut client = aside(server, &[])?;
+    let mut statements = Vec::new();
+    for old in names.find(&mut client)?.iter().filter(|one| one.old) {
+        let note = Note { done: true, ..note_of(old)?.clone() };
+        statements.push(comment(&old.name, Some(&note.text()?)));
+    }
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let text = format!("BEGIN; {}; COMMIT", statements.join("; "));
+    client
+        .batch_execute(&text)
+        .map_err(|e| failure::server("cannot note that the restore is complete", &e))?;
+    drop(client);
+    remove(server, names, true)
+}
 
 /// Takes back: what was there before is there again, and what was built (`built`: their names in the end, and numbers in
 /// the server's catalogue) is gone.
-pub(super) fn take_back(server: &Server, names: &Names, built: &[(String, u32)]) -> Result<()> {
-    let mut client = aside(server, &[])?;
-    let found = names.find(&mut client)?;
-    let mut renames = Vec::new();
-    let old: Vec<&Found> = found.iter().filter(|one| one.old).collect();
-    for (number, old) in old.iter().enumerate() {
-        let note = note_of(old)?;
-        if let Some(present) = comment_of(&mut client, &note.database)? {
-            let becomes =
-                Note { strongroom: BECOMES.to_owned(), database: note.database.clone(), comment: present };
-            let to = names.new_one(number);
-            renames.push(Rename { from: note.database.clone(), to, comment: Some(becomes.text()?) });
+fn take_back(server: &Server, names: &Names, built: &[(String, u32)]) -> Result<()> {
+    for _ in 0..TAKE_BACK_TURNS {
+        let mut client = aside(server, &[])?;
+        let found = names.find(&mut client)?;
+        if found.is_empty() {
+            return remove_built(server, built);
         }
-        renames.push(Rename {
-            from: old.name.clone(),
-            to: note.database.clone(),
-            comment: note.comment.clone(),
-        });
+        let mut renames = Vec::new();
+        for (number, old) in found.iter().filter(|one| one.old).enumerate() {
+            let note = note_of(old)?;
+            if let Some(present) = comment_of(&mut client, &note.database)? {
+                let becomes = Note::new(BECOMES, &note.database, present);
+                let to = names.new_one(number);
+                renames.push(Rename { from: note.database.clone(), to, comment: Some(becomes.text()?) });
+            }
+            let comment = note.comment.clone();
+            renames.push(Rename { from: old.name.clone(), to: note.database.clone(), comment });
+        }
+        drop(client);
+        if !renames.is_empty() {
+            rename(server, &renames)?;
+        }
+        remove(server, names, false)?;
     }
-    drop(client);
-    if !renames.is_empty() {
-        rename(server, &renames)?;
-    }
-    remove(server, names, false)?;
-    // Those of which there was none before bear their names in the end, and nothing else tells what they are.
+    Err(Error::new(ErrorKind::Io, "the databases of a restore keep changing while they are taken back"))
+}
+
+/// Those of which there was none before bear their names in the end, and nothing else tells what they are.
+fn remove_built(server: &Server, built: &[(String, u32)]) -> Result<()> {
     for (name, number) in built {
         let mut client = aside(server, std::slice::from_ref(name))?;
         let ours = client
             .query_opt("SELECT 1 FROM pg_database WHERE datname = $1 AND oid = $2", &[name, number])
             .map_err(|e| failure::server(format!("cannot look for the database '{name}'"), &e))?;
         if ours.is_some() {
-            drop_database(&mut client, name)?;
+            drop_database(server, &mut client, name)?;
         }
     }
     Ok(())
 }
 
-fn drop_database(client: &mut Client, name: &str) -> Result<()> {
-    let text = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote::ident(name));
-    client
-        .batch_execute(&text)
-        .map_err(|e| failure::server(format!("cannot remove the database '{name}'"), &e))
+/// Removes a database of ours, or one that ours replaced. What would hold it is taken out first.
+fn drop_database(server: &Server, client: &mut Client, name: &str) -> Result<()> {
+    let ident = quote::ident(name);
+    let fail = |e: &postgres::Error| failure::server(format!("cannot remove the database '{name}'"), e);
+    let text = "SELECT datistemplate, datconnlimit <> -2 AND EXISTS (SELECT 1 FROM pg_subscription s WHERE s.subdbid = d.oid) \
+                FROM pg_database d WHERE datname = $1";
+    let Some(found) = client.query_opt(text, &[&name]).map_err(|e| fail(&e))? else { return Ok(()) };
+    if found.get(0) {
+        client.batch_execute(&format!("ALTER DATABASE {ident} IS_TEMPLATE false")).map_err(|e| fail(&e))?;
+    }
+    if found.get(1) {
+        end_subscriptions(&mut server.connect(name)?).map_err(|e| fail(&e))?;
+    }
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {ident} WITH (FORCE)")).map_err(|e| fail(&e))
+}
+
+/// Subscriptions came with the definitions, switched off and without a slot.
+fn end_subscriptions(client: &mut Client) -> std::result::Result<(), postgres::Error> {
+    let text = "SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid \
+                WHERE d.datname = current_database()";
+    for row in client.query(text, &[])? {
+        let name = quote::ident(&row.get::<_, String>(0));
+        client.batch_execute(&format!("ALTER SUBSCRIPTION {name} DISABLE"))?;
+        client.batch_execute(&format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"))?;
+        client.batch_execute(&format!("DROP SUBSCRIPTION {name}"))?;
+    }
+    Ok(())
 }
 
 /// Removes what was there before (`old`), or what was built.
 pub(super) fn remove(server: &Server, names: &Names, old: bool) -> Result<()> {
     let mut client = aside(server, &[])?;
     for one in names.find(&mut client)?.iter().filter(|one| one.old == old) {
-        drop_database(&mut client, &one.name)?;
+        drop_database(server, &mut client, &one.name)?;
     }
     Ok(())
 }
 
-/// After a kill: finishes what had taken its place, and undoes what had not.
-pub(super) fn recover(server: &Server, names: &Names) -> Result<Recovered> {
+/// After a kill: finishes what had taken its place, and undoes what had not, or what was being taken back.
+pub(super) fn recover(server: &Server, names: &Names, undo: &Undo) -> Result<Recovered> {
+    if undo.path.exists() {
+        undo.run(server)?;
+        return Ok(Recovered::Undone);
+    }
     let found = names.find(&mut aside(server, &[])?)?;
     if found.iter().any(|one| one.old) {
-        remove(server, names, true)?;
+        finish(server, names)?;
         return Ok(Recovered::Finished);
     }
     if found.is_empty() {
@@ -121,6 +174,36 @@ pub(super) fn recover(server: &Server, names: &Names) -> Result<Recovered> {
     }
     remove(server, names, false)?;
     Ok(Recovered::Undone)
+}
+
+/// The note on our own disk that a restore is to be taken back. It is written before anything is, so that it holds also when
+/// the server cannot be reached just then: the names alone would say that it is to be finished.
+pub(super) struct Undo {
+    pub path: PathBuf,
+    pub names: Names,
+}
+
+impl Undo {
+    /// From here on the next start takes it back.
+    pub(super) fn begin(&self, built: &[(String, u32)]) -> Result<()> {
+        let fail = |e| Error::io(format!("cannot write {}", self.path.display()), e);
+        let text = serde_json::to_vec(built).map_err(|e| fail(e.into()))?;
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(directory).map_err(fail)?;
+        let part = self.path.with_extension("part");
+        let mut file = std::fs::File::create(&part).map_err(fail)?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
+        std::fs::rename(&part, &self.path).map_err(fail)?;
+        std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail)
+    }
+
+    pub(super) fn run(&self, server: &Server) -> Result<()> {
+        let fail = |e| Error::io(format!("cannot read or remove {}", self.path.display()), e);
+        let text = std::fs::read(&self.path).map_err(fail)?;
+        let built: Vec<(String, u32)> = serde_json::from_slice(&text).map_err(|e| fail(e.into()))?;
+        take_back(server, &self.names, &built)?;
+        std::fs::remove_file(&self.path).map_err(fail)
+    }
 }
 
 fn note_of(found: &Found) -> Result<&Note> {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use repository::Control;
@@ -18,6 +18,9 @@ const PIPE_BYTES: usize = 1 << 18;
 /// How often a running tool looks whether the job was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
 
+/// From this release on the tools set what older servers do not know, and restores into those fail.
+const FUSSY_SINCE_MAJOR: u32 = 17;
+
 /// The tools of one release.
 #[derive(Clone, Debug)]
 pub(super) struct Tools {
@@ -27,22 +30,27 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// The oldest tools that are not older than `major`: `pg_dump` refuses a newer server. `directory`: only there.
+    /// The oldest tools that are not older than the server's `major`, as `pg_dump` refuses a newer server, and not so new
+    /// that it does not understand them. `directory`: only there.
     pub(super) fn find(directory: Option<&Path>, major: u32) -> Result<Self> {
         let found = match directory {
             Some(directory) => installed(&[directory.to_owned()]),
             None => installed(&usual_places()),
         };
-        if let Some((&major, directory)) = found.range(major..).next() {
+        let end = if major < FUSSY_SINCE_MAJOR { FUSSY_SINCE_MAJOR } else { u32::MAX };
+        if let Some((&major, directory)) = found.range(major..end).next() {
             return Ok(Self { directory: directory.clone(), major });
         }
-        let have = match found.keys().last() {
-            None => "none were found".to_owned(),
-            Some(newest) => format!("the newest that were found are those of {newest}"),
+        let have: Vec<String> = found.keys().map(u32::to_string).collect();
+        let have = match have.is_empty() {
+            true => "none were found".to_owned(),
+            false => format!("those of {} were found", have.join(", ")),
         };
+        let wanted =
+            if end < u32::MAX { format!("{major} to {}", end - 1) } else { format!("{major} or newer") };
         let message = format!(
-            "the client tools of PostgreSQL {major} or newer (pg_dump, pg_restore, pg_dumpall) are needed, and {have}; install \
-             them, or set tools_directory"
+            "the client tools of PostgreSQL {wanted} (pg_dump, pg_restore, pg_dumpall) are needed, and {have}; install them, or set \
+             tools_directory"
         );
         Err(Error::new(ErrorKind::Missing, message))
     }
@@ -90,42 +98,54 @@ fn major_of(program: &Path) -> Option<u32> {
     number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Runs a tool and hands on what it writes, piece by piece. It counts only if it ended well.
-pub(super) fn run(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
-    let mut running = Running::start(command.stdout(Stdio::piped()))?;
-    let mut stdout = running.child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+/// Starts a tool whose output is wanted. It waits when its pipe is full, until somebody reads.
+pub(super) fn start(mut command: Command) -> io::Result<Running> {
+    Running::start(command.stdout(Stdio::piped()))
+}
+
+/// Hands on what a tool writes, piece by piece. It counts only if the tool ended well. It is killed when the job is
+/// cancelled.
+pub(super) fn run(mut running: Running, control: &Control, out: &mut dyn Write) -> io::Result<()> {
+    let stdout = running.stdout()?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if control.cancelled.load(Ordering::Relaxed) {
+                    running.kill();
+                }
+                std::thread::sleep(CANCEL_POLL);
+            }
+        });
+        let copied = copy(stdout, out);
+        done.store(true, Ordering::Relaxed);
+        copied
+    })?;
+    running.end(control)
+}
+
+fn copy(mut from: impl Read, out: &mut dyn Write) -> io::Result<()> {
     let mut buffer = vec![0; PIPE_BYTES];
     loop {
-        match stdout.read(&mut buffer) {
-            Ok(0) => break,
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
             Ok(length) => out.write_all(&buffer[..length])?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
-    let status = running.child.wait()?;
-    running.judge(status)
 }
 
 /// Runs a tool that writes nothing we want. It is killed when the job is cancelled.
 pub(super) fn run_quiet(mut command: Command, control: &Control) -> io::Result<()> {
-    let mut running = Running::start(command.stdout(Stdio::null()))?;
-    let status = loop {
-        if let Some(status) = running.child.try_wait()? {
-            break status;
-        }
-        if control.cancelled.load(Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled"));
-        }
-        std::thread::sleep(CANCEL_POLL);
-    };
-    running.judge(status)
+    Running::start(command.stdout(Stdio::null()))?.end(control)
 }
 
 /// A tool at work. Dropped before its end it is killed.
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    child: Mutex<Child>,
     name: String,
+    /// The end of what it complained of.
     said: Arc<Mutex<Vec<u8>>>,
     listener: Option<std::thread::JoinHandle<()>>,
 }
@@ -144,36 +164,82 @@ impl Running {
                 let mut buffer = [0; OUTPUT_BYTES_MAX];
                 while let Ok(length @ 1..) = stderr.read(&mut buffer) {
                     let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                    let room = OUTPUT_BYTES_MAX.saturating_sub(said.len());
-                    said.extend_from_slice(&buffer[..length.min(room)]);
+                    said.extend_from_slice(&buffer[..length]);
+                    let surplus = said.len().saturating_sub(OUTPUT_BYTES_MAX);
+                    said.drain(..surplus);
                 }
             })
         });
-        Ok(Self { child, name, said, listener })
+        Ok(Self { child: Mutex::new(child), name, said, listener })
     }
 
-    fn judge(&mut self, status: std::process::ExitStatus) -> io::Result<()> {
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stdout(&self) -> io::Result<ChildStdout> {
+        self.child().stdout.take().ok_or_else(|| io::Error::other("no pipe"))
+    }
+
+    fn kill(&self) {
+        if let Err(error) = self.child().kill() {
+            tracing::warn!(tool = self.name, %error, "cannot end a tool");
+        }
+    }
+
+    fn end(&mut self, control: &Control) -> io::Result<()> {
+        let status = loop {
+            if let Some(status) = self.child().try_wait()? {
+                break status;
+            }
+            if control.cancelled.load(Ordering::Relaxed) {
+                self.kill();
+            }
+            std::thread::sleep(CANCEL_POLL);
+        };
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
         }
         if status.success() {
             return Ok(());
         }
+        if control.cancelled.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled"));
+        }
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let text: String = String::from_utf8_lossy(&said)
-            .chars()
-            .map(|c| if c == '\n' { ' ' } else { c })
-            .filter(|c| !c.is_control())
-            .collect();
-        Err(io::Error::other(format!("{} failed ({status}): {}", self.name, text.trim())))
+        Err(io::Error::other(format!("{} failed ({status}): {}", self.name, without_statements(&said))))
     }
+}
+
+/// What a tool said, without the statement that failed, in which a password may stand, and without control characters.
+fn without_statements(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let mut kept = String::new();
+    let mut skipping = false;
+    for line in text.lines() {
+        // A statement may go over several lines; what the tool says by itself begins with its name.
+        if line.starts_with("pg_") || line.starts_with("vacuumdb") {
+            skipping = false;
+        }
+        if let Some(at) =
+            ["Command was:", "Query was:", "STATEMENT:"].iter().filter_map(|word| line.find(word)).min()
+        {
+            kept.push_str(&line[..at]);
+            skipping = true;
+        } else if !skipping {
+            kept.push_str(line);
+            kept.push(' ');
+        }
+    }
+    kept.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(None) = child.try_wait() {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -190,10 +256,12 @@ mod tests {
 
     #[test]
     fn what_a_tool_wrote_counts_only_if_it_ended_well() {
-        let mut out = Vec::new();
-        run(shell("echo data"), &mut out).unwrap();
+        let (mut out, control) = (Vec::new(), Control::default());
+        run(start(shell("echo data")).unwrap(), &control, &mut out).unwrap();
         assert_eq!(out, b"data\n");
-        let error = run(shell("echo half; echo 'no rights' >&2; exit 1"), &mut out).unwrap_err().to_string();
+        let error = run(start(shell("echo half; echo 'no rights' >&2; exit 1")).unwrap(), &control, &mut out)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("sh failed (exit status: 1): no rights"), "{error}");
     }
 
@@ -201,7 +269,21 @@ mod tests {
     fn a_cancelled_job_ends_its_tool() {
         let control = Control::default();
         control.cancel();
-        assert_eq!(run_quiet(shell("sleep 600"), &control).unwrap_err().kind(), io::ErrorKind::Interrupted);
+        assert_eq!(
+            run_quiet(shell("exec sleep 600"), &control).unwrap_err().kind(),
+            io::ErrorKind::Interrupted
+        );
+        let error = run(start(shell("exec sleep 600")).unwrap(), &control, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn the_statement_that_failed_is_not_told() {
+        let said = "pg_restore: error: could not execute query: ERROR:  no\nCommand was: CREATE SUBSCRIPTION s\n  CONNECTION 'password=planted';\n\npg_restore: detail: more";
+        assert_eq!(
+            without_statements(said.as_bytes()),
+            "pg_restore: error: could not execute query: ERROR:  no pg_restore: detail: more"
+        );
     }
 
     #[test]
@@ -209,7 +291,7 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let error = Tools::find(Some(empty.path()), 15).unwrap_err();
         assert!(
-            error.message.contains("PostgreSQL 15 or newer") && error.message.contains("none were found"),
+            error.message.contains("PostgreSQL 15 to 16") && error.message.contains("none were found"),
             "{error}"
         );
         for name in ["pg_dump", "pg_restore", "pg_dumpall"] {
@@ -220,6 +302,6 @@ mod tests {
         }
         assert_eq!(Tools::find(Some(empty.path()), 13).unwrap().major, 14);
         let error = Tools::find(Some(empty.path()), 15).unwrap_err();
-        assert!(error.message.contains("those of 14"), "{error}");
+        assert!(error.message.contains("those of 14 were found"), "{error}");
     }
 }
