@@ -135,7 +135,7 @@ pub(super) struct Table {
 pub(super) struct Part {
     pub rows: u64,
     pub bytes: u64,
-    /// The sum, modulo 2^128, of the first 16 bytes (big-endian) of the SHA-256 of each row: whatever their order.
+    /// The sum, modulo 2^128, of the SipHash-1-3 (128 bits, key 0) of each row without its line break: whatever their order.
     pub sum: String,
 }
 
