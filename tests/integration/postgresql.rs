@@ -214,30 +214,59 @@ fn a_backup_is_one_instant_although_rows_come_and_go_meanwhile() {
 }
 
 #[test]
-fn a_table_that_is_rewritten_right_after_the_snapshot_is_not_taken_for_empty() {
+fn a_table_that_is_rewritten_or_exchanged_right_after_the_snapshot_is_not_taken_for_empty() {
     let Some(scene) = Scene::new() else { return };
     let server = &scene.server;
-    server.sql("postgres", "CREATE DATABASE one");
-    server.script("one", "CREATE TABLE t AS SELECT generate_series(1, 100) AS i");
-    let component = scene.component(&["one"]);
-    std::thread::scope(|scope| {
-        // Until the backup has its snapshot and waits for the table.
-        scope.spawn(|| {
-            server.script(
-                "one",
-                "BEGIN; TRUNCATE t; INSERT INTO t SELECT generate_series(1, 200);
-                 DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted) LOOP
-                   PERFORM pg_sleep(0.05); END LOOP; END $$;
-                 COMMIT;",
-            )
+    let ways = [
+        "TRUNCATE t; INSERT INTO t SELECT generate_series(1, 200);",
+        "CREATE TABLE fresh AS SELECT generate_series(1, 200) AS i; ALTER TABLE t RENAME TO stale; ALTER TABLE fresh RENAME TO t;",
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let database = format!("d{number}");
+        server.sql("postgres", &format!("CREATE DATABASE {database}"));
+        server.script(&database, "CREATE TABLE t AS SELECT generate_series(1, 100) AS i");
+        let component = scene.component(&[&database]);
+        std::thread::scope(|scope| {
+            // Until the backup has its snapshot and waits for the table.
+            scope.spawn(|| {
+                let wait = "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation IS NOT NULL) LOOP
+                   PERFORM pg_sleep(0.05); END LOOP; END $$;";
+                server.script(&database, &format!("BEGIN; {way} {wait} COMMIT;"));
+            });
+            let locked = "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 't'::regclass";
+            wait_for("the table to be rewritten", || (server.sql(&database, locked) == "t").then_some(()));
+            scene.back_up(&database, &component).unwrap();
         });
-        let locked = "SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock'";
-        wait_for("the table to be rewritten", || (server.sql("one", locked) == "1").then_some(()));
-        scene.back_up("b", &component).unwrap();
-    });
-    server.sql("one", "DROP TABLE t");
-    scene.restore("b", &component).unwrap();
-    assert_eq!(server.sql("one", "SELECT count(*) FROM t"), "200");
+        server.sql(&database, "DROP TABLE t");
+        scene.restore(&database, &component).unwrap();
+        assert_eq!(server.sql(&database, "SELECT count(*) FROM t"), "200", "{way}");
+    }
+}
+
+#[test]
+fn a_setting_that_the_server_refuses_is_named_and_the_rest_is_restored() {
+    let Some(scene) = Scene::new() else { return };
+    let server = &scene.server;
+    server
+        .script("postgres", "CREATE DATABASE one; CREATE ROLE owner; ALTER ROLE owner SET work_mem = '8MB';");
+    // As another release may have known it.
+    server.script(
+        "postgres",
+        "SET allow_system_table_mods = on; ALTER DATABASE one SET work_mem = '9MB';
+         UPDATE pg_db_role_setting SET setconfig = array_prepend('no_such_setting=1', setconfig);",
+    );
+    let component = scene.component(&["one"]);
+    scene.back_up("b", &component).unwrap();
+    server.script("postgres", "DROP DATABASE one; DROP ROLE owner;");
+    let done = scene.restore("b", &component).unwrap();
+    let told: Vec<&str> = done.warnings.iter().map(|warning| warning.item.as_str()).collect();
+    assert_eq!(told, ["owner", "one"]);
+    assert!(done.warnings[0].reason.contains("'no_such_setting' was refused"), "{:?}", done.warnings);
+    assert_eq!(server.sql("one", "SHOW work_mem"), "9MB");
+    assert_eq!(
+        server.sql("one", "SELECT setconfig FROM pg_db_role_setting WHERE setdatabase = 0"),
+        "{work_mem=8MB}"
+    );
 }
 
 #[test]
@@ -413,6 +442,18 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
     );
     assert_eq!(recover(), Recovered::Undone);
     assert_eq!((one(), comment()), ("new".into(), "a newer comment".into()));
+    scene.assert_no_traces();
+
+    // What cannot be removed, as the server is away, goes with the next backup.
+    let staged = begin();
+    server.stop();
+    drop(staged);
+    server.start_again();
+    assert_eq!(
+        server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'strongroom_new%'"),
+        "2"
+    );
+    scene.back_up("c", &scene.component(&["one"])).unwrap();
     scene.assert_no_traces();
 
     // Another component's swap fails: this one's is taken back.

@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use postgres::Client;
+use postgres::error::SqlState;
 use repository::{BackupRequest, Control, Fed, FedContent, FedFile, Time};
 
 use super::inventory::{self, About, TableFound};
@@ -26,7 +27,7 @@ use super::rows::Rows;
 use super::server::Server;
 use super::session::{Begun, Looked, Session, Waiting};
 use super::tools::{self, Running, Tools};
-use super::{RelationalStore, failure, quote};
+use super::{RelationalStore, failure, quote, swap};
 use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
 
 /// A table is read in parts of so many pages of 8 KiB (1 GiB), several at once. Where a part begins depends on the table
@@ -41,6 +42,8 @@ const TABLES_MAX: usize = 10_000;
 const DATABASES_AT_ONCE: usize = 8;
 /// So often a group's snapshots are taken again because a table was rewritten right after them.
 const SNAPSHOTS_MAX: usize = 5;
+/// As an error tells it.
+const NO_SUCH_DATABASE: &str = "(SQLSTATE 3D000)";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long `pg_dump` may wait for a lock, in milliseconds.
 const LOCK_WAIT_MS: u32 = 30_000;
@@ -72,6 +75,7 @@ fn choose(store: &RelationalStore, all: Vec<Database>) -> Result<Vec<Database>> 
 }
 
 pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Result<Backup> {
+    swap::clear_leftovers(&store.server, &store.settings.scratch_directory, &store.settings.name, None);
     let mut client = store.server.connect(store.server.maintenance())?;
     let about = inventory::about(&mut client)?;
     let tools = Tools::find(store.settings.tools_directory.as_deref(), about.major())?;
@@ -232,10 +236,20 @@ impl<'s> Feed<'s> {
     /// One snapshot of each, or the name of a table that one of them does not show any more.
     fn snapshots(&self, databases: &[Database]) -> Result<std::result::Result<Vec<Arc<Session>>, String>> {
         let server = &self.store.server;
-        let waiting: Vec<Waiting> = databases
-            .iter()
-            .map(|database| Waiting::connect(server, database.clone()))
-            .collect::<Result<_>>()?;
+        let all = self.store.settings.databases.iter().any(|name| name == "*");
+        let mut waiting = Vec::new();
+        for database in databases {
+            match Waiting::connect(server, database.clone()) {
+                Ok(one) => waiting.push(one),
+                Err(e) if all && e.message.contains(NO_SUCH_DATABASE) => {
+                    self.control.warn(
+                        database.name.clone(),
+                        "the database was dropped while the others were backed up",
+                    );
+                }
+                Err(e) => return Err(e),
+            }
+        }
         let begun: Vec<Begun> =
             waiting.into_iter().map(|one| one.begin(server, self.about.standby)).collect::<Result<_>>()?;
         let mut sessions = Vec::new();
@@ -280,10 +294,15 @@ impl<'s> Feed<'s> {
             for (part, range) in ranges.iter().enumerate() {
                 let (session, send) = (Arc::clone(&session), self.send.clone());
                 let text = copy_out(table, *range, &database.encoding);
+                let locked = quote::table(&table.schema, &table.name);
                 let label = format!("{}.{} of the database '{}'", table.schema, table.name, database.name);
                 let content: FedContent<'s> = Box::new(move |out| {
-                    let counted = match session.with_connection(|client| copy(client, &text, &label, out)) {
-                        Err(e) if failure::is_wait_for_lock(&e) => {
+                    let counted = match session.with_connection(|client| {
+                        lock(client, &locked, &label)?;
+                        copy(client, &text, &label, out)
+                    }) {
+                        // Nothing was written yet.
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                             session.with_owner(|client| copy(client, &text, &label, out))
                         }
                         other => other,
@@ -304,6 +323,10 @@ impl<'s> Feed<'s> {
                 columns: table.columns.clone(),
                 parts: vec![Part::default(); ranges.len()],
             });
+        }
+        if session.hidden && !self.about.superuser {
+            let reason = "subscriptions and the options of user mappings are shown to a superuser alone: they are not in the backup";
+            self.control.warn(database.name.clone(), reason);
         }
         self.named.push((database.name.clone(), database.geodatabase));
         if let Some(manifest) = &mut self.manifest {
@@ -420,6 +443,21 @@ pub(super) fn copy_in(table: &Table, encoding: &str) -> String {
         false => format!(" ({})", columns(&table.columns)),
     };
     format!("COPY {name}{columns} FROM STDIN (ENCODING {})", quote::literal(encoding))
+}
+
+/// Locks a table, which the owner of the snapshot has locked already, before anything of it is read. `WouldBlock`: somebody
+/// who wants to alter it stands in between, and the owner must read it.
+fn lock(client: &mut Client, table: &str, label: &str) -> io::Result<()> {
+    let text = format!(
+        "SET LOCAL lock_timeout = '2s'; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE; SET LOCAL lock_timeout = '30s'"
+    );
+    client.batch_execute(&text).map_err(|e| {
+        let error = failure::source(format!("cannot lock the table {label}"), &e);
+        match e.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => io::Error::new(io::ErrorKind::WouldBlock, error),
+            _ => error,
+        }
+    })
 }
 
 fn copy(client: &mut Client, text: &str, label: &str, out: &mut dyn Write) -> io::Result<Part> {

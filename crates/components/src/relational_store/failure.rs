@@ -29,13 +29,6 @@ pub(super) fn server(what: impl Display, error: &postgres::Error) -> Error {
     Error::new(kind, message)
 }
 
-/// Whether it was a lock for which a statement waited too long.
-pub(super) fn is_wait_for_lock(error: &std::io::Error) -> bool {
-    error
-        .to_string()
-        .contains(&format!("(SQLSTATE {})", postgres::error::SqlState::LOCK_NOT_AVAILABLE.code()))
-}
-
 /// For a closure that writes content: the message alone survives.
 pub(super) fn source(what: impl Display, error: &postgres::Error) -> std::io::Error {
     std::io::Error::other(server(what, error).message)

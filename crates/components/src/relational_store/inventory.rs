@@ -18,6 +18,7 @@ pub(super) struct About {
     pub system_identifier: String,
     /// It follows another server and takes no writes.
     pub standby: bool,
+    pub superuser: bool,
     pub may_create: bool,
 }
 
@@ -28,7 +29,7 @@ impl About {
 }
 
 /// A value. Text in the shared catalogues is in the encoding of the database from which it was written, and may be none for us.
-fn get<T: FromSqlOwned>(row: &Row, at: usize) -> Result<T> {
+pub(super) fn get<T: FromSqlOwned>(row: &Row, at: usize) -> Result<T> {
     row.try_get(at).map_err(|e| {
         let column = row.columns().get(at).map_or("?", |column| column.name());
         let message = format!(
@@ -48,7 +49,7 @@ pub(super) fn about(client: &mut Client) -> Result<About> {
         .query_one(
             "SELECT current_setting('server_version_num')::int4, \
                (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(), \
-               r.rolsuper OR (r.rolcreatedb AND r.rolcreaterole) FROM pg_roles r WHERE r.rolname = current_user",
+               r.rolsuper, r.rolsuper OR (r.rolcreatedb AND r.rolcreaterole) FROM pg_roles r WHERE r.rolname = current_user",
             &[],
         )
         .map_err(fail("ask the server for its version"))?;
@@ -61,7 +62,13 @@ pub(super) fn about(client: &mut Client) -> Result<About> {
         );
         return Err(Error::new(ErrorKind::Io, message));
     }
-    Ok(About { version, system_identifier: row.get(1), standby: row.get(2), may_create: row.get(3) })
+    Ok(About {
+        version,
+        system_identifier: get(&row, 1)?,
+        standby: get(&row, 2)?,
+        superuser: get(&row, 3)?,
+        may_create: get(&row, 4)?,
+    })
 }
 
 /// The server's databases by name, without `template0`, `template1`, what an interrupted DROP DATABASE left, and what a restore
@@ -180,10 +187,11 @@ pub(super) fn roles(client: &mut Client, major: u32) -> Result<(Vec<Role>, Vec<M
             settings: get(row, 11)?,
         })
     });
-    let more = if major >= 16 { "inherit_option, set_option" } else { "NULL::bool, NULL::bool" };
+    let more =
+        if major >= 16 { "bool_or(inherit_option), bool_or(set_option)" } else { "NULL::bool, NULL::bool" };
     let text = format!(
-        "SELECT DISTINCT pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text, admin_option, {more} FROM pg_auth_members \
-         WHERE pg_get_userbyid(member) !~ '^pg_' ORDER BY 1, 2"
+        "SELECT pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text, bool_or(admin_option), {more} FROM pg_auth_members \
+         WHERE pg_get_userbyid(member) !~ '^pg_' GROUP BY 1, 2 ORDER BY 1, 2"
     );
     let members = client.query(&text, &[]).map_err(fail(what))?;
     let members = members.iter().map(|row| {
@@ -221,6 +229,15 @@ pub(super) fn complete(client: &mut Client, database: &mut Database) -> Result<(
                 WHERE t.spcname <> 'pg_global' ORDER BY 1";
     database.tablespaces = names(client, text, "list the tablespaces of a database")?;
     Ok(())
+}
+
+/// Whether a database holds subscriptions or user mappings, which `pg_dump` leaves out, or shows in part, to all but superusers.
+pub(super) fn has_hidden(client: &mut Client) -> Result<bool> {
+    yes(
+        client,
+        "SELECT EXISTS (SELECT 1 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()) \
+           OR EXISTS (SELECT 1 FROM pg_user_mappings)",
+    )
 }
 
 fn yes(client: &mut Client, text: &str) -> Result<bool> {
@@ -281,11 +298,14 @@ pub(super) fn tables(client: &mut Client, standby: bool) -> Result<Vec<TableFoun
 }
 
 /// Measures tables that are locked. Returns the first that is no longer what the snapshot shows: between the snapshot and
-/// the lock its rows were put elsewhere (TRUNCATE, a rewriting ALTER TABLE), or it was dropped, and it would look empty.
+/// the lock its rows were put elsewhere (TRUNCATE, a rewriting ALTER TABLE), or it was dropped or renamed and another one has its
+/// name, and it would look empty.
 pub(super) fn measure(client: &mut Client, tables: &mut [TableFound]) -> Result<Option<String>> {
     let numbers: Vec<u32> = tables.iter().map(|table| table.number).collect();
-    let text = "SELECT c.oid, c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid), COALESCE(pg_relation_size(c.oid), 0) \
-                FROM pg_class c WHERE c.oid = ANY($1)";
+    let text = "SELECT c.oid, c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid) \
+                  OR to_regclass(quote_ident(n.nspname) || '.' || quote_ident(c.relname)) IS DISTINCT FROM c.oid::regclass, \
+                  COALESCE(pg_relation_size(c.oid), 0) \
+                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY($1)";
     let rows = client.query(text, &[&numbers]).map_err(fail("measure the tables"))?;
     let mut measured = std::collections::HashMap::new();
     for row in &rows {

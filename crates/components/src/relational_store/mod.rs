@@ -76,9 +76,12 @@ impl RelationalStore {
         Ok(Self { settings, server, place })
     }
 
-    fn undo(&self, names: &Names) -> swap::Undo {
-        let path = self.settings.scratch_directory.join(names.undo_file());
-        swap::Undo { path, names: names.clone() }
+    fn trace(&self, names: Names) -> swap::Trace {
+        swap::Trace {
+            directory: self.settings.scratch_directory.clone(),
+            component: self.settings.name.clone(),
+            names,
+        }
     }
 
     fn occasion(&self, name: &'static str) -> Occasion<'_> {
@@ -177,7 +180,7 @@ impl Component for RelationalStore {
     fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
         let names = Names::new(job_id, &self.settings.name);
         stage::clear_scratch(&self.settings.scratch_directory, &names)?;
-        swap::recover(&self.server, &names, &self.undo(&names))
+        swap::recover(&self.server, &self.trace(names))
     }
 
     fn after_restore(&self) -> Result<()> {

@@ -10,6 +10,7 @@ use postgres::Client;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::inventory::get;
 use super::{failure, quote};
 use crate::Result;
 
@@ -57,6 +58,12 @@ impl Names {
         format!("strongroom_old_{}_{number}", self.job)
     }
 
+    /// Of the job whose note has this name.
+    pub(super) fn of_note(file: &str) -> Option<Self> {
+        let job = file.strip_prefix("strongroom_restore_")?.strip_suffix(".json")?;
+        Some(Self { job: job.to_owned() })
+    }
+
     /// The databases of this job that there are, the old ones first.
     pub(super) fn find(&self, client: &mut Client) -> Result<Vec<Found>> {
         let (new, old) = (self.prefix("new"), self.prefix("old"));
@@ -68,15 +75,19 @@ impl Names {
             )
             .map_err(|e| failure::server("cannot look for the databases of a restore", &e))?;
         let note = |text: Option<String>| serde_json::from_str(&text?).ok();
-        Ok(rows
-            .iter()
-            .map(|row| Found { name: row.get(0), old: row.get(1), note: note(row.get(2)) })
-            .collect())
+        rows.iter()
+            .map(|row| Ok(Found { name: get(row, 0)?, old: get(row, 1)?, note: note(get(row, 2)?) }))
+            .collect()
     }
 
     /// Whether a name begins like that of a database which this job builds.
     pub(super) fn is_new(&self, name: &str) -> bool {
         name.starts_with(&self.prefix("new"))
+    }
+
+    /// The file that says that this job builds databases.
+    pub(super) fn note_file(&self) -> String {
+        format!("strongroom_restore_{}.json", self.job)
     }
 
     /// The file that says that this job's databases are to be taken back.

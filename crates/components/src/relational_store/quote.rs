@@ -32,6 +32,9 @@ const LISTS: [&str; 6] = [
 /// `name=value`, as the server keeps it, as `SET`. Anybody may have written the value: no part of it stays unquoted.
 pub(super) fn setting(text: &str) -> Option<String> {
     let (name, value) = text.split_once('=')?;
+    if value.is_empty() && name.to_ascii_lowercase().ends_with("_preload_libraries") {
+        return None; // It would name a library without a name.
+    }
     let quoted_name: Vec<String> = name.split('.').map(ident).collect();
     let value = match LISTS.contains(&name.to_ascii_lowercase().as_str()) {
         false => literal(value),
@@ -105,6 +108,7 @@ mod tests {
         assert_eq!(set("app.word=it's"), "SET \"app\".\"word\" TO 'it''s'");
         assert_eq!(set("DateStyle=ISO, MDY"), "SET \"DateStyle\" TO 'ISO, MDY'");
         assert_eq!(setting("nothing"), None);
+        assert_eq!(setting("session_preload_libraries="), None);
     }
 
     #[test]

@@ -164,13 +164,16 @@ impl Server {
     pub(super) fn tool(&self, program: &Path, database: &str) -> Result<Command> {
         let mut command = Command::new(program);
         command.env_clear();
-        for key in ["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"] {
+        for key in ["PATH", "TZ", "TMPDIR"] {
             if let Some(value) = std::env::var_os(key) {
                 command.env(key, value);
             }
         }
         command
             .current_dir("/")
+            // What they say is looked at.
+            .env("LC_ALL", "C")
+            .env("PGOPTIONS", TOOL_OPTIONS)
             .env("PGHOST", &self.host)
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", &self.user)
@@ -190,6 +193,9 @@ impl Server {
         Ok(command)
     }
 }
+
+/// A tool may wait for long until somebody reads what it writes.
+pub(super) const TOOL_OPTIONS: &str = "-c tcp_keepalives_idle=30";
 
 /// Where systems keep their authorities; libpq knows the word `system` only since 16.
 const SYSTEM_ROOTS: [&str; 4] = [

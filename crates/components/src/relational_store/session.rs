@@ -17,6 +17,8 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 pub(super) struct Session {
     pub(super) database: Database,
     pub(super) tables: Vec<TableFound>,
+    /// It holds what is shown to a superuser alone.
+    pub(super) hidden: bool,
     /// The name under which others see the same.
     pub(super) snapshot: String,
     server: Server,
@@ -83,7 +85,7 @@ impl Begun {
             let name = quote::table(&table.schema, &table.name);
             let locked = self.client.batch_execute(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE"));
             if let Err(e) = locked {
-                if matches!(e.code(), Some(&SqlState::UNDEFINED_TABLE)) {
+                if matches!(e.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME)) {
                     return Ok(Looked::Moved(format!("{}.{}", table.schema, table.name)));
                 }
                 let what = format!(
@@ -97,9 +99,11 @@ impl Begun {
             return Ok(Looked::Moved(moved));
         }
         inventory::complete(&mut self.client, &mut self.database)?;
+        let hidden = inventory::has_hidden(&mut self.client)?;
         Ok(Looked::Session(Arc::new(Session {
             database: self.database,
             tables,
+            hidden,
             snapshot: self.snapshot,
             server: self.server,
             idle: Mutex::default(),
@@ -119,11 +123,7 @@ impl Session {
             Some(client) => client,
             None => {
                 let mut client = self.server.connect(&self.database.name).map_err(failure::other)?;
-                // The owner has the locks: to wait long for them here is of no use.
-                let begin = format!(
-                    "SET lock_timeout = '2s'; {BEGIN}; SET TRANSACTION SNAPSHOT {}",
-                    quote::literal(&self.snapshot)
-                );
+                let begin = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote::literal(&self.snapshot));
                 client.batch_execute(&begin).map_err(|e| {
                     failure::source(
                         format!("cannot use the snapshot of the database '{}'", self.database.name),

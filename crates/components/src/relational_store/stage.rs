@@ -17,6 +17,7 @@ use super::backup::copy_in;
 use super::inventory::{self, About};
 use super::manifest::{self, Database, Manifest, Table};
 use super::names::{Names, Note, comment};
+use super::server::TOOL_OPTIONS;
 use super::tools::{self, Tools};
 use super::{RelationalStore, failure, quote, swap};
 use crate::{Error, ErrorKind, RestoreContext, Result, StagedRestore};
@@ -27,7 +28,7 @@ const LOADING: [(&str, &str); 2] = [("synchronous_commit", "off"), ("maintenance
 /// A restore whose databases are built.
 pub(super) struct Staged {
     store: RelationalStore,
-    names: Names,
+    trace: swap::Trace,
     outcome: RestoreOutcome,
     /// The name of each in the end, and its number in the server's catalogue.
     built: Vec<(String, u32)>,
@@ -85,35 +86,27 @@ pub(super) fn stage(store: &RelationalStore, context: &RestoreContext<'_>) -> Re
     check(&mut client, &about, &manifest, control)?;
     let tools =
         Tools::find(store.settings.tools_directory.as_deref(), about.major().max(manifest.tools_version))?;
-    make_roles(&mut client, about.major(), &manifest)?;
+    make_roles(&mut client, about.major(), &manifest, control)?;
 
-    let names = Names::new(context.job_id, &store.settings.name);
+    let trace = store.trace(Names::new(context.job_id, &store.settings.name));
+    swap::clear_leftovers(&store.server, &trace.directory, &trace.component, Some(&trace.names));
+    trace.write(&[])?;
     let mut staged = Staged {
         store: store.clone(),
-        names,
+        trace,
         outcome: RestoreOutcome::default(),
         built: Vec::new(),
         swapped: false,
     };
     let builder = Builder { store, snapshot: &snapshot, tools: &tools, control };
-    let built = manifest.databases.iter().enumerate().try_for_each(|(number, database)| {
-        let name = staged.names.new_one(number);
+    for (number, database) in manifest.databases.iter().enumerate() {
+        let name = staged.trace.names.new_one(number);
         let made = create(&mut client, &about, database, &name)?;
         staged.built.push((database.name.clone(), made));
-        builder.build(&mut client, database, &name, &mut staged.outcome)
-    });
-    drop(client);
-    match built {
-        Ok(()) => Ok(Box::new(staged)),
-        Err(error) => {
-            // What stays is removed by `recover`.
-            if let Err(e) = swap::remove(&store.server, &staged.names, false) {
-                tracing::warn!(component = store.settings.name, error = %e, "what a failed restore had built could not be removed yet");
-            }
-            staged.swapped = true; // nothing is left to take back
-            Err(error)
-        }
+        builder.build(&mut client, database, &name, &mut staged.outcome)?;
     }
+    staged.trace.write(&staged.built)?;
+    Ok(Box::new(staged))
 }
 
 /// Everything that would end the restore later on.
@@ -186,7 +179,7 @@ fn check(client: &mut Client, about: &About, manifest: &Manifest, control: &Cont
             .query(text, &[&names])
             .map_err(|e| failure::server(format!("cannot look for {what}"), &e))?;
         if let Some(row) = rows.first() {
-            let (database, name): (String, String) = (row.get(0), row.get(1));
+            let (database, name): (String, String) = (inventory::get(row, 0)?, inventory::get(row, 1)?);
             return refuse(format!(
                 "the database '{database}' cannot be replaced while {what} '{name}' holds it; end that first"
             ));
@@ -218,7 +211,7 @@ fn check(client: &mut Client, about: &About, manifest: &Manifest, control: &Cont
 
 fn list(client: &mut Client, text: &str, what: &str) -> Result<HashSet<String>> {
     let rows = client.query(text, &[]).map_err(|e| failure::server(format!("cannot {what}"), &e))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| inventory::get(row, 0)).collect()
 }
 
 /// What is off by default needs no right to be turned off.
@@ -228,9 +221,9 @@ const ROLE_OPTIONS: [&str; 7] =
 const PRIVILEGES: [&str; 3] = ["CREATE", "CONNECT", "TEMPORARY"];
 
 /// Makes the roles that are missing, with their memberships. Those that are there stay as they are.
-fn make_roles(client: &mut Client, major: u32, manifest: &Manifest) -> Result<()> {
+fn make_roles(client: &mut Client, major: u32, manifest: &Manifest, control: &Control) -> Result<()> {
     let present = list(client, "SELECT rolname::text FROM pg_roles", "list the roles")?;
-    let mut statements = Vec::new();
+    let (mut statements, mut settings) = (Vec::new(), Vec::new());
     for role in manifest.roles.iter().filter(|role| !present.contains(&role.name)) {
         let name = quote::ident(&role.name);
         // What is off by default needs no right to be turned off.
@@ -247,8 +240,8 @@ fn make_roles(client: &mut Client, major: u32, manifest: &Manifest) -> Result<()
             text.push_str(&format!(" VALID UNTIL {}", quote::literal(until)));
         }
         statements.push(text);
-        statements.extend(
-            role.settings.iter().filter_map(|s| Some(format!("ALTER ROLE {name} {}", quote::setting(s)?))),
+        settings.extend(
+            role.settings.iter().map(|text| (role.name.clone(), format!("ALTER ROLE {name}"), text.clone())),
         );
     }
     for membership in
@@ -277,7 +270,20 @@ fn make_roles(client: &mut Client, major: u32, manifest: &Manifest) -> Result<()
         return Ok(());
     }
     let text = format!("BEGIN; {}; COMMIT", statements.join("; "));
-    client.batch_execute(&text).map_err(|e| failure::server("cannot make the roles of the backup", &e))
+    client.batch_execute(&text).map_err(|e| failure::server("cannot make the roles of the backup", &e))?;
+    for (role, alter, text) in &settings {
+        set(client, role, alter, text, control);
+    }
+    Ok(())
+}
+
+/// Makes one setting. Another release may not know it any more, which is told and is no reason to give up a restore.
+fn set(client: &mut Client, of: &str, alter: &str, text: &str, control: &Control) {
+    let Some(setting) = quote::setting(text) else { return };
+    if let Err(e) = client.batch_execute(&format!("{alter} {setting}")) {
+        let name = text.split('=').next().unwrap_or_default();
+        control.warn(of.to_owned(), failure::server(format!("the setting '{name}' was refused"), &e).message);
+    }
 }
 
 /// Makes an empty database that nobody else gets into; returns its number in the server's catalogue.
@@ -369,7 +375,7 @@ impl Builder<'_> {
         let mut command = self.store.server.tool(&self.tools.path("pg_restore"), name)?;
         let set: Vec<String> = LOADING.iter().map(|(key, value)| format!("-c {key}={value}")).collect();
         command
-            .env("PGOPTIONS", set.join(" "))
+            .env("PGOPTIONS", format!("{TOOL_OPTIONS} {}", set.join(" ")))
             .args(["--exit-on-error", "--no-password", "--dbname"])
             .arg(name)
             .args(options)
@@ -504,19 +510,17 @@ impl Builder<'_> {
         if database.is_template {
             statements.push(format!("ALTER DATABASE {ident} IS_TEMPLATE true"));
         }
-        for (role, text) in &database.settings {
-            let Some(set) = quote::setting(text) else { continue };
-            statements.push(match role {
-                None => format!("ALTER DATABASE {ident} {set}"),
-                Some(role) => format!("ALTER ROLE {} IN DATABASE {ident} {set}", quote::ident(role)),
-            });
-        }
         client.batch_execute(&statements.join("; ")).map_err(|e| {
-            failure::server(
-                format!("cannot set owner, rights and settings of the database '{}'", database.name),
-                &e,
-            )
-        })
+            failure::server(format!("cannot set owner and rights of the database '{}'", database.name), &e)
+        })?;
+        for (role, text) in &database.settings {
+            let alter = match role {
+                None => format!("ALTER DATABASE {ident}"),
+                Some(role) => format!("ALTER ROLE {} IN DATABASE {ident}", quote::ident(role)),
+            };
+            set(client, &database.name, &alter, text, self.control);
+        }
+        Ok(())
     }
 }
 
@@ -593,27 +597,30 @@ impl StagedRestore for Staged {
     fn swap(&mut self) -> Result<()> {
         // Even after an error: the answer may have been lost.
         self.swapped = true;
-        swap::swap_in(&self.store.server, &self.names)
+        swap::swap_in(&self.store.server, &self.trace.names)
     }
 
     fn finish(self: Box<Self>) -> Result<RestoreOutcome> {
-        swap::finish(&self.store.server, &self.names)?;
+        swap::finish(&self.store.server, &self.trace.names)?;
+        self.trace.remove()?;
         Ok(self.outcome.clone())
     }
 
     fn abandon(mut self: Box<Self>) -> Result<()> {
         self.swapped = true;
-        let undo = self.store.undo(&self.names);
-        undo.begin(&self.built)?;
-        undo.run(&self.store.server)
+        swap::abandon(&self.store.server, &self.trace, &self.built)
     }
 }
 
 impl Drop for Staged {
+    /// What a restore that failed had built goes; if the server is away, with the next backup or restore.
     fn drop(&mut self) {
-        if !self.swapped
-            && let Err(error) = swap::remove(&self.store.server, &self.names, false)
-        {
+        if self.swapped {
+            return;
+        }
+        let removed =
+            swap::remove(&self.store.server, &self.trace.names, false).and_then(|()| self.trace.remove());
+        if let Err(error) = removed {
             tracing::warn!(component = self.store.settings.name, %error, "what a restore had built could not be removed yet");
         }
     }

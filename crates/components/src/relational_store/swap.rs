@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use postgres::error::SqlState;
+use serde::{Deserialize, Serialize};
 
+use super::inventory::get;
 use super::names::{Found, Names, Note, comment};
 use super::server::Server;
 use super::{failure, quote};
@@ -159,50 +161,140 @@ pub(super) fn remove(server: &Server, names: &Names, old: bool) -> Result<()> {
 }
 
 /// After a kill: finishes what had taken its place, and undoes what had not, or what was being taken back.
-pub(super) fn recover(server: &Server, names: &Names, undo: &Undo) -> Result<Recovered> {
-    if undo.path.exists() {
-        undo.run(server)?;
+pub(super) fn recover(server: &Server, trace: &Trace) -> Result<Recovered> {
+    let names = &trace.names;
+    if trace.undo().exists() {
+        let built = trace.read(&trace.undo())?;
+        take_back(server, names, &built)?;
+        trace.remove()?;
         return Ok(Recovered::Undone);
     }
     let found = names.find(&mut aside(server, &[])?)?;
-    if found.iter().any(|one| one.old) {
+    let recovered = if found.iter().any(|one| one.old) {
         finish(server, names)?;
-        return Ok(Recovered::Finished);
-    }
-    if found.is_empty() {
-        return Ok(Recovered::Nothing);
-    }
-    remove(server, names, false)?;
-    Ok(Recovered::Undone)
+        Recovered::Finished
+    } else if found.is_empty() {
+        Recovered::Nothing
+    } else {
+        remove(server, names, false)?;
+        Recovered::Undone
+    };
+    trace.remove()?;
+    Ok(recovered)
 }
 
-/// The note on our own disk that a restore is to be taken back. It is written before anything is, so that it holds also when
-/// the server cannot be reached just then: the names alone would say that it is to be finished.
-pub(super) struct Undo {
-    pub path: PathBuf,
+/// Takes back what was swapped in, or only built. That it is to be taken back is noted first, as the server may be away just
+/// now: the names alone would say that it is to be finished.
+pub(super) fn abandon(server: &Server, trace: &Trace, built: &[(String, u32)]) -> Result<()> {
+    let noted = trace.turn_to_undo();
+    match take_back(server, &trace.names, built) {
+        Ok(()) => trace.remove(),
+        Err(error) => Err(match noted {
+            Ok(()) => error,
+            Err(note) => {
+                Error { message: format!("{}; nor could that be noted: {note}", error.message), ..error }
+            }
+        }),
+    }
+}
+
+/// Removes what earlier restores of a component built and could not remove, as the server was away. What cannot be removed
+/// yet is left for the next time. No restore of this component runs meanwhile but `present`.
+pub(super) fn clear_leftovers(server: &Server, directory: &Path, component: &str, present: Option<&Names>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Some(names) = Names::of_note(&entry.file_name().to_string_lossy()) else { continue };
+        let trace = Trace { directory: directory.to_owned(), component: component.to_owned(), names };
+        let is_present = present.is_some_and(|present| present.note_file() == trace.names.note_file());
+        if is_present || trace.undo().exists() || trace.component_of_note().as_deref() != Some(component) {
+            continue;
+        }
+        if let Err(error) = clear_leftover(server, &trace) {
+            tracing::warn!(component, %error, "what an earlier restore had built could not be removed yet");
+        }
+    }
+}
+
+fn clear_leftover(server: &Server, trace: &Trace) -> Result<()> {
+    let found = trace.names.find(&mut aside(server, &[])?)?;
+    if found.iter().any(|one| one.old) {
+        return Ok(()); // Swapped in: `recover` decides.
+    }
+    remove(server, &trace.names, false)?;
+    trace.remove()
+}
+
+/// The notes of a restore on our own disk: that it builds databases, and which; and under another name, that they are to be taken
+/// back.
+pub(super) struct Trace {
+    pub directory: PathBuf,
+    pub component: String,
     pub names: Names,
 }
 
-impl Undo {
-    /// From here on the next start takes it back.
-    pub(super) fn begin(&self, built: &[(String, u32)]) -> Result<()> {
-        let fail = |e| Error::io(format!("cannot write {}", self.path.display()), e);
-        let text = serde_json::to_vec(built).map_err(|e| fail(e.into()))?;
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(directory).map_err(fail)?;
-        let part = self.path.with_extension("part");
-        let mut file = std::fs::File::create(&part).map_err(fail)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
-        std::fs::rename(&part, &self.path).map_err(fail)?;
-        std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail)
+#[derive(Serialize, Deserialize)]
+struct Built {
+    component: String,
+    /// The name of each in the end, and its number in the server's catalogue.
+    databases: Vec<(String, u32)>,
+}
+
+impl Trace {
+    fn note(&self) -> PathBuf {
+        self.directory.join(self.names.note_file())
     }
 
-    pub(super) fn run(&self, server: &Server) -> Result<()> {
-        let fail = |e| Error::io(format!("cannot read or remove {}", self.path.display()), e);
-        let text = std::fs::read(&self.path).map_err(fail)?;
-        let built: Vec<(String, u32)> = serde_json::from_slice(&text).map_err(|e| fail(e.into()))?;
-        take_back(server, &self.names, &built)?;
-        std::fs::remove_file(&self.path).map_err(fail)
+    fn undo(&self) -> PathBuf {
+        self.directory.join(self.names.undo_file())
+    }
+
+    fn fail(&self, e: std::io::Error) -> Error {
+        Error::io(format!("cannot write or read the notes of a restore in {}", self.directory.display()), e)
+    }
+
+    /// Written before a database is made, and again when all are.
+    pub(super) fn write(&self, databases: &[(String, u32)]) -> Result<()> {
+        let built = Built { component: self.component.clone(), databases: databases.to_vec() };
+        let text = serde_json::to_vec(&built).map_err(|e| self.fail(e.into()))?;
+        let write = || {
+            std::fs::create_dir_all(&self.directory)?;
+            let part = self.note().with_extension("part");
+            let mut file = std::fs::File::create(&part)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&part, self.note())?;
+            self.sync()
+        };
+        write().map_err(|e| self.fail(e))
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        std::fs::File::open(&self.directory)?.sync_all()
+    }
+
+    fn turn_to_undo(&self) -> Result<()> {
+        std::fs::rename(self.note(), self.undo()).and_then(|()| self.sync()).map_err(|e| self.fail(e))
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<(String, u32)>> {
+        let text = std::fs::read(path).map_err(|e| self.fail(e))?;
+        let built: Built = serde_json::from_slice(&text).map_err(|e| self.fail(e.into()))?;
+        Ok(built.databases)
+    }
+
+    fn component_of_note(&self) -> Option<String> {
+        let built: Built = serde_json::from_slice(&std::fs::read(self.note()).ok()?).ok()?;
+        Some(built.component)
+    }
+
+    /// The restore has ended, one way or the other.
+    pub(super) fn remove(&self) -> Result<()> {
+        for path in [self.note(), self.undo()] {
+            match std::fs::remove_file(path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(self.fail(e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -224,7 +316,7 @@ fn comment_of(client: &mut Client, database: &str) -> Result<Option<Option<Strin
             &[&database],
         )
         .map_err(|e| failure::server(format!("cannot look for the database '{database}'"), &e))?;
-    Ok(row.map(|row| row.get(0)))
+    row.map(|row| get(&row, 0)).transpose()
 }
 
 /// A connection to a database that is none of `busy`, as one's own cannot be renamed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use repository::Control;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -154,21 +156,13 @@ impl Running {
     fn start(command: &mut Command) -> io::Result<Self> {
         let name =
             Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let started = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let started = command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn();
         let mut child =
             started.map_err(|e| io::Error::new(e.kind(), format!("{name} could not be started: {e}")))?;
         let said: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let listener = child.stderr.take().map(|mut stderr| {
-            let said = Arc::clone(&said);
-            std::thread::spawn(move || {
-                let mut buffer = [0; OUTPUT_BYTES_MAX];
-                while let Ok(length @ 1..) = stderr.read(&mut buffer) {
-                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                    said.extend_from_slice(&buffer[..length]);
-                    let surplus = said.len().saturating_sub(OUTPUT_BYTES_MAX);
-                    said.drain(..surplus);
-                }
-            })
+        let listener = child.stderr.take().map(|stderr| {
+            let (said, name) = (Arc::clone(&said), format!("{name}: "));
+            std::thread::spawn(move || listen(stderr, &name, &said))
         });
         Ok(Self { child: Mutex::new(child), name, said, listener })
     }
@@ -181,8 +175,9 @@ impl Running {
         self.child().stdout.take().ok_or_else(|| io::Error::other("no pipe"))
     }
 
+    /// With those that it has started itself.
     fn kill(&self) {
-        if let Err(error) = self.child().kill() {
+        if let Err(error) = kill_process_group(Pid::from_child(&self.child()), Signal::KILL) {
             tracing::warn!(tool = self.name, %error, "cannot end a tool");
         }
     }
@@ -197,48 +192,62 @@ impl Running {
             }
             std::thread::sleep(CANCEL_POLL);
         };
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
         if status.success() {
             return Ok(());
         }
         if control.cancelled.load(Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled"));
         }
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(io::Error::other(format!("{} failed ({status}): {}", self.name, without_statements(&said))))
+        Err(io::Error::other(format!("{} failed ({status}): {}", self.name, text(&said))))
     }
 }
 
-/// What a tool said, without the statement that failed, in which a password may stand, and without control characters.
-fn without_statements(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    let mut kept = String::new();
-    let mut skipping = false;
-    for line in text.lines() {
-        // A statement may go over several lines; what the tool says by itself begins with its name.
-        if line.starts_with("pg_") || line.starts_with("vacuumdb") {
-            skipping = false;
-        }
-        if let Some(at) =
-            ["Command was:", "Query was:", "STATEMENT:"].iter().filter_map(|word| line.find(word)).min()
-        {
-            kept.push_str(&line[..at]);
-            skipping = true;
-        } else if !skipping {
-            kept.push_str(line);
-            kept.push(' ');
+/// Keeps the end of what a tool says, without statements that failed, in which passwords may stand. A statement may go over
+/// several lines; what the tool says by itself begins with its `name`.
+fn listen(mut stderr: impl Read, name: &str, said: &Mutex<Vec<u8>>) {
+    let (mut buffer, mut line, mut skipping) = ([0; OUTPUT_BYTES_MAX], Vec::new(), false);
+    while let Ok(length @ 1..) = stderr.read(&mut buffer) {
+        for &byte in &buffer[..length] {
+            if byte != b'\n' {
+                if line.len() < OUTPUT_BYTES_MAX {
+                    line.push(byte);
+                }
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line);
+            skipping &= !text.starts_with(name);
+            let statement = STATEMENTS.iter().filter_map(|word| text.find(word)).min();
+            let kept = if skipping { "" } else { &text[..statement.unwrap_or(text.len())] };
+            skipping |= statement.is_some();
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.extend_from_slice(kept.as_bytes());
+            said.push(b' ');
+            let surplus = said.len().saturating_sub(OUTPUT_BYTES_MAX);
+            said.drain(..surplus);
+            drop(text);
+            line.clear();
         }
     }
-    kept.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
+}
+
+/// What comes before a statement, in the language that the tools are given.
+const STATEMENTS: [&str; 3] = ["Command was:", "Query was:", "STATEMENT:"];
+
+/// For people: without control characters.
+fn text(said: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(said).chars().filter(|c| !c.is_control()).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Ok(None) = child.try_wait() {
-            let _ = child.kill();
+            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
             let _ = child.wait();
         }
     }
@@ -280,9 +289,15 @@ mod tests {
     #[test]
     fn the_statement_that_failed_is_not_told() {
         let said = "pg_restore: error: could not execute query: ERROR:  no\nCommand was: CREATE SUBSCRIPTION s\n  CONNECTION 'password=planted';\n\npg_restore: detail: more";
+        let kept = Mutex::default();
+        let long = format!(
+            "{said}\nQuery was: CREATE FUNCTION {}\npg_catalog.planted\npg_restore: hint: none\n",
+            "x".repeat(9000)
+        );
+        listen(long.as_bytes(), "pg_restore: ", &kept);
         assert_eq!(
-            without_statements(said.as_bytes()),
-            "pg_restore: error: could not execute query: ERROR:  no pg_restore: detail: more"
+            text(&kept.into_inner().unwrap()),
+            "pg_restore: error: could not execute query: ERROR: no pg_restore: detail: more pg_restore: hint: none"
         );
     }
 
