@@ -57,6 +57,10 @@ impl Error {
     /// An error of the engine; `what` failed, like "cannot back up 'content'".
     pub fn engine(what: impl Display, source: repository::Error) -> Self {
         use repository::ErrorKind as Engine;
+        // The engine was only told that the source failed.
+        if source.kind == Engine::Source {
+            return Self::new(ErrorKind::Io, format!("{what}: {}", source.message));
+        }
         let kind = match source.kind {
             Engine::NoSpace => ErrorKind::NoSpace,
             Engine::Cancelled => ErrorKind::Cancelled,

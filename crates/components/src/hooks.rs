@@ -5,49 +5,64 @@
 //! server's environment reaches it. At its time limit the whole group is killed. The end of what it wrote goes
 //! into the error message.
 
-use std::io::{self, PipeReader, Read};
+use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use repository::Control;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::{Error, ErrorKind, Result};
+use crate::process::{self, Ended, Output};
+use crate::{Component, Error, ErrorKind, Hooks, Result};
 
-/// How much of a hook's output is kept: its end.
-const OUTPUT_BYTES_MAX: usize = 4096;
-/// How often a running hook looks whether the job was cancelled.
-const CANCEL_POLL: Duration = Duration::from_millis(100);
 /// What of the server's environment a hook gets.
 const ENVIRONMENT: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
-/// When hooks run, and for whom; a hook reads it from its environment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Occasion<'a> {
-    /// `before_backup` and so on: `STRONGROOM_HOOK`.
-    pub name: &'static str,
-    /// `STRONGROOM_COMPONENT`.
-    pub component: &'a str,
-    /// `STRONGROOM_PLACE`.
-    pub place: &'a str,
-    /// The limit for each hook.
-    pub timeout: Duration,
-}
-
-/// Runs hooks in order; the first that fails ends it. `control`: a cancelled job kills the hook at work.
-pub(crate) fn run_before(occasion: &Occasion<'_>, hooks: &[String], control: &Control) -> Result<()> {
-    for hook in hooks {
-        run(occasion, hook, Some(control))?;
+impl Hooks {
+    /// Runs those for before a backup of this component, in order; the first that fails ends it. A cancelled job kills the
+    /// hook at work. Likewise the others.
+    pub(crate) fn before_backup(&self, of: &dyn Component, control: &Control) -> Result<()> {
+        run_before(&self.occasion("before_backup", of), &self.before_backup, control)
     }
-    Ok(())
+
+    /// Runs every one for after a backup, also after one that failed: each may be what thaws an application. The first error
+    /// is returned.
+    pub(crate) fn after_backup(&self, of: &dyn Component) -> Result<()> {
+        run_after(&self.occasion("after_backup", of), &self.after_backup)
+    }
+
+    pub(crate) fn before_restore(&self, of: &dyn Component, control: &Control) -> Result<()> {
+        run_before(&self.occasion("before_restore", of), &self.before_restore, control)
+    }
+
+    pub(crate) fn after_restore(&self, of: &dyn Component) -> Result<()> {
+        run_after(&self.occasion("after_restore", of), &self.after_restore)
+    }
+
+    fn occasion<'c>(&self, name: &'static str, of: &'c dyn Component) -> Occasion<'c> {
+        Occasion { name, component: of.name(), place: of.place(), timeout: self.timeout }
+    }
 }
 
-/// Runs every hook, also after one that failed: each may be what thaws an application. The first error is returned.
-pub(crate) fn run_after(occasion: &Occasion<'_>, hooks: &[String]) -> Result<()> {
+/// When hooks run, and for whom; a hook reads it from its environment.
+#[derive(Clone, Debug)]
+struct Occasion<'a> {
+    /// `before_backup` and so on: `STRONGROOM_HOOK`.
+    name: &'static str,
+    /// `STRONGROOM_COMPONENT`.
+    component: &'a str,
+    /// `STRONGROOM_PLACE`.
+    place: String,
+    /// The limit for each hook.
+    timeout: Duration,
+}
+
+fn run_before(occasion: &Occasion<'_>, hooks: &[String], control: &Control) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run(occasion, hook, Some(control)))
+}
+
+fn run_after(occasion: &Occasion<'_>, hooks: &[String]) -> Result<()> {
     let mut first = Ok(());
     for hook in hooks {
         if let Err(error) = run(occasion, hook, None) {
@@ -65,7 +80,8 @@ fn run(occasion: &Occasion<'_>, hook: &str, control: Option<&Control>) -> Result
         Error::new(ErrorKind::Hook, format!("{name} hook '{hook}' of component '{component}' {why}"))
     };
     let (child, output) = start(occasion, hook).map_err(|e| fail(format!("could not be started: {e}")))?;
-    match wait(child, occasion.timeout, control) {
+    let stop = || control.is_some_and(|control| control.cancelled.load(Ordering::Relaxed));
+    match process::wait(child, Some(occasion.timeout), &stop) {
         Ok(Ended::By(status)) if status.success() => Ok(()),
         Ok(Ended::By(status)) => Err(fail(format!("failed ({status}); it said: {}", output.tail()))),
         Ok(Ended::TimedOut) => Err(fail(format!(
@@ -73,7 +89,7 @@ fn run(occasion: &Occasion<'_>, hook: &str, control: Option<&Control>) -> Result
             occasion.timeout.as_secs_f64(),
             output.tail()
         ))),
-        Ok(Ended::Cancelled) => {
+        Ok(Ended::Stopped) => {
             Err(Error::new(ErrorKind::Cancelled, format!("cancelled while the {name} hook '{hook}' ran")))
         }
         Err(e) => Err(fail(format!("could not be waited for: {e}"))),
@@ -90,7 +106,7 @@ fn start(occasion: &Occasion<'_>, hook: &str) -> io::Result<(Child, Output)> {
         .env_clear()
         .env("STRONGROOM_HOOK", occasion.name)
         .env("STRONGROOM_COMPONENT", occasion.component)
-        .env("STRONGROOM_PLACE", occasion.place)
+        .env("STRONGROOM_PLACE", &occasion.place)
         .current_dir("/")
         .stdin(Stdio::null())
         .stderr(writer.try_clone()?)
@@ -103,94 +119,7 @@ fn start(occasion: &Occasion<'_>, hook: &str) -> io::Result<(Child, Output)> {
     }
     let child = command.spawn()?;
     drop(command); // closes our copies of the pipe's writing end
-    Ok((child, Output::collect(reader)))
-}
-
-enum Ended {
-    By(ExitStatus),
-    TimedOut,
-    Cancelled,
-}
-
-/// Waits within the limit; kills the process group at its end.
-fn wait(mut child: Child, timeout: Duration, control: Option<&Control>) -> io::Result<Ended> {
-    let pid = Pid::from_child(&child);
-    let (send, exited) = mpsc::channel();
-    // The waiter leaves the zombie where it is, so that its number cannot name another group when we kill.
-    std::thread::spawn(move || {
-        let _ = send.send(loop {
-            match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => break other.map(|_| ()),
-            }
-        });
-    });
-    let Some(ended) = watch(&exited, Instant::now() + timeout, control) else {
-        return child.wait().map(Ended::By);
-    };
-    if let Err(e) = kill_process_group(pid, Signal::KILL) {
-        tracing::warn!("cannot kill the process group {} of a hook: {e}", pid.as_raw_nonzero());
-    }
-    // Reaped aside: a process that hangs in the kernel (a dead network disk) dies later, and we must not hang too.
-    std::thread::spawn(move || child.wait());
-    Ok(ended)
-}
-
-/// None: it exited by itself.
-fn watch(
-    exited: &Receiver<rustix::io::Result<()>>,
-    deadline: Instant,
-    control: Option<&Control>,
-) -> Option<Ended> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match exited.recv_timeout(left.min(CANCEL_POLL)) {
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Some(Ended::TimedOut),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        if control.is_some_and(|c| c.cancelled.load(Ordering::Relaxed)) {
-            return Some(Ended::Cancelled);
-        }
-    }
-}
-
-/// The end of what a hook wrote. Its reader goes on until the last writer is gone, which may be a daemon that
-/// the hook started.
-struct Output {
-    tail: Arc<Mutex<Vec<u8>>>,
-    closed: Receiver<()>,
-}
-
-impl Output {
-    fn collect(mut reader: PipeReader) -> Self {
-        let tail = Arc::new(Mutex::new(Vec::new()));
-        let (send, closed) = mpsc::channel();
-        let shared = Arc::clone(&tail);
-        std::thread::spawn(move || {
-            let mut buffer = [0; OUTPUT_BYTES_MAX];
-            while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                let mut tail = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                tail.extend_from_slice(&buffer[..n]);
-                let surplus = tail.len().saturating_sub(OUTPUT_BYTES_MAX);
-                tail.drain(..surplus);
-            }
-            drop(send);
-        });
-        Self { tail, closed }
-    }
-
-    /// For people: without control characters, which could rewrite a terminal.
-    fn tail(&self) -> String {
-        let _ = self.closed.recv_timeout(Duration::from_secs(1));
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let text: String = String::from_utf8_lossy(&tail)
-            .chars()
-            .map(|c| if c == '\n' { ' ' } else { c })
-            .filter(|c| !c.is_control())
-            .collect();
-        if text.trim().is_empty() { "nothing".to_owned() } else { text.trim().to_owned() }
-    }
+    Ok((child, Output::collect(reader, |piece, tail| tail.extend_from_slice(piece))))
 }
 
 #[cfg(test)]
@@ -198,10 +127,14 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use std::time::Instant;
+
+    use rustix::process::{Pid, Signal};
+
     use super::*;
 
     fn occasion(timeout: Duration) -> Occasion<'static> {
-        Occasion { name: "before_backup", component: "content", place: "/srv/content", timeout }
+        Occasion { name: "before_backup", component: "content", place: "/srv/content".to_owned(), timeout }
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -264,7 +197,7 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Hook);
         assert!(error.message.contains("hook.sh' of component 'content' failed (exit status: 3)"), "{error}");
         assert!(error.message.ends_with("the [31mdatabase is away"), "{error}");
-        assert!(error.message.len() < OUTPUT_BYTES_MAX + 300);
+        assert!(error.message.len() < 4096 + 300);
         assert!(!never.exists());
     }
 

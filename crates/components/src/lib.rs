@@ -11,6 +11,7 @@
 mod error;
 mod file_store;
 mod hooks;
+mod process;
 mod relational_store;
 
 use std::path::{Path, PathBuf};

@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Denied,
     /// The permit for writing was withdrawn.
     Forbidden,
+    /// What was to be backed up could not be read, or not be named; the store is well.
+    Source,
     /// A parameter is impossible.
     Invalid,
     /// Any other I/O error.

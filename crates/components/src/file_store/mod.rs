@@ -35,7 +35,6 @@ use std::path::Path;
 pub use place::STAGING_PREFIX;
 use place::is_kept;
 
-use crate::hooks::{self, Occasion};
 use crate::{
     Backup, BackupContext, Component, Facts, FileStoreSettings, Kind, Recovered, RestoreContext, Result,
     StagedRestore,
@@ -45,18 +44,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct FileStore {
     settings: FileStoreSettings,
-    place: String,
 }
 
 impl FileStore {
     pub(crate) fn new(settings: FileStoreSettings) -> Self {
-        let place = settings.path.display().to_string();
-        Self { settings, place }
-    }
-
-    fn occasion(&self, name: &'static str) -> Occasion<'_> {
-        let timeout = self.settings.hooks.timeout;
-        Occasion { name, component: &self.settings.name, place: &self.place, timeout }
+        Self { settings }
     }
 }
 
@@ -74,7 +66,7 @@ impl Component for FileStore {
     }
 
     fn place(&self) -> String {
-        self.place.clone()
+        self.settings.path.display().to_string()
     }
 
     fn probe(&self) -> Result<()> {
@@ -82,27 +74,19 @@ impl Component for FileStore {
     }
 
     fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
-        hooks::run_before(
-            &self.occasion("before_backup"),
-            &self.settings.hooks.before_backup,
-            &context.control,
-        )?;
+        self.settings.hooks.before_backup(self, &context.control)?;
         self.probe()?; // after the hooks: one may mount it
         let outcome = backup::backup(&self.settings, context)?;
         Ok(Backup { outcome, facts: Facts::default() })
     }
 
     fn after_backup(&self) -> Result<()> {
-        hooks::run_after(&self.occasion("after_backup"), &self.settings.hooks.after_backup)
+        self.settings.hooks.after_backup(self)
     }
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
         self.recover(context.job_id, context.target.as_deref())?;
-        hooks::run_before(
-            &self.occasion("before_restore"),
-            &self.settings.hooks.before_restore,
-            &context.control,
-        )?;
+        self.settings.hooks.before_restore(self, &context.control)?;
         let target = context.target.as_deref().unwrap_or(&self.settings.path);
         stage::stage(&self.settings.name, target, context)
     }
@@ -123,6 +107,6 @@ impl Component for FileStore {
     }
 
     fn after_restore(&self) -> Result<()> {
-        hooks::run_after(&self.occasion("after_restore"), &self.settings.hooks.after_restore)
+        self.settings.hooks.after_restore(self)
     }
 }

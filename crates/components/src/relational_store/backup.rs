@@ -10,40 +10,30 @@
 //! offers nothing closer; the manifest says when, and at which position of the log.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use postgres::Client;
-use postgres::error::SqlState;
 use repository::{BackupRequest, Control, Fed, FedContent, FedFile, Time};
 
+use super::copy::{copy, copy_out, lock, ranges};
 use super::inventory::{self, About, TableFound};
 use super::manifest::{self, Database, FORMAT, Manifest, Part, Table};
-use super::rows::Rows;
 use super::server::Server;
 use super::session::{Begun, Looked, Session, Waiting};
 use super::tools::{self, Running, Tools};
 use super::{RelationalStore, failure, quote, swap};
 use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
 
-/// A table is read in parts of so many pages of 8 KiB (1 GiB), several at once. Where a part begins depends on the table
-/// alone, so that what did not change is the same in the next backup.
-const PAGES_A_PART: i64 = 131_072;
-const PAGE_BYTES: i64 = 8192;
-/// Reading a range of pages without the rest needs this release.
-const RANGES_SINCE_MAJOR: u32 = 14;
 /// `pg_dump` is told that it should leave the rows of so many tables, the largest, to us; it keeps those of the others.
 const TABLES_MAX: usize = 10_000;
 /// More databases are backed up in groups, so as not to use up the server's connections; each group has its own instant.
 const DATABASES_AT_ONCE: usize = 8;
 /// So often a group's snapshots are taken again because a table was rewritten right after them.
 const SNAPSHOTS_MAX: usize = 5;
-/// As an error tells it.
-const NO_SUCH_DATABASE: &str = "(SQLSTATE 3D000)";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long `pg_dump` may wait for a lock, in milliseconds.
 const LOCK_WAIT_MS: u32 = 30_000;
@@ -75,7 +65,7 @@ fn choose(store: &RelationalStore, all: Vec<Database>) -> Result<Vec<Database>> 
 }
 
 pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Result<Backup> {
-    swap::clear_leftovers(&store.server, &store.settings.scratch_directory, &store.settings.name, None);
+    swap::clear_leftovers(&store.server, &store.settings.scratch_directory, &store.settings.name);
     let mut client = store.server.connect(store.server.maintenance())?;
     let about = inventory::about(&mut client)?;
     let tools = Tools::find(store.settings.tools_directory.as_deref(), about.major())?;
@@ -111,12 +101,10 @@ pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Re
         tools: Arc::new(tools),
         about,
         manifest: Some(manifest),
-        counted: Some(counted),
-        send: Some(send),
+        counting: Some((send, counted)),
         ahead: databases.into(),
         sessions: VecDeque::new(),
         files: VecDeque::new(),
-        done: 0,
         failed: None,
         named: Vec::new(),
         earlier: Vec::new(),
@@ -136,15 +124,12 @@ pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Re
         store.settings.connections,
         &context.control,
     );
-    // What the server said is told as it was said, and counts as the source's failure.
+    // What was told in naming the files is told as it was.
     if let Some(error) = feed.failed.take() {
         return Err(error);
     }
-    let what = || format!("cannot back up component '{}'", store.settings.name);
-    let outcome = outcome.map_err(|e| match e.source.is_some() && e.kind == repository::ErrorKind::Io {
-        true => Error::new(ErrorKind::Io, format!("{}: {}", what(), e.message)),
-        false => Error::engine(what(), e),
-    })?;
+    let outcome = outcome
+        .map_err(|e| Error::engine(format!("cannot back up component '{}'", store.settings.name), e))?;
     for (name, is_geodatabase) in std::mem::take(&mut feed.named) {
         if is_geodatabase { &mut facts.geodatabases } else { &mut facts.databases }.push(name);
     }
@@ -160,15 +145,13 @@ struct Feed<'s> {
     tools: Arc<Tools>,
     about: About,
     manifest: Option<Manifest>,
-    counted: Option<Receiver<Counted>>,
-    send: Option<Sender<Counted>>,
+    /// To it files tell their rows, until all are named.
+    counting: Option<(Sender<Counted>, Receiver<Counted>)>,
     /// Databases whose turn has not come.
     ahead: VecDeque<Database>,
     /// Those of the present group.
     sessions: VecDeque<Opened>,
     files: VecDeque<FedFile<'s>>,
-    /// Databases that were named.
-    done: usize,
     failed: Option<Error>,
     /// Each database, and whether it is a geodatabase.
     named: Vec<(String, bool)>,
@@ -182,7 +165,7 @@ impl<'s> Feed<'s> {
         self.try_next().map_err(|error| {
             let message = error.message.clone();
             self.failed = Some(error);
-            repository::Error::new(repository::ErrorKind::Io, message)
+            repository::Error::new(repository::ErrorKind::Source, message)
         })
     }
 
@@ -196,7 +179,6 @@ impl<'s> Feed<'s> {
             } else if !self.ahead.is_empty() {
                 self.group()?;
             } else if let Some(manifest) = self.manifest.take() {
-                self.send = None;
                 self.last(manifest);
             } else {
                 return Ok(None);
@@ -241,7 +223,7 @@ impl<'s> Feed<'s> {
         for database in databases {
             match Waiting::connect(server, database.clone()) {
                 Ok(one) => waiting.push(one),
-                Err(e) if all && e.message.contains(NO_SUCH_DATABASE) => {
+                Err(e) if all && e.kind == ErrorKind::Missing => {
                     self.control.warn(
                         database.name.clone(),
                         "the database was dropped while the others were backed up",
@@ -275,8 +257,7 @@ impl<'s> Feed<'s> {
 
     /// Names the files of a database.
     fn database(&mut self, Opened { session, ours, dump }: Opened) {
-        let (at, mut database) = (self.done, session.database.clone());
-        self.done += 1;
+        let (at, mut database) = (self.named.len(), session.database.clone());
         let directory = [b"databases".to_vec(), database.directory.clone().into_bytes()];
         let path = |rest: &[&str]| {
             let rest = rest.iter().map(|name| name.as_bytes().to_vec());
@@ -292,7 +273,8 @@ impl<'s> Feed<'s> {
             let table = &session.tables[i];
             let ranges = ranges(table, self.about.major());
             for (part, range) in ranges.iter().enumerate() {
-                let (session, send) = (Arc::clone(&session), self.send.clone());
+                let (session, send) =
+                    (Arc::clone(&session), self.counting.as_ref().map(|(send, _)| send.clone()));
                 let text = copy_out(table, *range, &database.encoding);
                 let locked = quote::table(&table.schema, &table.name);
                 let label = format!("{}.{} of the database '{}'", table.schema, table.name, database.name);
@@ -349,7 +331,7 @@ impl<'s> Feed<'s> {
             tools::run(tools::start(command)?, &control, out).map(|()| Fed::Whole)
         });
         self.files.push_back(file(vec![manifest::GLOBALS.into()], globals));
-        let counted = self.counted.take();
+        let counted = self.counting.take().map(|(_, counted)| counted);
         let content: FedContent<'s> = Box::new(move |out| {
             for (database, table, part, rows) in counted.iter().flatten() {
                 manifest.databases[database].tables[table].parts[part] = rows;
@@ -401,119 +383,20 @@ fn dump(server: &Server, tools: &Tools, session: &Session, ours: &[usize]) -> Re
     Ok(command)
 }
 
-/// First and behind the last page of each part; `None` for the last one, which is open.
-fn ranges(table: &TableFound, major: u32) -> Vec<Option<(i64, Option<i64>)>> {
-    let pages = table.bytes / PAGE_BYTES;
-    if major < RANGES_SINCE_MAJOR || pages <= PAGES_A_PART {
-        return vec![None];
-    }
-    let parts = (pages + PAGES_A_PART - 1) / PAGES_A_PART;
-    (0..parts)
-        .map(|part| {
-            let end = (part + 1 < parts).then_some((part + 1) * PAGES_A_PART);
-            Some((part * PAGES_A_PART, end))
-        })
-        .collect()
-}
-
-fn columns(table: &[String]) -> String {
-    table.iter().map(|name| quote::ident(name)).collect::<Vec<_>>().join(", ")
-}
-
-fn copy_out(table: &TableFound, range: Option<(i64, Option<i64>)>, encoding: &str) -> String {
-    let name = quote::table(&table.schema, &table.name);
-    let from = match (range, table.columns.is_empty()) {
-        (None, true) => name,
-        (None, false) => format!("{name} ({})", columns(&table.columns)),
-        (Some((first, end)), _) => {
-            let end = end.map(|end| format!(" AND ctid < '({end},0)'")).unwrap_or_default();
-            format!("(SELECT {} FROM ONLY {name} WHERE ctid >= '({first},0)'{end})", columns(&table.columns))
-        }
-    };
-    format!("COPY {from} TO STDOUT (ENCODING {})", quote::literal(encoding))
-}
-
-/// How rows come back.
-pub(super) fn copy_in(table: &Table, encoding: &str) -> String {
-    let (schema, name) =
-        table.top.as_ref().map_or((&table.schema, &table.name), |(schema, name)| (schema, name));
-    let name = quote::table(schema, name);
-    let columns = match table.columns.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", columns(&table.columns)),
-    };
-    format!("COPY {name}{columns} FROM STDIN (ENCODING {})", quote::literal(encoding))
-}
-
-/// Locks a table, which the owner of the snapshot has locked already, before anything of it is read. `WouldBlock`: somebody
-/// who wants to alter it stands in between, and the owner must read it.
-fn lock(client: &mut Client, table: &str, label: &str) -> io::Result<()> {
-    let text = format!(
-        "SET LOCAL lock_timeout = '2s'; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE; SET LOCAL lock_timeout = '30s'"
-    );
-    client.batch_execute(&text).map_err(|e| {
-        let error = failure::source(format!("cannot lock the table {label}"), &e);
-        match e.code() {
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => io::Error::new(io::ErrorKind::WouldBlock, error),
-            _ => error,
-        }
-    })
-}
-
-fn copy(client: &mut Client, text: &str, label: &str, out: &mut dyn Write) -> io::Result<Part> {
-    let fail = |e: &postgres::Error| failure::source(format!("cannot read the table {label}"), e);
-    let mut rows = Rows::new(out);
-    let mut reader = client.copy_out(text).map_err(|e| fail(&e))?;
-    loop {
-        let data = reader.fill_buf().map_err(|e| {
-            match e.get_ref().and_then(|e| e.downcast_ref::<postgres::Error>()) {
-                Some(said) => fail(said),
-                None => io::Error::new(e.kind(), format!("cannot read the table {label}: {e}")),
-            }
-        })?;
-        if data.is_empty() {
-            return Ok(rows.part());
-        }
-        rows.write_all(data)?;
-        let length = data.len();
-        reader.consume(length);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn table(bytes: i64) -> TableFound {
-        TableFound {
+    #[test]
+    fn of_very_many_tables_the_largest_are_ours() {
+        let table = |bytes| TableFound {
             number: 1,
             top: None,
             schema: "public".into(),
             name: "roads".into(),
-            columns: vec!["id".into(), "Name".into()],
+            columns: vec!["id".into()],
             bytes,
-        }
-    }
-
-    #[test]
-    fn a_large_table_is_read_in_ranges_that_leave_no_page_out() {
-        let part = PAGES_A_PART * PAGE_BYTES;
-        assert_eq!(ranges(&table(part), 15), [None]);
-        let large = ranges(&table(2 * part + PAGE_BYTES), 15);
-        let (first, second) = (PAGES_A_PART, 2 * PAGES_A_PART);
-        assert_eq!(large, [Some((0, Some(first))), Some((first, Some(second))), Some((second, None))]);
-        assert_eq!(ranges(&table(9 * part), 13), [None], "13 would read the whole table for each range");
-        assert_eq!(
-            copy_out(&table(0), large[1], "UTF8"),
-            format!(
-                "COPY (SELECT \"id\", \"Name\" FROM ONLY \"public\".\"roads\" WHERE ctid >= '({first},0)' AND ctid < '({second},0)') \
-                 TO STDOUT (ENCODING 'UTF8')"
-            )
-        );
-    }
-
-    #[test]
-    fn of_very_many_tables_the_largest_are_ours() {
+        };
         let mut tables = vec![table(0); TABLES_MAX + 2];
         tables[0].bytes = 5;
         tables[TABLES_MAX + 1].bytes = 7;

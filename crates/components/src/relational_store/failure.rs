@@ -16,6 +16,7 @@ pub(super) fn server(what: impl Display, error: &postgres::Error) -> Error {
     };
     let kind = match *said.code() {
         SqlState::DISK_FULL => ErrorKind::NoSpace,
+        SqlState::INVALID_CATALOG_NAME => ErrorKind::Missing,
         _ => ErrorKind::Io,
     };
     let mut message = format!("{what}: {} (SQLSTATE {})", said.message(), said.code().code());

@@ -3,7 +3,7 @@
 use postgres::types::FromSqlOwned;
 use postgres::{Client, Row};
 
-use super::manifest::{Database, Grant, Membership, Role};
+use super::manifest::{Database, Grant, Membership, ROLE_OPTIONS, Role};
 use super::{failure, quote};
 use crate::{Error, ErrorKind, Result};
 
@@ -86,7 +86,7 @@ pub(super) fn databases(client: &mut Client, major: u32) -> Result<(Vec<Database
            shobj_description(d.oid, 'pg_database'), d.datacl IS NULL, d.oid, {rules}, d.datistemplate, d.datallowconn \
          FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace \
          WHERE d.datname NOT IN ('template0', 'template1') AND d.datconnlimit <> -2 \
-           AND d.datname !~ '^strongroom_(new|old)_[0-9a-f]{{16}}_[0-9]+$' ORDER BY d.datname COLLATE \"C\""
+           AND d.datname !~ '^strongroom_(new|old)_[0-9a-f]{{16}}_[0-9]+$'"
     );
     let what = "list the databases";
     let (mut found, mut closed) = (Vec::new(), Vec::new());
@@ -160,27 +160,18 @@ pub(super) fn roles(client: &mut Client, major: u32) -> Result<(Vec<Role>, Vec<M
         false => ("pg_roles", "NULL::text"),
     };
     let text = format!(
-        "SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, \
+        "SELECT r.rolname::text, r.rolsuper, NOT r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, \
            r.rolbypassrls, r.rolconnlimit, {password}, r.rolvaliduntil::text, \
            COALESCE((SELECT s.setconfig FROM pg_db_role_setting s WHERE s.setdatabase = 0 AND s.setrole = r.oid), ARRAY[]::text[]) \
          FROM {from} r WHERE r.rolname !~ '^pg_' ORDER BY r.rolname COLLATE \"C\""
     );
-    const OPTIONS: [(&str, &str); 7] = [
-        ("SUPERUSER", "NOSUPERUSER"),
-        ("INHERIT", "NOINHERIT"),
-        ("CREATEROLE", "NOCREATEROLE"),
-        ("CREATEDB", "NOCREATEDB"),
-        ("LOGIN", "NOLOGIN"),
-        ("REPLICATION", "NOREPLICATION"),
-        ("BYPASSRLS", "NOBYPASSRLS"),
-    ];
     let roles = client.query(&text, &[]).map_err(fail(what))?;
     let roles = roles.iter().map(|row| {
-        let options =
-            (1..).zip(OPTIONS).map(|(at, (yes, no))| Ok(if get(row, at)? { yes } else { no }.to_owned()));
+        let has =
+            (1..).zip(ROLE_OPTIONS).map(|(at, option)| Ok(get::<bool>(row, at)?.then(|| option.to_owned())));
         Ok(Role {
             name: get(row, 0)?,
-            options: options.collect::<Result<_>>()?,
+            options: has.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
             connection_limit: get(row, 8)?,
             password: get(row, 9)?,
             valid_until: get(row, 10)?,
@@ -208,11 +199,11 @@ pub(super) fn roles(client: &mut Client, major: u32) -> Result<(Vec<Role>, Vec<M
 
 /// All tablespaces of the server.
 pub(super) fn tablespaces(client: &mut Client) -> Result<Vec<String>> {
-    let text = "SELECT spcname::text FROM pg_tablespace";
-    names(client, text, "list the tablespaces")
+    names(client, "SELECT spcname::text FROM pg_tablespace", "list the tablespaces")
 }
 
-fn names(client: &mut Client, text: &str, what: &'static str) -> Result<Vec<String>> {
+/// One text of each row.
+pub(super) fn names(client: &mut Client, text: &str, what: &'static str) -> Result<Vec<String>> {
     client.query(text, &[]).map_err(fail(what))?.iter().map(|row| get(row, 0)).collect()
 }
 

@@ -18,6 +18,10 @@ pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const GLOBALS: &str = "globals.sql";
 pub(super) const SCHEMA: &str = "schema.dump";
 
+/// What a role may have that it has not by itself; what is off by default needs no right to be turned off.
+pub(super) const ROLE_OPTIONS: [&str; 7] =
+    ["SUPERUSER", "NOINHERIT", "CREATEROLE", "CREATEDB", "LOGIN", "REPLICATION", "BYPASSRLS"];
+
 /// The whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +45,7 @@ pub(super) struct Manifest {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Role {
     pub name: String,
-    /// `SUPERUSER`, `LOGIN` and the like.
+    /// Of [`ROLE_OPTIONS`].
     pub options: Vec<String>,
     pub connection_limit: i32,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,38 +1,44 @@
 //! The relational store: databases of a PostgreSQL server, by the logical way.
 //!
 //! ```text
-//! backup    hooks → one snapshot of each database (`session`) → pg_dump and COPY (`backup`) → manifest
-//! restore   hooks → each database built under another name (`stage`) → all renamed in one transaction (`swap`)
+//! backup    hooks → one snapshot of each database (`session`) → pg_dump and COPY (`backup`, `copy`) → manifest
+//! restore   hooks → each database built under another name (`stage`, `build`) → all renamed in one transaction (`swap`)
 //!           → what was there before is dropped
-//! recover   names and comments of the databases tell how far it came (`names`)
+//! recover   names and comments of the databases (`names`) and a note of ours (`trace`) tell how far it came
 //! ```
 //! `server` is the way there, for connections and tools alike; `docs/postgresql.md` says what is kept and what is not.
 
 mod backup;
+mod build;
+mod check;
+mod copy;
 mod failure;
 mod inventory;
 mod manifest;
 mod names;
 mod quote;
+mod roles;
 mod rows;
 mod server;
 mod session;
+mod snapshot;
 mod stage;
 mod swap;
 mod tools;
+mod trace;
 
 use std::path::{Path, PathBuf};
 
 pub use server::Password;
 
-use crate::hooks::{self, Occasion};
 use crate::{
     Backup, BackupContext, Component, Error, ErrorKind, Hooks, Kind, Recovered, RestoreContext, Result,
     StagedRestore,
 };
 use names::Names;
 use server::Server;
-use stage::Snapshot;
+use snapshot::Snapshot;
+use trace::Trace;
 
 /// Databases of one server, as configured.
 #[derive(Clone, Debug)]
@@ -66,27 +72,20 @@ pub struct RelationalStoreSettings {
 pub(crate) struct RelationalStore {
     settings: RelationalStoreSettings,
     server: Server,
-    place: String,
 }
 
 impl RelationalStore {
     pub(crate) fn new(settings: RelationalStoreSettings) -> Result<Self, String> {
         let server = Server::new(&settings.url, settings.password.clone(), settings.ca_file.clone())?;
-        let place = server.address();
-        Ok(Self { settings, server, place })
+        Ok(Self { settings, server })
     }
 
-    fn trace(&self, names: Names) -> swap::Trace {
-        swap::Trace {
+    fn trace(&self, names: Names) -> Trace {
+        Trace {
             directory: self.settings.scratch_directory.clone(),
             component: self.settings.name.clone(),
             names,
         }
-    }
-
-    fn occasion(&self, name: &'static str) -> Occasion<'_> {
-        let timeout = self.settings.hooks.timeout;
-        Occasion { name, component: &self.settings.name, place: &self.place, timeout }
     }
 }
 
@@ -104,7 +103,7 @@ impl Component for RelationalStore {
     }
 
     fn place(&self) -> String {
-        self.place.clone()
+        self.server.address()
     }
 
     fn probe(&self) -> Result<()> {
@@ -112,16 +111,12 @@ impl Component for RelationalStore {
     }
 
     fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
-        hooks::run_before(
-            &self.occasion("before_backup"),
-            &self.settings.hooks.before_backup,
-            &context.control,
-        )?;
+        self.settings.hooks.before_backup(self, &context.control)?;
         backup::backup(self, context)
     }
 
     fn after_backup(&self) -> Result<()> {
-        hooks::run_after(&self.occasion("after_backup"), &self.settings.hooks.after_backup)
+        self.settings.hooks.after_backup(self)
     }
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
@@ -130,11 +125,7 @@ impl Component for RelationalStore {
             return Err(Error::new(ErrorKind::Io, message));
         }
         self.recover(context.job_id, None)?;
-        hooks::run_before(
-            &self.occasion("before_restore"),
-            &self.settings.hooks.before_restore,
-            &context.control,
-        )?;
+        self.settings.hooks.before_restore(self, &context.control)?;
         stage::stage(self, context)
     }
 
@@ -161,9 +152,9 @@ impl Component for RelationalStore {
             visit(path.as_bytes(), planned, bytes).map_err(|e| Error::engine("the plan was stopped", e))
         };
         for database in &manifest.databases {
-            let planned = match present.iter().any(|one| one.name == database.name)
-                || closed.contains(&database.name)
-            {
+            let is_there =
+                present.iter().map(|one| &one.name).chain(&closed).any(|name| *name == database.name);
+            let planned = match is_there {
                 true => Planned::MadeEqual,
                 false => Planned::Made,
             };
@@ -179,11 +170,11 @@ impl Component for RelationalStore {
 
     fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
         let names = Names::new(job_id, &self.settings.name);
-        stage::clear_scratch(&self.settings.scratch_directory, &names)?;
+        build::clear_scratch(&self.settings.scratch_directory, &names)?;
         swap::recover(&self.server, &self.trace(names))
     }
 
     fn after_restore(&self) -> Result<()> {
-        hooks::run_after(&self.occasion("after_restore"), &self.settings.hooks.after_restore)
+        self.settings.hooks.after_restore(self)
     }
 }

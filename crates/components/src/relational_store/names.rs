@@ -30,9 +30,6 @@ pub(super) struct Note {
     pub database: String,
     /// The comment that it gets or had.
     pub comment: Option<String>,
-    /// It was there before, and the restore is complete: it may go.
-    #[serde(default)]
-    pub done: bool,
 }
 
 /// A database of a restore, as it was found.
@@ -109,7 +106,7 @@ pub(super) fn comment(database: &str, text: Option<&str>) -> String {
 impl Note {
     /// What to say of a database that gets, or had, the name `database` and the comment `comment`.
     pub(super) fn new(what: &str, database: &str, comment: Option<String>) -> Self {
-        Self { strongroom: what.to_owned(), database: database.to_owned(), comment, done: false }
+        Self { strongroom: what.to_owned(), database: database.to_owned(), comment }
     }
 
     pub(super) fn text(&self) -> Result<String> {

@@ -49,12 +49,12 @@ impl Waiting {
         );
         self.client.batch_execute(BEGIN).map_err(fail)?;
         let row = self.client.query_one(&text, &[]).map_err(fail)?;
-        self.database.log_position = row.get(0);
-        self.database.snapshot_time = row.get(1);
+        self.database.log_position = inventory::get(&row, 0)?;
+        self.database.snapshot_time = inventory::get(&row, 1)?;
         Ok(Begun {
             client: self.client,
             database: self.database,
-            snapshot: row.get(2),
+            snapshot: inventory::get(&row, 2)?,
             server: server.clone(),
             standby,
         })

@@ -3,19 +3,17 @@
 //! `ALTER DATABASE … RENAME` locks the database against whoever wants to connect, and waits some seconds for those who
 //! are connected; a second connection ends these meanwhile. So nobody slips in between.
 
-use std::collections::HashMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::Client;
 use postgres::error::SqlState;
-use serde::{Deserialize, Serialize};
 
 use super::inventory::get;
 use super::names::{Found, Names, Note, comment};
 use super::server::Server;
+use super::trace::Trace;
 use super::{failure, quote};
 use crate::{Error, ErrorKind, Recovered, Result};
 
@@ -59,25 +57,6 @@ pub(super) const BECOMES: &str =
     "Strongroom builds this in a restore. It is renamed or removed when the restore ends.";
 /// A swap whose answer was lost may come true while it is taken back: so often we look again.
 const TAKE_BACK_TURNS: usize = 5;
-
-/// The restore is complete: says so on what was there before, in one transaction, and only then removes it.
-pub(super) fn finish(server: &Server, names: &Names) -> Result<()> {
-    let mut client = aside(server, &[])?;
-    let mut statements = Vec::new();
-    for old in names.find(&mut client)?.iter().filter(|one| one.old) {
-        let note = Note { done: true, ..note_of(old)?.clone() };
-        statements.push(comment(&old.name, Some(&note.text()?)));
-    }
-    if statements.is_empty() {
-        return Ok(());
-    }
-    let text = format!("BEGIN; {}; COMMIT", statements.join("; "));
-    client
-        .batch_execute(&text)
-        .map_err(|e| failure::server("cannot note that the restore is complete", &e))?;
-    drop(client);
-    remove(server, names, true)
-}
 
 /// Takes back: what was there before is there again, and what was built (`built`: their names in the end, and numbers in
 /// the server's catalogue) is gone.
@@ -129,24 +108,29 @@ fn drop_database(server: &Server, client: &mut Client, name: &str) -> Result<()>
     let text = "SELECT datistemplate, datconnlimit <> -2 AND EXISTS (SELECT 1 FROM pg_subscription s WHERE s.subdbid = d.oid) \
                 FROM pg_database d WHERE datname = $1";
     let Some(found) = client.query_opt(text, &[&name]).map_err(|e| fail(&e))? else { return Ok(()) };
-    if found.get(0) {
+    if get(&found, 0)? {
         client.batch_execute(&format!("ALTER DATABASE {ident} IS_TEMPLATE false")).map_err(|e| fail(&e))?;
     }
-    if found.get(1) {
-        end_subscriptions(&mut server.connect(name)?).map_err(|e| fail(&e))?;
+    if get(&found, 1)? {
+        end_subscriptions(&mut server.connect(name)?)?;
     }
     client.batch_execute(&format!("DROP DATABASE IF EXISTS {ident} WITH (FORCE)")).map_err(|e| fail(&e))
 }
 
 /// Subscriptions came with the definitions, switched off and without a slot.
-fn end_subscriptions(client: &mut Client) -> std::result::Result<(), postgres::Error> {
+fn end_subscriptions(client: &mut Client) -> Result<()> {
+    let fail = |e: postgres::Error| failure::server("cannot remove the subscriptions of a database", &e);
     let text = "SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid \
                 WHERE d.datname = current_database()";
-    for row in client.query(text, &[])? {
-        let name = quote::ident(&row.get::<_, String>(0));
-        client.batch_execute(&format!("ALTER SUBSCRIPTION {name} DISABLE"))?;
-        client.batch_execute(&format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"))?;
-        client.batch_execute(&format!("DROP SUBSCRIPTION {name}"))?;
+    for row in client.query(text, &[]).map_err(fail)? {
+        let name = quote::ident(&get::<String>(&row, 0)?);
+        for what in [
+            "ALTER SUBSCRIPTION {} DISABLE",
+            "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+            "DROP SUBSCRIPTION {}",
+        ] {
+            client.batch_execute(&what.replace("{}", &name)).map_err(fail)?;
+        }
     }
     Ok(())
 }
@@ -171,7 +155,7 @@ pub(super) fn recover(server: &Server, trace: &Trace) -> Result<Recovered> {
     }
     let found = names.find(&mut aside(server, &[])?)?;
     let recovered = if found.iter().any(|one| one.old) {
-        finish(server, names)?;
+        remove(server, names, true)?;
         Recovered::Finished
     } else if found.is_empty() {
         Recovered::Nothing
@@ -199,13 +183,12 @@ pub(super) fn abandon(server: &Server, trace: &Trace, built: &[(String, u32)]) -
 }
 
 /// Removes what earlier restores of a component built and could not remove, as the server was away. What cannot be removed
-/// yet is left for the next time. No restore of this component runs meanwhile but `present`.
-pub(super) fn clear_leftovers(server: &Server, directory: &Path, component: &str, present: Option<&Names>) {
+/// yet is left for the next time. No restore of this component runs meanwhile.
+pub(super) fn clear_leftovers(server: &Server, directory: &Path, component: &str) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let Some(names) = Names::of_note(&entry.file_name().to_string_lossy()) else { continue };
         let trace = Trace { directory: directory.to_owned(), component: component.to_owned(), names };
-        let is_present = present.is_some_and(|present| present.note_file() == trace.names.note_file());
-        if is_present || trace.undo().exists() || trace.component_of_note().as_deref() != Some(component) {
+        if trace.undo().exists() || trace.component_of_note().as_deref() != Some(component) {
             continue;
         }
         if let Err(error) = clear_leftover(server, &trace) {
@@ -221,81 +204,6 @@ fn clear_leftover(server: &Server, trace: &Trace) -> Result<()> {
     }
     remove(server, &trace.names, false)?;
     trace.remove()
-}
-
-/// The notes of a restore on our own disk: that it builds databases, and which; and under another name, that they are to be taken
-/// back.
-pub(super) struct Trace {
-    pub directory: PathBuf,
-    pub component: String,
-    pub names: Names,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Built {
-    component: String,
-    /// The name of each in the end, and its number in the server's catalogue.
-    databases: Vec<(String, u32)>,
-}
-
-impl Trace {
-    fn note(&self) -> PathBuf {
-        self.directory.join(self.names.note_file())
-    }
-
-    fn undo(&self) -> PathBuf {
-        self.directory.join(self.names.undo_file())
-    }
-
-    fn fail(&self, e: std::io::Error) -> Error {
-        Error::io(format!("cannot write or read the notes of a restore in {}", self.directory.display()), e)
-    }
-
-    /// Written before a database is made, and again when all are.
-    pub(super) fn write(&self, databases: &[(String, u32)]) -> Result<()> {
-        let built = Built { component: self.component.clone(), databases: databases.to_vec() };
-        let text = serde_json::to_vec(&built).map_err(|e| self.fail(e.into()))?;
-        let write = || {
-            std::fs::create_dir_all(&self.directory)?;
-            let part = self.note().with_extension("part");
-            let mut file = std::fs::File::create(&part)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            std::fs::rename(&part, self.note())?;
-            self.sync()
-        };
-        write().map_err(|e| self.fail(e))
-    }
-
-    fn sync(&self) -> std::io::Result<()> {
-        std::fs::File::open(&self.directory)?.sync_all()
-    }
-
-    fn turn_to_undo(&self) -> Result<()> {
-        std::fs::rename(self.note(), self.undo()).and_then(|()| self.sync()).map_err(|e| self.fail(e))
-    }
-
-    fn read(&self, path: &Path) -> Result<Vec<(String, u32)>> {
-        let text = std::fs::read(path).map_err(|e| self.fail(e))?;
-        let built: Built = serde_json::from_slice(&text).map_err(|e| self.fail(e.into()))?;
-        Ok(built.databases)
-    }
-
-    fn component_of_note(&self) -> Option<String> {
-        let built: Built = serde_json::from_slice(&std::fs::read(self.note()).ok()?).ok()?;
-        Some(built.component)
-    }
-
-    /// The restore has ended, one way or the other.
-    pub(super) fn remove(&self) -> Result<()> {
-        for path in [self.note(), self.undo()] {
-            match std::fs::remove_file(path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(self.fail(e)),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 fn note_of(found: &Found) -> Result<&Note> {
@@ -368,14 +276,11 @@ fn transaction(client: &mut Client, renames: &[Rename]) -> std::result::Result<(
 }
 
 fn end_sessions(client: &mut Client, databases: &[String], done: &AtomicBool) {
-    let mut told = HashMap::new();
+    let mut ended = 0;
     while !done.load(Ordering::Relaxed) {
-        let ended = client.query(
-            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY($1) AND pid <> pg_backend_pid()",
-            &[&databases],
-        );
-        match ended {
-            Ok(rows) => told.extend(rows.iter().map(|row| (row.get::<_, i32>(0), row.get::<_, bool>(1)))),
+        let text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY($1) AND pid <> pg_backend_pid()";
+        match client.execute(text, &[&databases]) {
+            Ok(count) => ended += count,
             Err(error) => {
                 let error =
                     failure::server("cannot end the sessions of databases that are being restored", &error);
@@ -384,7 +289,7 @@ fn end_sessions(client: &mut Client, databases: &[String], done: &AtomicBool) {
         }
         std::thread::sleep(END_SESSIONS_EVERY);
     }
-    if !told.is_empty() {
-        tracing::info!(sessions = told.len(), "ended the sessions of databases that were restored");
+    if ended > 0 {
+        tracing::info!(ended, "told the sessions of databases that were restored to end");
     }
 }

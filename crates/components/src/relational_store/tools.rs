@@ -1,25 +1,18 @@
 //! `pg_dump`, `pg_restore` and `pg_dumpall`: where they are, and running them so that their end counts.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use repository::Control;
-use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::process::{self, Ended, Output};
 use crate::{Error, ErrorKind, Result};
 
-/// So much of what a tool complains of is told.
-const OUTPUT_BYTES_MAX: usize = 4096;
 const PIPE_BYTES: usize = 1 << 18;
-/// How often a running tool looks whether the job was cancelled.
-const CANCEL_POLL: Duration = Duration::from_millis(100);
-
 /// From this release on the tools set what older servers do not know, and restores into those fail.
 const FUSSY_SINCE_MAJOR: u32 = 17;
 
@@ -106,149 +99,104 @@ pub(super) fn start(mut command: Command) -> io::Result<Running> {
 }
 
 /// Hands on what a tool writes, piece by piece. It counts only if the tool ended well. It is killed when the job is
-/// cancelled.
+/// cancelled, or nobody takes what it writes.
 pub(super) fn run(mut running: Running, control: &Control, out: &mut dyn Write) -> io::Result<()> {
-    let stdout = running.stdout()?;
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                if control.cancelled.load(Ordering::Relaxed) {
-                    running.kill();
-                }
-                std::thread::sleep(CANCEL_POLL);
-            }
-        });
-        let copied = copy(stdout, out);
-        done.store(true, Ordering::Relaxed);
-        copied
-    })?;
-    running.end(control)
-}
-
-fn copy(mut from: impl Read, out: &mut dyn Write) -> io::Result<()> {
-    let mut buffer = vec![0; PIPE_BYTES];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => out.write_all(&buffer[..length])?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let mut child = running.take()?;
+    let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    let failed = AtomicBool::new(false);
+    let stop = || failed.load(Ordering::Relaxed) || control.cancelled.load(Ordering::Relaxed);
+    let (copied, ended) = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| process::wait(child, None, &stop));
+        let copied = io::copy(&mut BufReader::with_capacity(PIPE_BYTES, stdout), out);
+        failed.store(copied.is_err(), Ordering::Relaxed);
+        (copied, waiting.join())
+    });
+    copied?;
+    running.judge(ended.unwrap_or_else(|_| Err(io::Error::other("nobody waited for it; please report this"))))
 }
 
 /// Runs a tool that writes nothing we want. It is killed when the job is cancelled.
 pub(super) fn run_quiet(mut command: Command, control: &Control) -> io::Result<()> {
-    Running::start(command.stdout(Stdio::null()))?.end(control)
+    let mut running = Running::start(command.stdout(Stdio::null()))?;
+    let stop = || control.cancelled.load(Ordering::Relaxed);
+    let ended = process::wait(running.take()?, None, &stop);
+    running.judge(ended)
 }
 
-/// A tool at work. Dropped before its end it is killed.
+/// A tool that was started. Dropped before somebody waits for it it is killed.
 pub(super) struct Running {
-    child: Mutex<Child>,
+    child: Option<Child>,
     name: String,
-    /// The end of what it complained of.
-    said: Arc<Mutex<Vec<u8>>>,
-    listener: Option<std::thread::JoinHandle<()>>,
+    said: Output,
 }
 
 impl Running {
     fn start(command: &mut Command) -> io::Result<Self> {
         let name =
             Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let started = command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn();
-        let mut child =
-            started.map_err(|e| io::Error::new(e.kind(), format!("{name} could not be started: {e}")))?;
-        let said: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let listener = child.stderr.take().map(|stderr| {
-            let (said, name) = (Arc::clone(&said), format!("{name}: "));
-            std::thread::spawn(move || listen(stderr, &name, &said))
-        });
-        Ok(Self { child: Mutex::new(child), name, said, listener })
+        let fail = |e: io::Error| io::Error::new(e.kind(), format!("{name} could not be started: {e}"));
+        let (reader, writer) = io::pipe().map_err(fail)?;
+        let child = command.stdin(Stdio::null()).stderr(writer).process_group(0).spawn().map_err(fail)?;
+        command.stderr(Stdio::null()); // closes our copy of the pipe's writing end
+        let mut statements = Statements { name: format!("{name}: "), line: Vec::new(), skipping: false };
+        let said = Output::collect(reader, move |piece, kept| statements.leave_out(piece, kept));
+        Ok(Self { child: Some(child), name, said })
     }
 
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take(&mut self) -> io::Result<Child> {
+        self.child.take().ok_or_else(|| io::Error::other(format!("{} was waited for already", self.name)))
     }
 
-    fn stdout(&self) -> io::Result<ChildStdout> {
-        self.child().stdout.take().ok_or_else(|| io::Error::other("no pipe"))
-    }
-
-    /// With those that it has started itself.
-    fn kill(&self) {
-        if let Err(error) = kill_process_group(Pid::from_child(&self.child()), Signal::KILL) {
-            tracing::warn!(tool = self.name, %error, "cannot end a tool");
-        }
-    }
-
-    fn end(&mut self, control: &Control) -> io::Result<()> {
-        let status = loop {
-            if let Some(status) = self.child().try_wait()? {
-                break status;
+    fn judge(&self, ended: io::Result<Ended>) -> io::Result<()> {
+        match ended? {
+            Ended::By(status) if status.success() => Ok(()),
+            Ended::By(status) => {
+                Err(io::Error::other(format!("{} failed ({status}): {}", self.name, self.said.tail())))
             }
-            if control.cancelled.load(Ordering::Relaxed) {
-                self.kill();
-            }
-            std::thread::sleep(CANCEL_POLL);
-        };
-        if status.success() {
-            return Ok(());
-        }
-        if control.cancelled.load(Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled"));
-        }
-        if let Some(listener) = self.listener.take() {
-            let _ = listener.join();
-        }
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(io::Error::other(format!("{} failed ({status}): {}", self.name, text(&said))))
-    }
-}
-
-/// Keeps the end of what a tool says, without statements that failed, in which passwords may stand. A statement may go over
-/// several lines; what the tool says by itself begins with its `name`.
-fn listen(mut stderr: impl Read, name: &str, said: &Mutex<Vec<u8>>) {
-    let (mut buffer, mut line, mut skipping) = ([0; OUTPUT_BYTES_MAX], Vec::new(), false);
-    while let Ok(length @ 1..) = stderr.read(&mut buffer) {
-        for &byte in &buffer[..length] {
-            if byte != b'\n' {
-                if line.len() < OUTPUT_BYTES_MAX {
-                    line.push(byte);
-                }
-                continue;
-            }
-            let text = String::from_utf8_lossy(&line);
-            skipping &= !text.starts_with(name);
-            let statement = STATEMENTS.iter().filter_map(|word| text.find(word)).min();
-            let kept = if skipping { "" } else { &text[..statement.unwrap_or(text.len())] };
-            skipping |= statement.is_some();
-            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-            said.extend_from_slice(kept.as_bytes());
-            said.push(b' ');
-            let surplus = said.len().saturating_sub(OUTPUT_BYTES_MAX);
-            said.drain(..surplus);
-            drop(text);
-            line.clear();
+            Ended::Stopped | Ended::TimedOut => Err(io::Error::new(io::ErrorKind::Interrupted, "cancelled")),
         }
     }
-}
-
-/// What comes before a statement, in the language that the tools are given.
-const STATEMENTS: [&str; 3] = ["Command was:", "Query was:", "STATEMENT:"];
-
-/// For people: without control characters.
-fn text(said: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(said).chars().filter(|c| !c.is_control()).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(None) = child.try_wait() {
-            let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-            let _ = child.wait();
+        if let Some(child) = self.child.take() {
+            process::kill(child);
+        }
+    }
+}
+
+/// Leaves statements that failed out of what a tool says: passwords may stand in them. One may go over several lines; what the
+/// tool says by itself begins with its name.
+struct Statements {
+    name: String,
+    line: Vec<u8>,
+    skipping: bool,
+}
+
+/// What comes before a statement, in the language that the tools are given.
+const STATEMENTS: [&str; 3] = ["Command was:", "Query was:", "STATEMENT:"];
+/// So much of a line is looked at.
+const LINE_BYTES_MAX: usize = 4096;
+
+impl Statements {
+    fn leave_out(&mut self, piece: &[u8], kept: &mut Vec<u8>) {
+        for &byte in piece {
+            if byte != b'\n' {
+                if self.line.len() < LINE_BYTES_MAX {
+                    self.line.push(byte);
+                }
+                continue;
+            }
+            let line = String::from_utf8_lossy(&self.line);
+            self.skipping &= !line.starts_with(&self.name);
+            let statement = STATEMENTS.iter().filter_map(|word| line.find(word)).min();
+            if !self.skipping {
+                kept.extend_from_slice(line[..statement.unwrap_or(line.len())].as_bytes());
+                kept.push(b'\n');
+            }
+            self.skipping |= statement.is_some();
+            self.line.clear();
         }
     }
 }
@@ -289,15 +237,21 @@ mod tests {
     #[test]
     fn the_statement_that_failed_is_not_told() {
         let said = "pg_restore: error: could not execute query: ERROR:  no\nCommand was: CREATE SUBSCRIPTION s\n  CONNECTION 'password=planted';\n\npg_restore: detail: more";
-        let kept = Mutex::default();
-        let long = format!(
+        let said = format!(
             "{said}\nQuery was: CREATE FUNCTION {}\npg_catalog.planted\npg_restore: hint: none\n",
             "x".repeat(9000)
         );
-        listen(long.as_bytes(), "pg_restore: ", &kept);
+        let mut statements =
+            Statements { name: "pg_restore: ".to_owned(), line: Vec::new(), skipping: false };
+        let mut kept = Vec::new();
+        said.as_bytes().chunks(7).for_each(|piece| statements.leave_out(piece, &mut kept));
         assert_eq!(
-            text(&kept.into_inner().unwrap()),
-            "pg_restore: error: could not execute query: ERROR: no pg_restore: detail: more pg_restore: hint: none"
+            String::from_utf8(kept).unwrap().lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(),
+            [
+                "pg_restore: error: could not execute query: ERROR:  no",
+                "pg_restore: detail: more",
+                "pg_restore: hint: none"
+            ]
         );
     }
 

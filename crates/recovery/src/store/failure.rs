@@ -40,7 +40,7 @@ fn engine_kind(kind: Engine) -> ErrorKind {
         Engine::Forbidden | Engine::LockLost => ErrorKind::LeaseLost,
         Engine::Locked => ErrorKind::Busy,
         Engine::Denied | Engine::Io => ErrorKind::StoreUnreachable,
-        Engine::Exists | Engine::Ambiguous | Engine::Invalid => ErrorKind::Internal,
+        Engine::Exists | Engine::Ambiguous | Engine::Invalid | Engine::Source => ErrorKind::Internal,
     }
 }
 

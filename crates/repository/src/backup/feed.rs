@@ -40,7 +40,7 @@ pub enum Fed {
     Gone,
 }
 
-/// Writes a file's content; called at most once, on a worker's thread. Its error ends the backup.
+/// Writes a file's content; called at most once, on a worker's thread. Its error ends the backup, as [`ErrorKind::Source`].
 pub type FedContent<'f> = Box<dyn FnOnce(&mut dyn Write) -> io::Result<Fed> + Send + 'f>;
 
 /// One file that does not come from a directory.
@@ -283,7 +283,10 @@ fn store(blobs: &BlobStore<'_>, chunker: &Chunker, sealer: &mut Sealer, job: Job
         return Err(error);
     }
     let node = match fed {
-        Err(e) => return Err(Error::path("read", &path, e)),
+        Err(e) => {
+            let message = format!("cannot read '{path}': {e}");
+            return Err(Error { kind: ErrorKind::Source, message, source: Some(Box::new(e)) });
+        }
         Ok(Fed::Gone) => None,
         Ok(Fed::Whole) => {
             sink.cut(true)?;
