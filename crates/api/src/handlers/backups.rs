@@ -5,6 +5,7 @@ use crate::dispatch::{Call, now_ms};
 use crate::error::{ApiError, ApiResult};
 use crate::pages::{BackupPageView, BackupsView};
 use crate::parameters::Parameters;
+use crate::path;
 use crate::reply::Reply;
 use recovery::{BackupComponentView, BackupView, CreateBackup, Deletion, Kind};
 use serde_json::{Value, json};
@@ -194,18 +195,58 @@ pub(crate) fn retention_date(parameters: &Parameters, now: i64) -> ApiResult<Opt
     }
 }
 
+/// The same as people say it: until the end of a day (UTC), for days from now, or for ever; one of these.
+fn retention_typed(parameters: &Parameters, now: i64) -> ApiResult<Option<i64>> {
+    let invalid = |expected: &str| {
+        let message = format!("Parameter 'retentionDate' is not valid: {expected}.");
+        Err(ApiError::new(400, "DR_RETENTION_INVALID", message))
+    };
+    let for_ever = parameters.boolean("keepForEver")?;
+    let date = parameters.text("retentionDate").map(str::trim);
+    let said = [for_ever, date.is_some(), parameters.text("retentionDays").is_some()];
+    if said.into_iter().filter(|said| *said).count() > 1 {
+        return invalid("choose a day, or a number of days, or for ever, and leave the others empty");
+    }
+    match date {
+        _ if for_ever => Ok(Some(-1)),
+        // As programs say it, who may want a page too.
+        Some(text) if text.parse::<i64>().is_err() => match end_of_day(text) {
+            None => invalid("expected a day, such as 2027-01-31"),
+            Some(end) if end <= now => invalid("it lies in the past. To remove a backup now, use delete"),
+            end => Ok(end),
+        },
+        _ => retention_date(parameters, now),
+    }
+}
+
+/// The last millisecond of a day.
+fn end_of_day(text: &str) -> Option<i64> {
+    let day: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == "2027-01-31".len())?;
+    let next = day.tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight());
+    Some(jiff::tz::TimeZone::UTC.to_timestamp(next).ok()?.as_millisecond() - 1)
+}
+
 /// `backups/<backup>/update`
 pub(crate) async fn update(call: Arc<Call>) -> ApiResult<Reply> {
-    let retention_date = retention_date(&call.parameters, now_ms())?;
+    let is_page = call.is_html();
+    let read = if is_page { retention_typed } else { retention_date };
+    let retention_date = read(&call.parameters, now_ms())?;
     let description = call.parameters.description().map(str::to_owned);
     if retention_date.is_none() && description.is_none() {
-        return Err(ApiError::missing(
-            "retentionDate",
-            "nothing to change; send retentionDate or description",
-        ));
+        let expected = if is_page {
+            "nothing to change; choose how long it is kept, or write a description"
+        } else {
+            "nothing to change; send retentionDate or description"
+        };
+        return Err(ApiError::missing("retentionDate", expected));
     }
     let (store, name) = backup_asked_for(&call).await?;
     call.lift(call.site.recovery.update_backup(&store, &name, retention_date, description).await)?;
+    if is_page {
+        let stores = format!("{}/admin/system/disasterrecovery/stores", call.site.context_path());
+        let path = format!("{stores}/{}/backups/{}", path::encode(&store), path::encode(&name));
+        return Ok(Reply::Go { path, cookie: None });
+    }
     success()
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod oidc;
 pub(crate) mod portal;
 pub(crate) mod restore;
 pub(crate) mod root;
+mod settings_form;
 pub(crate) mod site;
 pub(crate) mod status;
 mod store_form;

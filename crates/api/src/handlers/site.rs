@@ -1,6 +1,6 @@
 //! What an administrator sets for the whole deployment: read-only mode, and the settings of disaster recovery.
 
-use super::success;
+use super::{settings_form, success};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::parameters::Keys;
@@ -45,10 +45,20 @@ pub(crate) async fn settings(call: Arc<Call>) -> ApiResult<Reply> {
 
 /// `disasterrecovery/settings/update`; what is not sent stays.
 pub(crate) async fn update_settings(call: Arc<Call>) -> ApiResult<Reply> {
-    let sent =
-        call.parameters.object("settings")?.ok_or_else(|| ApiError::missing("settings", "a JSON object"))?;
-    let change = SettingsChange::of(&Keys::of("settings", &sent))?;
-    call.lift(call.site.recovery.update_disaster_settings(move |settings| change.apply(settings)).await)?;
+    let is_typed = call.is_html() && call.parameters.text("settings").is_none();
+    let about = |error| if is_typed { settings_form::about_field(error) } else { error };
+    let sent = if is_typed {
+        settings_form::settings(&call.parameters)?
+    } else {
+        call.parameters.object("settings")?.ok_or_else(|| ApiError::missing("settings", "a JSON object"))?
+    };
+    let change = SettingsChange::of(&Keys::of("settings", &sent)).map_err(about)?;
+    let updated = call.site.recovery.update_disaster_settings(move |settings| change.apply(settings)).await;
+    call.lift(updated).map_err(about)?;
+    if is_typed {
+        let path = format!("{}/admin/system/disasterrecovery/settings", call.site.context_path());
+        return Ok(Reply::Go { path, cookie: None });
+    }
     success()
 }
 

@@ -24,10 +24,12 @@ pub(crate) struct Form {
     pub fields: &'static [Field],
     /// What programs may send besides.
     pub also: &'static [Field],
+    /// What people type in, first of all, in place of something in `also`. It is taken of pages alone.
+    pub typed: &'static [Field],
 }
 
 impl Form {
-    /// All parameters of the operation.
+    /// All parameters of the operation, as programs send them.
     pub fn parameters(&self) -> impl Iterator<Item = &'static Field> {
         self.fields.iter().chain(self.also)
     }
@@ -56,6 +58,8 @@ pub(crate) enum Input {
     /// Not shown, and never sent back into the page.
     Secret,
     Lines,
+    /// A day, as browsers let it be chosen.
+    Date,
     /// No or yes.
     Switch,
 }
@@ -69,7 +73,7 @@ impl Field {
 
 const fn field(input: Input, name: &'static str, label: &'static str, hint: &'static str) -> Field {
     let takes = match input {
-        Input::Text | Input::Lines => TEXT,
+        Input::Text | Input::Lines | Input::Date => TEXT,
         Input::Secret => Secret { least: 1, most: 256 },
         Input::Switch => Boolean,
     };
@@ -104,16 +108,21 @@ impl Field {
 }
 
 const fn form(intro: &'static str, submit: &'static str, fields: &'static [Field]) -> Form {
-    Form { intro, submit, caution: false, fields, also: &[] }
+    Form { intro, submit, caution: false, fields, also: &[], typed: &[] }
 }
 
 const fn caution(intro: &'static str, submit: &'static str, fields: &'static [Field]) -> Form {
-    Form { intro, submit, caution: true, fields, also: &[] }
+    Form { intro, submit, caution: true, fields, also: &[], typed: &[] }
 }
 
 impl Form {
     const fn also(mut self, also: &'static [Field]) -> Self {
         self.also = also;
+        self
+    }
+
+    const fn typed(mut self, typed: &'static [Field]) -> Self {
+        self.typed = typed;
         self
     }
 }
@@ -243,22 +252,26 @@ pub(crate) static RESTORE_BACKUP_BY_STORE: Form =
     caution(RESTORE, "Restore this backup", &[STORE, PASSCODE, COMPONENTS, VALIDATE_ONLY]);
 
 /// backups/{backup}/update
-pub(crate) static UPDATE_BACKUP: Form = form(
-    "What is left empty stays as it is.",
-    "Update",
-    &[
+pub(crate) static UPDATE_BACKUP: Form = form("What is left empty stays as it is.", "Update", &[DESCRIPTION])
+    .typed(&[
         field(
-            Input::Text,
+            Input::Date,
             "retentionDate",
             "Keep until",
-            "Milliseconds since 1970 (UTC), or -1: kept until somebody deletes it.",
-        )
-        .takes(TIME_OR_NEVER),
-        field(Input::Text, "retentionDays", "Or: keep for days", "Counted from now.").takes(DAYS),
-        DESCRIPTION,
-    ],
-)
-.also(&[OF_STORE]);
+            "The last day (UTC) on which the backup is there, such as 2027-01-31.",
+        ),
+        field(Input::Text, "retentionDays", "Or: keep for days", "1 to 36,500, counted from now."),
+        field(Input::Switch, "keepForEver", "Or: keep until somebody deletes it", ""),
+    ])
+    .also(&[
+        sent(
+            "retentionDate",
+            TIME_OR_NEVER,
+            "Milliseconds since 1970 (UTC), or -1: kept until somebody deletes it. Wins over retentionDays.",
+        ),
+        sent("retentionDays", DAYS, "Counted from now."),
+        OF_STORE,
+    ]);
 
 const VALIDATE: &str = "Checks that everything that the backup needs is in the store.";
 /// backups/{backup}/validate
@@ -298,23 +311,42 @@ pub(crate) static UPDATE_MODE: Form = form(
 );
 
 /// settings/update
-pub(crate) static UPDATE_SETTINGS: Form = form(
-    "What is not named in the object stays as it is.",
-    "Update",
-    &[field(
-        Input::Lines,
+pub(crate) static UPDATE_SETTINGS: Form = form("What is left empty stays as it is.", "Update", &[])
+    .typed(&[
+        field(
+            Input::Text,
+            "timeoutInMinutes",
+            "Longest time of a backup, in minutes",
+            "1 to 43,200: a backup that takes longer is cancelled. 0: no limit.",
+        ),
+        field(
+            Input::Text,
+            "provisioningType",
+            "Staging volume",
+            "Made when it is needed (DYNAMIC), or chosen by its labels (STATIC). All that is said of a staging volume is \
+             kept for clients and not used: nothing is staged here.",
+        )
+        .takes(Choice(&["DYNAMIC", "STATIC"])),
+        field(Input::Text, "storageClass", "Storage class of the staging volume", "1 to 253 characters."),
+        field(Input::Text, "size", "Size of the staging volume", "A number with its unit, such as 64Gi."),
+        field(
+            Input::Lines,
+            "labels",
+            "Labels of the staging volume",
+            "One a line, as name=value; with STATIC alone. They replace those of before.",
+        ),
+    ])
+    .also(&[sent(
         "settings",
-        "Settings",
-        "A JSON object. timeoutInSeconds: a backup that takes longer is cancelled; 0 for no limit.",
+        Json(&Open(&[
+            may("timeoutInSeconds", &Integer { least: 0, most: 2_592_000 })
+                .about("0: no limit; else 60 or more."),
+            may("stagingVolumeConfig", &Open(&[])).about("Kept for clients; nothing is staged here."),
+        ])),
+        "A JSON object; what is not named in it stays as it is. timeoutInSeconds: a backup that takes longer is \
+         cancelled; 0 for no limit.",
     )
-    .takes(Json(&Open(&[
-        may("timeoutInSeconds", &Integer { least: 0, most: 2_592_000 })
-            .about("0: no limit; else 60 or more."),
-        may("stagingVolumeConfig", &Open(&[])).about("Kept for clients; nothing is staged here."),
-    ])))
-    .value("{\"timeoutInSeconds\": 7200}")
-    .required()],
-);
+    .required()]);
 
 const TITLE: Field = field(Input::Text, "title", "Title", "For people; at most 200 characters.")
     .takes(Text { least: 0, most: Some(200) });

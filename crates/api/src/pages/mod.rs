@@ -14,6 +14,7 @@ mod plots;
 mod start;
 mod store;
 mod store_form;
+mod titles;
 mod view;
 mod words;
 
@@ -227,7 +228,8 @@ fn resource(call: &Call, value: &Value) -> String {
     if let Some(page) = lists::page(call, value) {
         return page;
     }
-    let cell = Cell::of(value, &|key, text, around| link(call, key, text, around));
+    let (titles, shown) = titles::of(call, value);
+    let cell = Cell::of(&shown, &|key, text, around| link(call, key, text, around)).titled(titles);
     let (children, operations) = links_below(call);
     let mut frame = frame(call);
     // A task is known by its title, its path by its id.

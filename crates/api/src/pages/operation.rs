@@ -118,13 +118,17 @@ pub(super) fn page(call: &Call, error: Option<&ApiError>) -> String {
         intro: form.intro,
         submit: form.submit,
         caution: form.caution,
-        fields: fields(call, form.fields, error),
+        fields: fields(call, form.typed.iter().chain(form.fields), error),
     })
 }
 
 /// The fields of a form, the one that an error is about marked.
-pub(super) fn fields(call: &Call, fields: &[Field], error: Option<&ApiError>) -> Vec<FieldView> {
-    let mut fields: Vec<FieldView> = fields.iter().map(|field| FieldView::of(call, field)).collect();
+pub(super) fn fields<'a>(
+    call: &Call,
+    fields: impl IntoIterator<Item = &'a Field>,
+    error: Option<&ApiError>,
+) -> Vec<FieldView> {
+    let mut fields: Vec<FieldView> = fields.into_iter().map(|field| FieldView::of(call, field)).collect();
     mark(fields.iter_mut(), error);
     fields
 }

@@ -1,5 +1,6 @@
 //! A JSON value as nested tables, its times and sizes in words beside the numbers.
 
+use super::words;
 use askama::Template;
 use serde_json::Value;
 
@@ -55,8 +56,22 @@ impl Cell {
             Value::Number(number) => {
                 Self::plain(&in_words(key, number.as_i64()).unwrap_or(number.to_string()))
             }
+            Value::Bool(yes) => Self::plain(if *yes { "yes" } else { "no" }),
             other => Self::plain(&other.to_string()),
         }
+    }
+
+    /// The same with titles for keys, in the order of these. What has none stays as it is, at the end.
+    pub fn titled(mut self, titles: &[(&str, &str)]) -> Self {
+        let place = |key: &str| titles.iter().position(|(known, _)| *known == key).unwrap_or(titles.len());
+        self.rows.sort_by_key(|(key, _)| place(key));
+        let titled = |(key, cell): (String, Self)| {
+            // What people or clients called so themselves.
+            let cell = if matches!(key.as_str(), "labels" | "metaData") { cell } else { cell.titled(titles) };
+            (titles.get(place(&key)).map_or(key, |(_, title)| (*title).to_owned()), cell)
+        };
+        self.rows = self.rows.into_iter().map(titled).collect();
+        self
     }
 
     fn plain(text: &str) -> Self {
@@ -83,6 +98,15 @@ fn in_words(key: &str, number: Option<i64>) -> Option<String> {
     let (lower, number) = (key.to_lowercase(), number?);
     if lower.starts_with("bytes") || lower.ends_with("bytes") {
         return Some(format!("{} ({number} bytes)", size(u64::try_from(number).ok()?)));
+    }
+    match (key, number) {
+        ("timeoutInSeconds", 0) | ("maxOccurrences", -1) => return Some(format!("no limit ({number})")),
+        ("timeoutInSeconds", 1..=9_999_999) => {
+            return Some(format!("{} ({number} seconds)", words::length(number * 1000)));
+        }
+        ("retentionOffset", -1) => return Some("until somebody deletes it (-1)".to_owned()),
+        ("retentionOffset", 0..) => return Some(format!("{} ({number})", words::length(number))),
+        _ => {}
     }
     let is_time = TIMES.iter().any(|end| lower.ends_with(end));
     match number {
@@ -193,6 +217,17 @@ mod tests {
         assert_eq!(counts, ["0", "not yet"]);
         assert_eq!(duration(61_500), "1 min 1 s");
         assert_eq!(duration(1500), "1.5 s");
+    }
+
+    #[test]
+    fn keys_have_titles_but_those_that_people_chose() {
+        let value = json!({"byHand": true, "zzz": 1, "timeoutInSeconds": 7200, "labels": {"byHand": "x"}});
+        let titles = [("timeoutInSeconds", "Longest"), ("byHand", "By hand")];
+        let page = Cell::of(&value, &|_, _, _| None).titled(&titles).to_string();
+        assert!(page.contains("2 hours (7200 seconds)") && page.contains("<td>yes</td>"), "{page}");
+        let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text} in {page}"));
+        assert!(at(">Longest<") < at(">By hand<") && at(">By hand<") < at(">zzz<"), "{page}");
+        assert_eq!(page.matches(">byHand<").count(), 1, "{page}");
     }
 
     #[test]

@@ -310,3 +310,107 @@ async fn back_leads_from_a_short_last_page_of_files_to_the_whole_page_before_it(
     let before = browser.get(&link(&last, "prev")).await.text;
     assert!(before.contains("301 to 400 of 450 entries"), "{before}");
 }
+
+#[tokio::test]
+async fn the_settings_are_changed_by_plain_fields_and_a_refused_form_comes_back_as_it_was_typed() {
+    let world = World::open().await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    let (settings, update) = (format!("{DR}/settings"), format!("{DR}/settings/update"));
+    let page = browser.get(&update).await.text;
+    assert!(page.contains("in minutes</label>") && !page.contains("name=\"settings\""), "{page}");
+    let before = world.read(&settings).await;
+    for (typed, told, kept) in [
+        ("timeoutInMinutes=soon&size=64Gi", "Expected a whole number.", "value=\"64Gi\""),
+        ("timeoutInMinutes=90&size=big", "It must be a quantity like 64Gi.", "value=\"90\""),
+        ("size=64Gi&labels=fast", "Expected one label a line, as name=value.", ">fast</textarea>"),
+        ("provisioningType=STATIC&labels=a=%3Cb%3E&size=1x", "quantity", "selected>STATIC</option>"),
+        ("timeoutInMinutes=43201", "Expected 1 to 43,200 minutes", "value=\"43201\""),
+        ("timeoutInMinutes=&size=", "Nothing is filled in that is to change.", "<form"),
+    ] {
+        let page = browser.submit(&update, typed).await.text;
+        assert!(page.contains(told) && page.contains(kept) && !page.contains("<b>"), "{typed}: {page}");
+        assert_eq!(page.matches("aria-invalid=\"true\"").count(), 1, "{page}");
+    }
+    assert_eq!(world.read(&settings).await, before, "what is refused changes nothing");
+    let done = browser.submit(&update, "timeoutInMinutes=240&provisioningType=&size=&labels=").await;
+    assert_eq!(done.status.as_u16(), 303, "{}", done.text);
+    assert_eq!(world.read(&settings).await, json!({"timeoutInSeconds": 14_400}));
+    let volume = "timeoutInMinutes=&provisioningType=STATIC&size=64Gi&labels=disk=fast";
+    browser.submit(&update, volume).await;
+    let now = world.read(&settings).await;
+    assert_eq!(
+        (&now["timeoutInSeconds"], &now["stagingVolumeConfig"]["labels"]),
+        (&json!(14_400), &json!({"disk": "fast"})),
+        "what is left empty stays as it is"
+    );
+}
+
+#[tokio::test]
+async fn people_choose_a_day_or_days_or_for_ever_for_a_backup_to_be_kept() {
+    let world = World::open().await.with_store().await;
+    backed_up(&world, "b1").await;
+    let backup = format!("{DR}/stores/s1/backups/b1");
+    let update = format!("{backup}/update");
+    let browser = Browser::sign_in(&world, "admin").await;
+    let page = browser.get(&update).await.text;
+    assert!(
+        page.contains("<input type=\"date\" id=\"retentionDate\"") && !page.contains("Millisec"),
+        "{page}"
+    );
+    for (typed, told) in [
+        ("retentionDate=2020-02-29", "It lies in the past."),
+        ("retentionDate=2099-02-30", "Expected a day, such as 2027-01-31."),
+        ("retentionDate=9999-12-31", "Expected a day, such as 2027-01-31."),
+        ("retentionDate=20990228", "seconds"),
+        ("retentionDate=2099-02-28&retentionDays=3", "Choose a day, or a number of days, or for ever"),
+        ("retentionDays=3&keepForEver=true", "Choose a day, or a number of days, or for ever"),
+        ("retentionDays=0", "Expected 1 to 36,500 days."),
+        ("retentionDate=&retentionDays=&description=", "Nothing to change; choose how long it is kept"),
+    ] {
+        let page = browser.submit(&update, typed).await.text;
+        assert!(page.contains(told), "{typed}: {page}");
+        let date = typed.split('&').next().and_then(|first| first.strip_prefix("retentionDate="));
+        let kept = format!("value=\"{}\"", date.unwrap_or("3"));
+        assert!(page.contains(&kept) || typed.ends_with("=0"), "{typed}: {page}");
+    }
+    let kept = async || world.read(&backup).await["retentionDate"].clone();
+    assert_eq!(kept().await, json!(-1), "what is refused changes nothing");
+    let typed = "retentionDate=2099-02-28&retentionDays=&description=";
+    let done = browser.submit(&update, typed).await;
+    assert_eq!(done.status.as_u16(), 303, "{}", done.text);
+    assert_eq!(kept().await, json!(4_076_006_399_999_i64), "to the end of the day");
+    browser.submit(&update, "retentionDate=&keepForEver=true").await;
+    assert_eq!(kept().await, json!(-1));
+    browser.submit(&update, "retentionDays=3").await;
+    assert!(kept().await.as_i64().is_some_and(|date| date > 0));
+    let of_a_program = world.run(&update, "retentionDate=2099-02-28").await;
+    assert_eq!(of_a_program["error"]["messageCode"], "DR_RETENTION_INVALID", "programs have milliseconds");
+}
+
+#[tokio::test]
+async fn the_pages_of_tasks_users_and_keys_speak_to_people() {
+    let world = World::open().await.with_store().await;
+    let tasks = format!("{ADMIN}/system/tasks");
+    let form = format!(
+        "type=CreateBackup&title=Each night&name=nightly&storeName=s1&passcode={PASSCODE}&retentionDays=30&minute=0\
+         &hour=2&dayOfMonth=*&month=*&dayOfWeek=?"
+    );
+    let task = world.run(&format!("{tasks}/createTask"), &form).await["taskId"].clone();
+    world.run(&format!("{ADMIN}/keys/create"), "name=k&role=viewer&operations=read").await;
+    let browser = Browser::sign_in(&world, "admin").await;
+    for (path, titles) in [
+        (format!("{tasks}/{}", task.as_str().expect("id")), &["Each is kept for", "Name of the backups"][..]),
+        (format!("{ADMIN}/users/victor"), &["User name", "Added"]),
+        (format!("{ADMIN}/keys/k"), &["In which stores", "Last used"]),
+        (format!("{DR}/settings"), &["Longest time of a backup"]),
+        (format!("{ADMIN}/mode"), &["Read-only"]),
+    ] {
+        let page = browser.get(&path).await.text;
+        for title in titles {
+            assert!(page.contains(&format!("<th scope=\"row\">{title}</th>")), "{title} in {page}");
+        }
+        let mut keys = page.split("<th scope=\"row\">").skip(1).filter_map(|rest| rest.split('<').next());
+        assert!(keys.all(|key| key.starts_with(char::is_uppercase)), "{page}");
+        assert!(!page.contains(">true<") && !page.contains(">false<"), "{page}");
+    }
+}
