@@ -223,6 +223,34 @@ class Person {
     must(fs.readFileSync(file).equals(before), "the file is as it was");
   }
 
+  // A day for a backup, and for ever: refused together, then done.
+  async keepsLonger(backup) {
+    await this.goes(`/admin/system/disasterrecovery/stores/main/backups/${backup}/update`);
+    await this.looks("update-a-backup");
+    await this.fills({ "Keep until": "2099-02-28", "Or: keep for days": "3" });
+    await this.sends("Update");
+    await this.page.getByRole("alert").waitFor();
+    await this.looks("update-a-backup-refused");
+    must(await this.page.getByLabel("Keep until", { exact: true }).inputValue() === "2099-02-28", "the day is there still");
+    await this.fills({ "Or: keep for days": "" });
+    await this.sends("Update");
+    await this.page.waitForURL(new RegExp(`/backups/${backup}$`));
+    must((await this.page.textContent("main")).includes("2099-02-28"), "the backup is kept until that day");
+  }
+
+  // The settings by plain fields: refused first, then done.
+  async changesTheSettings() {
+    await this.goes("/admin/system/disasterrecovery/settings/update");
+    await this.looks("update-the-settings");
+    await this.fills({ "Longest time of a backup, in minutes": "240", "Size of the staging volume": "big" });
+    await this.sends("Update");
+    await this.page.getByRole("alert").waitFor();
+    await this.looks("update-the-settings-refused");
+    await this.fills({ "Size of the staging volume": "64Gi" });
+    await this.sends("Update");
+    await this.page.waitForURL(/\/disasterrecovery\/settings$/);
+  }
+
   async signsOut() {
     await this.sends("Sign out");
     await this.page.getByLabel("User name").waitFor();
@@ -249,6 +277,8 @@ await one.page.getByText("The same as a table").click();
 await one.looks("backups-of-30-days");
 await one.readsAFile("second");
 await one.restores("second");
+await one.keepsLonger("second");
+await one.changesTheSettings();
 await one.goes("/admin/system/tasks/createTask");
 await one.looks("create-a-task");
 await one.fills({ Title: "Each night", "Name of the backups": "nightly", Store: "main", Passcode: given.passcode });
@@ -257,6 +287,13 @@ await one.goes("/admin/keys/create");
 await one.looks("create-a-key");
 await one.fills({ Name: "nightly checks", "Good for so many days": "9" });
 await one.sends("Create this key");
+await one.goes("/admin/keys/nightly%20checks");
+await one.looks("key");
+await one.goes(`/admin/users/${given.username}`);
+await one.looks("user");
+await one.goes("/admin/system/tasks");
+await one.clicks("Each night");
+await one.looks("task");
 for (const [name, at] of Object.entries({
   start: "/admin",
   stores: "/admin/system/disasterrecovery/stores",
