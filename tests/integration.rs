@@ -60,6 +60,8 @@ mod mount;
 mod notifications;
 #[path = "integration/object.rs"]
 mod object;
+#[path = "integration/objects.rs"]
+mod objects;
 #[path = "integration/oidc.rs"]
 mod oidc;
 #[path = "integration/part.rs"]

@@ -11,6 +11,7 @@
 mod error;
 mod file_store;
 mod hooks;
+mod object_store;
 mod process;
 mod relational_store;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
+pub use object_store::ObjectStoreSettings;
 pub use relational_store::{Password, RelationalStoreSettings};
 
 /// What kind of thing a component is; the words are those of the Administrator API.
@@ -94,6 +96,9 @@ pub struct Facts {
     /// Names of geodatabases.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub geodatabases: Vec<String>,
+    /// Names of buckets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<String>,
     /// What tells one server's data from another's; empty where there is no such thing.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cluster: String,
@@ -216,4 +221,9 @@ pub fn file_store(settings: FileStoreSettings) -> Arc<dyn Component> {
 /// A component of kind [`Kind::RelationalStore`]. The error says what is wrong with the settings.
 pub fn relational_store(settings: RelationalStoreSettings) -> Result<Arc<dyn Component>, String> {
     Ok(Arc::new(relational_store::RelationalStore::new(settings)?))
+}
+
+/// A component of kind [`Kind::ObjectStore`]. The error says what is wrong with the settings.
+pub fn object_store(settings: ObjectStoreSettings) -> Result<Arc<dyn Component>, String> {
+    Ok(Arc::new(object_store::ObjectStore::new(settings)?))
 }

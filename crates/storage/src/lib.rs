@@ -6,6 +6,7 @@
 //!
 //! * [`Directory`] keeps objects as files: temporary file, fsync, link into place, fsync of the directory.
 //! * [`ObjectStorage`] keeps them in a bucket: one put each, under a condition, tried again within limits.
+//! * [`Content`] is a bucket whose objects belong to others: something to protect, not a store.
 //! * [`Location`] is what a URL means, and opens it.
 //! * [`Prefixed`] shows the part of a store below a prefix as a store of its own.
 //! * [`AddressRule`] says to which network addresses a connection may go.
@@ -18,6 +19,7 @@
 mod addresses;
 #[cfg(feature = "test-support")]
 pub mod conformance;
+mod content;
 mod directory;
 mod error;
 #[cfg(feature = "test-support")]
@@ -38,6 +40,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 pub use addresses::{AddressRule, Network, NotANetwork, Refused};
+pub use content::{Content, ContentEntry, ContentRead, ContentVersion, Headers, Upload};
 pub use directory::{Directory, DirectoryOptions};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "test-support")]

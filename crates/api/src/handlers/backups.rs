@@ -124,8 +124,10 @@ fn relational_store(component: &BackupComponentView) -> Value {
 
 fn object_store(component: &BackupComponentView) -> Value {
     json!({
-        "buckets": [component.place], "clusterID": component.name, "startTime": component.start_time,
-        "endTime": component.end_time, "status": component.status, "snapshotId": component.snapshot_id,
+        "name": component.name, "buckets": component.facts.buckets, "clusterID": component.place,
+        "files": component.files, "bytes": component.bytes, "bytesAdded": component.bytes_added,
+        "startTime": component.start_time, "endTime": component.end_time,
+        "status": component.status, "snapshotId": component.snapshot_id,
     })
 }
 

@@ -489,7 +489,7 @@ macro_rules! backup_with {
             key("completeTime", &COUNT).about("0 while it runs."),
             key("retentionDate", &TIME_OR_NEVER).about("From then on the cleaner may remove it; -1: never."),
             key("relationalStore", &List(&RELATIONAL)).about("Its database servers."),
-            key("objectStore", &List(&OBJECTS)),
+            key("objectStore", &List(&OBJECTS)).about("Its buckets."),
             key("infrastructures", &INFRASTRUCTURES),
             key("volumes", &List(&VOLUME)).about("Its directories."),
             key("bytesRead", &COUNT).about("The content at that time."),
@@ -520,8 +520,12 @@ static RELATIONAL: Schema = Object(&[
     key("snapshotId", &TEXT),
 ]);
 static OBJECTS: Schema = Object(&[
+    key("name", &TEXT),
     key("buckets", &WORDS),
-    key("clusterID", &TEXT),
+    key("clusterID", &TEXT).about("Where they lie: service, bucket and prefix."),
+    key("files", &COUNT).about("Objects."),
+    key("bytes", &COUNT),
+    key("bytesAdded", &COUNT),
     key("startTime", &COUNT),
     key("endTime", &COUNT),
     key("status", &PART_STATUS),

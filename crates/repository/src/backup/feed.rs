@@ -32,10 +32,12 @@ const BUFFER_BYTES: usize = 2 * CHUNK_MAX;
 const QUEUE: usize = 64;
 
 /// Whether a file's content could be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fed {
     /// All of it was written.
     Whole,
+    /// All of it was written, and these attributes belong to it; they take the place of those that it was named with.
+    Described(Vec<(String, Vec<u8>)>),
     /// It went since it was named: it is not in the backup.
     Gone,
 }
@@ -52,8 +54,8 @@ pub struct FedFile<'f> {
     pub mtime: Time,
     /// Stored as extended attributes, in this order.
     pub attributes: Vec<(String, Vec<u8>)>,
-    /// Its length, if that is known beforehand and, with time and attributes, tells whether the content is the same as in
-    /// the parent snapshot.
+    /// Its length, if that is known beforehand and, with the time and these attributes as the first of all, tells whether the
+    /// content is the same as in the parent snapshot.
     pub same_if_size: Option<u64>,
     /// Its content.
     pub content: FedContent<'f>,
@@ -226,7 +228,7 @@ impl<'f> Naming<'_, '_, 'f> {
 
     /// Same metadata, and all content still stored.
     fn is_same(&self, node: &Node, before: &Node) -> Result<bool> {
-        if self.blobs.force || !node.has_metadata_of(before) || node.xattrs != before.xattrs {
+        if self.blobs.force || !node.has_metadata_of(before) || !before.xattrs.starts_with(&node.xattrs) {
             return Ok(false);
         }
         for id in &before.content {
@@ -288,7 +290,10 @@ fn store(blobs: &BlobStore<'_>, chunker: &Chunker, sealer: &mut Sealer, job: Job
             return Err(Error { kind: ErrorKind::Source, message, source: Some(Box::new(e)) });
         }
         Ok(Fed::Gone) => None,
-        Ok(Fed::Whole) => {
+        Ok(whole) => {
+            if let Fed::Described(attributes) = whole {
+                node.xattrs = attributes;
+            }
             sink.cut(true)?;
             (node.size, node.content) = (sink.size, sink.content);
             count(if changed { &blobs.figures.files_changed } else { &blobs.figures.files_new });

@@ -32,7 +32,10 @@ impl Feeder {
                     self.asked.fetch_add(1, Ordering::SeqCst);
                     // In pieces that have nothing to do with chunks.
                     content.chunks(77_777).try_for_each(|piece| out.write_all(piece))?;
-                    Ok(Fed::Whole)
+                    let attribute = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+                    Ok(tag.map_or(Fed::Whole, |tag| {
+                        Fed::Described(vec![attribute("user.tag", tag), attribute("user.told", "late")])
+                    }))
                 }),
             }))
         };
@@ -101,6 +104,9 @@ fn a_fed_file_with_the_same_marks_is_not_asked_for_its_content() {
     let trees =
         [&first, &second].map(|outcome| fed.repository.snapshot(outcome.snapshot.unwrap()).unwrap().tree);
     assert_eq!(trees[0], trees[1], "nothing changed, and no listing says otherwise");
+    let index = fed.repository.load_index(&|_| true).unwrap();
+    let node = entry_at(&fed.repository, &index, trees[1], b"/fed/a/one").unwrap().unwrap();
+    assert_eq!(node.xattrs.last().unwrap(), &("user.told".to_owned(), b"late".to_vec()));
     fed.back_up(&sources("other")).unwrap();
     assert_eq!(fed.asked.load(Ordering::SeqCst), 2);
     assert_eq!(fed.files(second.snapshot.unwrap()).len(), 3);

@@ -73,7 +73,7 @@ pub(super) fn meaning(service: Service, verb: Verb, status: u16, code: &str) -> 
         (_, 401 | 403) => Meaning::Denied,
         (Verb::Create, 412) => Meaning::Exists,
         (Verb::Create, 409) if service == Service::Azure && code == "BlobAlreadyExists" => Meaning::Exists,
-        (Verb::Replace, 412) => Meaning::Changed,
+        (Verb::Replace | Verb::Read, 412) => Meaning::Changed,
         (_, 409 | 429 | 408 | 425) => Meaning::Again,
         (Verb::Read, 416) => Meaning::Short,
         (_, 507) => Meaning::Full,

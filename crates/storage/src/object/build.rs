@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{Certificate, ClientOptions, RetryConfig};
@@ -17,6 +17,9 @@ use crate::{AddressRule, Error, ErrorKind, Result};
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the library takes when nobody says one.
+const DEFAULT_REGION: &str = "us-east-1";
 
 /// Builds the client of a place.
 pub(super) fn backend(place: &ObjectPlace) -> Result<Arc<dyn Backend>> {
@@ -103,6 +106,19 @@ fn check_endpoint(endpoint: &str, allowed: bool, rule: Option<&AddressRule>) -> 
 }
 
 fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
+    Ok(Arc::new(s3_parts(place)?.signer))
+}
+
+/// What it takes to make requests of one's own to S3.
+pub(super) struct S3 {
+    pub(super) signer: AmazonS3,
+    pub(super) options: ClientOptions,
+    /// The PEM certificates that the options have too.
+    pub(super) trusted: Vec<Vec<u8>>,
+    pub(super) region: String,
+}
+
+pub(super) fn s3_parts(place: &ObjectPlace) -> Result<S3, String> {
     let options = &place.options;
     let mut builder = match &options.credentials {
         Credentials::AccessKey { id, secret, session_token } => {
@@ -134,22 +150,22 @@ fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
             (Some(false), Some((scheme, host))) => format!("{scheme}://{}.{host}", place.bucket),
             _ => endpoint,
         };
-        builder = builder
-            .with_endpoint(&endpoint)
-            .with_config(object_store::aws::AmazonS3ConfigKey::S3Endpoint, endpoint);
+        builder = builder.with_endpoint(&endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let (client, trusted) = client(place, allow_http)?;
-    let built = builder
+    let signer = builder
         .with_bucket_name(&place.bucket)
         .with_virtual_hosted_style_request(options.path_style == Some(false))
         .with_checksum_algorithm(Checksum::SHA256)
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
-        .with_client_options(client)
-        .with_http_connector(Connector::new(place, trusted))
+        .with_client_options(client.clone())
+        .with_http_connector(Connector::new(place, trusted.clone()))
         .build()
         .map_err(text)?;
-    Ok(Arc::new(built))
+    Ok(S3 { signer, options: client, trusted, region })
 }
 
 /// In the order of AWS's own tools: environment, web identity, profile, the container's or machine's role.

@@ -16,11 +16,13 @@ mod answer;
 #[cfg(feature = "test-support")]
 mod bucket;
 mod build;
+mod content;
 mod limit;
 mod options;
 mod profile;
 mod retry;
 mod wire;
+mod xml;
 
 use std::fmt;
 use std::future::Future;
@@ -39,7 +41,9 @@ use object_store::{
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Stamp, Storage, Version, check_key};
+use crate::{
+    Content, Draft, Entry, Error, ErrorKind, Permit, Result, Shared, Stamp, Storage, Version, check_key,
+};
 use answer::{Meaning, Verb};
 #[cfg(feature = "test-support")]
 pub use bucket::Bucket;
@@ -92,6 +96,17 @@ impl ObjectStorage {
             had_credentials: false.into(),
         };
         Self { inner: Arc::new(inner), permit: None }
+    }
+
+    /// A bucket whose objects belong to others. Nothing is sent yet.
+    pub fn content(place: &ObjectPlace) -> Result<Arc<dyn Content>> {
+        match place.service {
+            Service::S3 => Ok(Arc::new(content::S3Content::open(place)?)),
+            Service::Azure | Service::Google => {
+                let reason = "buckets of S3 services alone can be protected; not yet those of this one";
+                Err(Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), reason))
+            }
+        }
     }
 
     fn error(&self, kind: ErrorKind, operation: &'static str, key: &str, reason: impl Into<String>) -> Error {

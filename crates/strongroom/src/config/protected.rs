@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use components::{Component, FileStoreSettings, Hooks, Password, RelationalStoreSettings};
+use components::{
+    Component, FileStoreSettings, Hooks, ObjectStoreSettings, Password, RelationalStoreSettings,
+};
 use secrecy::SecretString;
+use storage::{Credentials, Location};
 
 use super::meant::below;
 use super::typed;
@@ -56,9 +59,10 @@ fn one(
         Some("relationalStore") => {
             components::relational_store(relational_store(component, directory, scratch)?)
         }
-        Some(kind @ ("objectStore" | "systemConfiguration")) => {
-            Err(format!("kind {kind} is not in this build yet; only fileStore and relationalStore are"))
-        }
+        Some("objectStore") => components::object_store(object_store(component, directory)?),
+        Some(kind @ "systemConfiguration") => Err(format!(
+            "kind {kind} is not in this build yet; only fileStore, relationalStore and objectStore are"
+        )),
         Some(kind) => Err(format!(
             "kind '{kind}' is none of fileStore, relationalStore, objectStore, systemConfiguration"
         )),
@@ -146,6 +150,75 @@ fn relational_store(
     })
 }
 
+fn object_store(mut component: typed::Component, directory: &Path) -> Result<ObjectStoreSettings, String> {
+    let own = [
+        "url",
+        "endpoint",
+        "region",
+        "path_style",
+        "allow_http",
+        "ca_file",
+        "access_key_id",
+        "secret_access_key_file",
+        "secret_access_key_env",
+        "connections",
+    ];
+    refuse_foreign(&component, "objectStore", &own)?;
+    let url = component.url.take().ok_or("url is missing")?;
+    let Location::Object(place) = Location::parse(&url).map_err(|e| e.to_string())? else {
+        return Err("url names no bucket; write s3://bucket/prefix".to_owned());
+    };
+    let mut place = *place;
+    let options = &mut place.options;
+    options.endpoint = component.endpoint.take().or(options.endpoint.take());
+    options.region = component.region.take().or(options.region.take());
+    options.path_style = component.path_style.or(options.path_style);
+    options.allow_http = component.allow_http.unwrap_or(options.allow_http);
+    options.ca_file = component.ca_file.take().map(|file| below(directory, &file)).or(options.ca_file.take());
+    options.limits.parallel = match component.connections {
+        None => options.limits.parallel,
+        Some(some @ 1..=CONNECTIONS_MAX) => usize::try_from(some).unwrap_or(DEFAULT_CONNECTIONS),
+        Some(_) => return Err(format!("connections must be 1 to {CONNECTIONS_MAX}")),
+    };
+    if let Some(id) = component.access_key_id.take() {
+        let secret = secret_access_key(&mut component, directory)?
+            .ok_or("access_key_id is given without secret_access_key_file or secret_access_key_env")?;
+        options.credentials = Credentials::AccessKey { id, secret, session_token: None };
+    } else if component.secret_access_key_file.is_some() || component.secret_access_key_env.is_some() {
+        return Err("a secret access key is given without access_key_id".to_owned());
+    }
+    Ok(ObjectStoreSettings {
+        name: name(&component)?,
+        place,
+        optional: component.optional.unwrap_or(false),
+        hooks: hooks(component)?,
+    })
+}
+
+fn secret_access_key(
+    component: &mut typed::Component,
+    directory: &Path,
+) -> Result<Option<SecretString>, String> {
+    match (component.secret_access_key_file.take(), component.secret_access_key_env.take()) {
+        (None, None) => Ok(None),
+        (Some(file), None) => {
+            let file = below(directory, &file);
+            let text = std::fs::read_to_string(&file)
+                .map_err(|e| format!("cannot read secret_access_key_file {}: {e}", file.display()))?;
+            Ok(Some(SecretString::from(text.trim_end_matches(['\r', '\n']))))
+        }
+        (None, Some(variable)) => {
+            let value = std::env::var(&variable).map_err(|_| {
+                format!("secret_access_key_env names the variable {variable}, which is not set")
+            })?;
+            Ok(Some(SecretString::from(value)))
+        }
+        (Some(_), Some(_)) => {
+            Err("give secret_access_key_file or secret_access_key_env, not both".to_owned())
+        }
+    }
+}
+
 fn name(component: &typed::Component) -> Result<String, String> {
     let name = component.name.clone().filter(|name| !name.trim().is_empty()).ok_or("name is missing")?;
     if KIND_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name.trim())) {
@@ -198,7 +271,7 @@ fn refuse_foreign(component: &typed::Component, kind: &str, own: &[&str]) -> Res
         ("context", c.context.is_some()),
     ];
     match typed.into_iter().find(|(key, typed)| *typed && !own.contains(key)) {
-        Some((key, _)) => Err(format!("'{key}' is no key of a {kind}")),
+        Some((key, _)) => Err(format!("'{key}' is no key of kind {kind}")),
         None => Ok(()),
     }
 }

@@ -96,10 +96,36 @@ fn variables_without_a_section_are_no_configuration() {
 }
 
 #[test]
+fn a_bucket_is_taken_with_its_keys_and_a_mistake_in_them_is_told() {
+    let bucket = |lines: &str| format!("[[component]]\nkind = \"objectStore\"\nname = \"uploads\"\n{lines}");
+    let good =
+        bucket("url = \"s3://uploads/site1\"\nendpoint = \"http://127.0.0.1:9000\"\nconnections = 3\n");
+    let config = load_text(&good, &[]).unwrap();
+    assert_eq!(config.components[0].place(), "s3:http://127.0.0.1:9000/uploads/site1");
+    let told = |lines: &str| refusal(&bucket(lines), &[]);
+    assert!(told("").contains("url is missing"));
+    assert!(told("url = \"/srv\"\n").contains("names no bucket"));
+    assert!(told("url = \"s3://me:geheim@uploads/\"\n").contains("must hold no credentials"));
+    assert!(
+        told("url = \"s3://uploads\"\naccess_key_id = \"a\"\n").contains("without secret_access_key_file")
+    );
+    assert!(
+        told("url = \"s3://uploads\"\nsecret_access_key_env = \"A\"\n").contains("without access_key_id")
+    );
+    assert!(told("url = \"s3://uploads\"\nconnections = 0\n").contains("1 to 64"));
+    assert!(told("url = \"s3://uploads\"\nendpoint = \"http://minio\"\n").contains("has no TLS"));
+    assert!(
+        told("url = \"s3://uploads\"\ndatabases = [\"*\"]\n")
+            .contains("'databases' is no key of kind objectStore")
+    );
+    assert!(told("url = \"azblob://uploads\"\n").contains("not yet those of this one"));
+}
+
+#[test]
 fn other_kinds_of_component_are_known_but_not_built_yet() {
-    let text = "[[component]]\nkind = \"objectStore\"\nname = \"uploads\"\nurl = \"s3://uploads/\"\n";
+    let text = "[[component]]\nkind = \"systemConfiguration\"\nname = \"cluster\"\n";
     let told = refusal(text, &[]);
-    assert!(told.contains("component 'uploads'") && told.contains("not in this build yet"), "{told}");
+    assert!(told.contains("component 'cluster'") && told.contains("not in this build yet"), "{told}");
     let told = refusal("[[component]]\nkind = \"fileStor\"\nname = \"a\"\n", &[]);
     assert!(told.contains("'fileStor' is none of fileStore"), "{told}");
 }
@@ -116,7 +142,9 @@ fn a_database_server_is_checked_and_its_password_is_never_in_the_address() {
     assert!(told.contains("component 'gis'") && told.contains("password_file"), "{told}");
     assert!(!told.contains("hunter2"), "{told}");
     let good = "url = \"postgres://backup@db/\"\n";
-    assert!(refused(&format!("{good}path = \"/srv\"\n")).contains("'path' is no key of a relationalStore"));
+    assert!(
+        refused(&format!("{good}path = \"/srv\"\n")).contains("'path' is no key of kind relationalStore")
+    );
     assert!(refused(&format!("{good}connections = 65\n")).contains("1 to 64"));
     assert!(refused(&format!("{good}databases = []\n")).contains("databases is empty"));
     assert!(

@@ -1,0 +1,198 @@
+//! The object store: a bucket, or the part of it below a prefix.
+//!
+//! ```text
+//! backup    hooks → listing (`listing`) → each object that is new or changed is read (`backup`) → a file in the snapshot
+//! restore   hooks → what differs (`compare`) → laid down in the bucket, with what was there (`stage`) → the service copies
+//!           each to its place → verified by a listing → what was laid down goes
+//! recover   what lies in the bucket tells how far it came (`area`)
+//! ```
+//! A key becomes a path by the rules of `names`. Tag and headers of an object are attributes of its file. What is kept and
+//! what is not says `docs/buckets.md`.
+
+mod area;
+mod backup;
+mod compare;
+mod listing;
+mod names;
+mod stage;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use repository::Control;
+use storage::{Content, ObjectPlace, ObjectStorage};
+
+use crate::{
+    Backup, BackupContext, Component, Error, ErrorKind, Hooks, Kind, Recovered, RestoreContext, Result,
+    StagedRestore,
+};
+use area::Area;
+use compare::Action;
+
+/// Attribute of a file: the object's ETag.
+const ETAG: &str = "user.strongroom.etag";
+/// Attribute of a file: what the service kept beside the object's content, as JSON.
+const HEADERS: &str = "user.strongroom.headers";
+const THREADS_MAX: usize = 64;
+
+/// A protected bucket, as configured.
+#[derive(Clone, Debug)]
+pub struct ObjectStoreSettings {
+    /// The component's name, unique in the deployment.
+    pub name: String,
+    /// Bucket, prefix, and how they are reached.
+    pub place: ObjectPlace,
+    /// Whether a backup may go on without this component.
+    pub optional: bool,
+    /// Programs to run before and after.
+    pub hooks: Hooks,
+}
+
+/// A bucket.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectStore {
+    settings: ObjectStoreSettings,
+    content: Arc<dyn Content>,
+}
+
+impl ObjectStore {
+    pub(crate) fn new(settings: ObjectStoreSettings) -> Result<Self, String> {
+        let content = ObjectStorage::content(&settings.place).map_err(|e| e.reason)?;
+        Ok(Self { settings, content })
+    }
+
+    /// The path of the content in a snapshot: bucket and prefix.
+    fn root(&self) -> PathBuf {
+        let place = &self.settings.place;
+        Path::new("/").join(&place.bucket).join(&place.prefix)
+    }
+}
+
+impl Component for ObjectStore {
+    fn kind(&self) -> Kind {
+        Kind::ObjectStore
+    }
+
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn optional(&self) -> bool {
+        self.settings.optional
+    }
+
+    fn place(&self) -> String {
+        self.content.location()
+    }
+
+    fn probe(&self) -> Result<()> {
+        self.content.has_any("").map(drop).map_err(store_error)
+    }
+
+    fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
+        self.settings.hooks.before_backup(self, &context.control)?;
+        backup::backup(self, context)
+    }
+
+    fn after_backup(&self) -> Result<()> {
+        self.settings.hooks.after_backup(self)
+    }
+
+    fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
+        if context.target.is_some() {
+            let message = "a bucket cannot be restored into a directory; restore into the bucket, or read the files of the backup";
+            return Err(Error::new(ErrorKind::Io, message));
+        }
+        self.recover(context.job_id, None)?;
+        self.settings.hooks.before_restore(self, &context.control)?;
+        stage::stage(self, context)
+    }
+
+    fn plan(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        control: &Control,
+        visit: &mut repository::VisitPlanned<'_>,
+    ) -> Result<repository::RestorePlan> {
+        use repository::Planned;
+        let compared = compare::compare(self, (repository, index, snapshot), control)?;
+        let mut plan = repository::RestorePlan { unchanged: compared.kept, ..Default::default() };
+        for change in &compared.changes {
+            let (planned, count) = match change.action {
+                Action::Make => (Planned::Made, &mut plan.made),
+                Action::Replace => (Planned::MadeEqual, &mut plan.made_equal),
+                Action::Remove => (Planned::Removed, &mut plan.removed),
+            };
+            *count += 1;
+            plan.bytes += change.bytes();
+            visit(change.key.as_bytes(), planned, change.bytes())
+                .map_err(|e| Error::engine("the plan was stopped", e))?;
+        }
+        Ok(plan)
+    }
+
+    fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
+        Area::new(&*self.content, job_id, &self.settings.name).recover()
+    }
+
+    fn after_restore(&self) -> Result<()> {
+        self.settings.hooks.after_restore(self)
+    }
+}
+
+/// An error of the bucket.
+fn store_error(error: storage::Error) -> Error {
+    let kind = match error.kind {
+        storage::ErrorKind::NotFound => ErrorKind::Missing,
+        storage::ErrorKind::NoSpace => ErrorKind::NoSpace,
+        storage::ErrorKind::Forbidden => ErrorKind::Forbidden,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// What `work` makes of each thing, in the same order, with as many requests at once as the service likes; or its first
+/// error, and then not all of it was done.
+fn each<T: Sync, R: Send>(
+    content: &dyn Content,
+    control: &Control,
+    things: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(thing) = things.get(place) else { return Ok(done) };
+            let stopped = || control.check().map_err(|e| Error::engine("the work was stopped", e));
+            match stopped().and_then(|()| work(thing)) {
+                Ok(result) => done.push((place, result)),
+                Err(error) => {
+                    // Nobody begins another one.
+                    next.store(things.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let threads = content.parallelism().clamp(1, THREADS_MAX).min(things.len());
+    let mut done = Vec::with_capacity(things.len());
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for _ in 0..threads {
+            let worker = std::thread::Builder::new().spawn_scoped(scope, take);
+            workers.push(worker.map_err(|e| Error::io("cannot start a thread", e))?);
+        }
+        let died = |_| Error::new(ErrorKind::Io, "a thread that spoke to a bucket died; please report this");
+        for worker in workers {
+            done.extend(worker.join().map_err(died)??);
+        }
+        Ok::<_, Error>(())
+    })?;
+    done.sort_unstable_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}

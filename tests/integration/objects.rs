@@ -1,0 +1,418 @@
+//! Buckets as content, on a real S3 server: what comes back is what was there, whatever its keys, headers and misfortunes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use components::{Component, Hooks, ObjectStoreSettings, Recovered};
+use recovery::store::{CatalogueEntry, Store};
+use recovery::work::{RestoreDone, RestoreTask, run_restore};
+use recovery::{Cost, Kind};
+use repository::Control;
+use secrecy::SecretString;
+use storage::{
+    Content, Credentials, Headers, Limits, ObjectOptions, ObjectPlace, ObjectStorage, Service as Kinds,
+};
+use strongroom_tests::proxy::{Fate, Fault, Proxy};
+use strongroom_tests::server::{Options, Site};
+use strongroom_tests::services::{ACCESS_KEY, SECRET_KEY, Service};
+use tempfile::TempDir;
+
+use crate::world::{self, PASSCODE, Silent};
+
+/// Keys that are names of no files, beside each other.
+const KEYS: [&str; 20] = [
+    "a",
+    "a/b",
+    "a/",
+    "a//b",
+    "/first",
+    "folder/",
+    "folder/in it",
+    "sp ace + plus",
+    "per%cent",
+    "per%25cent",
+    "%2F",
+    "a%",
+    "a-b",
+    "a.b",
+    "ä/ö/ü",
+    "quote'\"<&>",
+    "a/b/c",
+    "x?y=z#w",
+    "tab\tand",
+    "~!@$^*()_=[]{}|;:,.",
+];
+
+/// A server, a bucket, a store, and a way from one to the other.
+struct Scene {
+    service: Service,
+    proxy: Proxy,
+    bucket: String,
+    store: Store,
+    _dir: TempDir,
+}
+
+type Everything = BTreeMap<String, (Headers, Vec<u8>)>;
+
+impl Scene {
+    fn new() -> Option<Self> {
+        let service = Service::s3()?;
+        let (proxy, bucket) = (Proxy::start(service.address()), service.bucket());
+        let dir = TempDir::with_prefix("strongroom-").unwrap();
+        std::fs::create_dir(dir.path().join("store")).unwrap();
+        let storage = world::directory(&dir.path().join("store"));
+        let (store, _) = Store::create_or_adopt(storage, "store", Cost::FAST).unwrap();
+        store.claim("test/1").unwrap();
+        Some(Self { service, proxy, bucket, store, _dir: dir })
+    }
+
+    fn place(&self, prefix: &str, endpoint: String, attempts: u32) -> ObjectPlace {
+        let credentials = Credentials::AccessKey {
+            id: ACCESS_KEY.to_owned(),
+            secret: SecretString::from(SECRET_KEY),
+            session_token: None,
+        };
+        let limits = Limits { attempts, parallel: 4, silence: Duration::from_secs(5), ..Limits::default() };
+        let options =
+            ObjectOptions { endpoint: Some(endpoint), credentials, limits, ..ObjectOptions::default() };
+        ObjectPlace::new(Kinds::S3, &self.bucket, prefix, options).unwrap()
+    }
+
+    /// The bucket by itself, past the proxy.
+    fn content(&self) -> Arc<dyn Content> {
+        ObjectStorage::content(&self.place("", self.service.url(), 3)).unwrap()
+    }
+
+    fn component(&self, prefix: &str, attempts: u32) -> Arc<dyn Component> {
+        let place = self.place(prefix, self.proxy.url(), attempts);
+        let settings = ObjectStoreSettings {
+            name: "uploads".to_owned(),
+            place,
+            optional: false,
+            hooks: Hooks::default(),
+        };
+        components::object_store(settings).unwrap()
+    }
+
+    fn put(&self, key: &str, body: &[u8]) {
+        self.content().write(key, &Headers::default(), body.to_vec()).unwrap();
+    }
+
+    fn everything(&self) -> Everything {
+        let (content, mut found) = (self.content(), Everything::new());
+        content
+            .list("", &mut |entry| {
+                let read = content.read(&entry.key, None, &Default::default())?;
+                assert_eq!(read.body.len() as u64, entry.size);
+                assert!(found.insert(entry.key, (read.headers, read.body)).is_none());
+                Ok(())
+            })
+            .unwrap();
+        found
+    }
+
+    fn back_up(&self, name: &str, component: &Arc<dyn Component>) -> recovery::Result<CatalogueEntry> {
+        let mut task = world::task(name, PASSCODE, Path::new("/nowhere"));
+        task.components = vec![Arc::clone(component)];
+        world::back_up(&self.store, &task)
+    }
+
+    fn task(&self, name: &str, component: &Arc<dyn Component>) -> RestoreTask {
+        RestoreTask {
+            job_id: "a-restore".to_owned(),
+            name: name.to_owned(),
+            store_name: "store".to_owned(),
+            passcode: world::passcode(PASSCODE),
+            components: vec![Arc::clone(component)],
+            selection: Vec::new(),
+        }
+    }
+
+    fn restore(&self, name: &str, component: &Arc<dyn Component>) -> recovery::Result<RestoreDone> {
+        run_restore(&self.store, &self.task(name, component), &Control::new(), &Silent, &|| Ok(()))
+    }
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    strongroom_tests::tree::noise(7, length)
+}
+
+#[test]
+fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
+    let Some(scene) = Scene::new() else { return };
+    let (content, component) = (scene.content(), scene.component("", 3));
+    for (number, key) in KEYS.iter().enumerate() {
+        scene.put(key, format!("content {number}").as_bytes());
+    }
+    let headers = Headers {
+        content_type: Some("image/tiff".into()),
+        content_encoding: Some("identity".into()),
+        content_language: Some("de".into()),
+        content_disposition: Some("attachment; filename=\"a.tif\"".into()),
+        cache_control: Some("max-age=60".into()),
+        metadata: vec![("owner".into(), "somebody else".into()), ("x-y".into(), "1".into())],
+        tags: vec![("kept until".into(), "2030 + later @ 1/2".into()), ("project".into(), "a=b".into())],
+        ..Headers::default()
+    };
+    content.write("told/of", &headers, b"with headers".to_vec()).unwrap();
+    content.write("empty", &headers, Vec::new()).unwrap();
+    // More than one range of reading and more than one part of writing.
+    let mut upload = content.upload("large", &headers).unwrap();
+    let large = noise(37 << 20);
+    large.chunks(8 << 20).for_each(|part| upload.part(part.to_vec()).unwrap());
+    upload.end().unwrap();
+    content.write("one part", &Headers::default(), noise(16 << 20)).unwrap();
+    let before = scene.everything();
+    assert_eq!(before.len(), KEYS.len() + 4);
+    assert_eq!(before["told/of"].0.tags, headers.tags, "the server keeps them");
+
+    let entry = scene.back_up("one", &component).unwrap();
+    assert_eq!(entry.warnings, []);
+    let part = &entry.components[0];
+    assert_eq!((part.kind, part.facts.buckets.as_slice()), (Kind::ObjectStore, &[scene.bucket.clone()][..]));
+    assert_eq!(
+        (part.files, part.bytes),
+        (before.len() as u64, before.values().map(|(_, b)| b.len() as u64).sum())
+    );
+
+    // Another content, other headers alone, gone, and new ones.
+    scene.put("a/b", b"later");
+    scene.put("told/of", b"with headers");
+    for gone in ["a", "a//b", "large", "folder/"] {
+        content.delete(gone).unwrap();
+    }
+    for new in ["new", "large/now a folder", "per%", "told/of/this"] {
+        scene.put(new, b"new");
+    }
+    let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
+    let index = vault.load_index(&|_| true).unwrap();
+    let plan = component.plan(&vault, &index, part.snapshot, &Control::new(), &mut |_, _, _| Ok(())).unwrap();
+    let kept = before.len() as u64 - 6;
+    assert_eq!((plan.made, plan.made_equal, plan.removed, plan.unchanged), (4, 2, 4, kept));
+    let done = scene.restore("one", &component).unwrap();
+    assert_eq!(done.files, before.len() as u64);
+    let after = scene.everything();
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    for (key, (headers, body)) in &before {
+        assert_eq!(&after[key].0, headers, "{key}");
+        assert!(&after[key].1 == body, "{key} has other content");
+    }
+
+    // What was put back is new to the service, and known for the same; but the tag of what was written in parts tells nothing.
+    let plan = component.plan(&vault, &index, part.snapshot, &Control::new(), &mut |_, _, _| Ok(())).unwrap();
+    assert_eq!((plan.made, plan.made_equal, plan.removed), (0, 1, 0));
+    let again = scene.back_up("two", &component).unwrap();
+    assert!(again.bytes_added < 100_000, "{}", again.bytes_added);
+}
+
+#[test]
+fn an_unchanged_object_is_not_read_again() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 3);
+    for number in 0..40 {
+        scene.put(&format!("tile/{number}"), &[number; 1000]);
+    }
+    scene.back_up("one", &component).unwrap();
+    scene.proxy.counts().reset();
+    scene.back_up("two", &component).unwrap();
+    assert!(scene.proxy.counts().requests() <= 3, "a listing: {:?}", scene.proxy.counts());
+    scene.put("tile/7", b"other");
+    scene.proxy.counts().reset();
+    scene.back_up("three", &component).unwrap();
+    assert!(scene.proxy.counts().requests() <= 4, "and the one: {:?}", scene.proxy.counts());
+    assert_eq!(scene.store.backup("three").unwrap().unwrap().components[0].files, 40);
+}
+
+#[test]
+fn below_a_prefix_everything_is_protected_and_nothing_else_is_touched() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("site/1", 3);
+    for key in ["site/1/a", "site/1/b/c", "site/1", "site/10", "site/2/a", "other"] {
+        scene.put(key, key.as_bytes());
+    }
+    let before = scene.everything();
+    let entry = scene.back_up("one", &component).unwrap();
+    assert_eq!(entry.components[0].files, 2);
+    scene.content().delete("site/1/a").unwrap();
+    scene.put("site/1/new", b"new");
+    scene.restore("one", &component).unwrap();
+    assert_eq!(scene.everything(), before);
+
+    let error = scene.back_up("two", &scene.component("nowhere", 3)).unwrap_err();
+    assert!(error.message.contains("nothing below") && error.message.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn an_object_that_changes_goes_or_is_refused_during_the_backup_is_told_and_the_rest_is_there() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 2);
+    let long = noise(20 << 20);
+    for key in ["changed", "changing", "forbidden", "gone", "calm"] {
+        scene.put(key, if key == "changing" { &long } else { b"before" });
+    }
+    let (content, bucket) = (scene.content(), scene.bucket.clone());
+    scene.proxy.plan(move |request| {
+        let is =
+            |key: &str| request.method == "GET" && request.target.starts_with(&format!("/{bucket}/{key}"));
+        let write = |key: &str, body: &[u8]| content.write(key, &Headers::default(), body.to_vec()).unwrap();
+        let mut fate = Fate::default();
+        if is("gone") {
+            content.delete("gone").unwrap();
+        } else if is("forbidden") {
+            fate.fault = Fault::Status(403, "AccessDenied");
+        } else if is("changed") && content.look("changed").unwrap().unwrap().0 == 6 {
+            write("changed", b"longer than before");
+        } else if is("changing") {
+            write("changing", &noise(20 << 20)[..(20 << 20) - request.number as usize]);
+        }
+        fate
+    });
+    let entry = scene.back_up("one", &component).unwrap();
+    let mut told: Vec<_> = entry.warnings.iter().map(|warning| warning.item.as_str()).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["changing", "forbidden"], "{:?}", entry.warnings);
+    assert_eq!(entry.components[0].files, 2);
+    scene.proxy.plan(|_| Fate::default());
+    scene.restore("one", &component).unwrap();
+    let expected = [("calm", &b"before"[..]), ("changed", b"longer than before")];
+    let found = scene.everything();
+    let found: Vec<_> = found.iter().map(|(key, (_, body))| (key.as_str(), &body[..])).collect();
+    assert_eq!(found, expected);
+
+    // Where nothing can be read there is no backup.
+    let refused = format!("/{}/c", scene.bucket);
+    scene.proxy.plan(move |request| match request.target.starts_with(&refused) {
+        true => Fate { fault: Fault::Status(403, "AccessDenied"), ..Fate::default() },
+        false => Fate::default(),
+    });
+    scene.put("calm", b"now");
+    scene.put("changed", b"now");
+    let error = scene.back_up("two", &component).unwrap_err();
+    assert!(
+        error.message.contains("no object could be read") && error.message.contains("AccessDenied"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_bucket_that_is_gone_or_fails_is_an_error_and_never_an_empty_backup() {
+    let Some(mut scene) = Scene::new() else { return };
+    scene.put("a", b"1");
+    scene.proxy.plan(|request| match request.target.contains("list-type") {
+        true => Fate { fault: Fault::Status(503, "SlowDown"), ..Fate::default() },
+        false => Fate::default(),
+    });
+    let error = scene.back_up("one", &scene.component("", 2)).unwrap_err();
+    assert!(error.message.contains("SlowDown") && error.message.contains("tried 2 times"), "{error}");
+    scene.proxy.plan(|_| Fate::default());
+    scene.bucket = "no-such-bucket".to_owned();
+    let error = scene.back_up("one", &scene.component("", 2)).unwrap_err();
+    assert!(error.message.contains("is its name right?"), "{error}");
+    assert!(scene.store.backup("one").unwrap().is_none());
+}
+
+#[test]
+fn a_restore_that_dies_at_any_request_leaves_the_bucket_as_before_or_as_after() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 1);
+    let reset = || {
+        for (key, _) in scene.everything() {
+            scene.content().delete(&key).unwrap();
+        }
+        for key in ["kept", "changed", "removed"] {
+            scene.put(key, b"old");
+        }
+    };
+    let damage = || {
+        scene.put("changed", b"new");
+        scene.content().delete("removed").unwrap();
+        scene.put("added", b"new");
+        scene.everything()
+    };
+    reset();
+    let before = scene.everything();
+    scene.back_up("b", &component).unwrap();
+    damage();
+    scene.proxy.counts().reset();
+    scene.restore("b", &component).unwrap();
+    let requests = scene.proxy.counts().requests();
+    assert_eq!(scene.everything(), before);
+    let (mut undone, mut finished) = (0, 0);
+    for last in 1..=requests {
+        let damaged = damage();
+        scene.proxy.counts().reset();
+        // This request is carried out, and nobody hears of it, nor of any other.
+        scene.proxy.plan(move |request| {
+            let fault = match request.number.cmp(&last) {
+                std::cmp::Ordering::Less => Fault::None,
+                std::cmp::Ordering::Equal => Fault::LoseAnswer,
+                std::cmp::Ordering::Greater => Fault::ResetBefore,
+            };
+            Fate { fault, ..Fate::default() }
+        });
+        let outcome = scene.restore("b", &component);
+        scene.proxy.plan(|_| Fate::default());
+        let recovered = component.recover("a-restore", None).unwrap();
+        let now = scene.everything();
+        match recovered {
+            Recovered::Finished => {
+                assert_eq!(now, before, "{last}");
+                finished += 1;
+            }
+            _ if outcome.is_ok() => assert_eq!(now, before, "{last}"),
+            _ => {
+                // Either the trace went last, after all was done, or nothing was.
+                assert!(now == damaged || (last + 2 > requests && now == before), "{last}: {recovered:?}");
+                undone += 1;
+            }
+        }
+        assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+        scene.restore("b", &component).unwrap();
+        assert_eq!(scene.everything(), before, "{last}");
+    }
+    assert!(undone > 0 && finished > 0, "{undone} {finished}");
+}
+
+#[test]
+fn buckets_are_backed_up_and_restored_over_the_interface_and_their_keys_are_told_nobody() {
+    let Some(scene) = Scene::new() else { return };
+    scene.put("map/tile 1", b"one");
+    let secret = TempDir::with_prefix("strongroom-").unwrap();
+    let file = secret.path().join("secret");
+    std::fs::write(&file, format!("{SECRET_KEY}\n")).unwrap();
+    let component = format!(
+        "[[component]]\nkind = \"objectStore\"\nname = \"uploads\"\nurl = \"s3://{}/map\"\nendpoint = \"{}\"\n\
+         access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key_file = \"{}\"\n",
+        scene.bucket,
+        scene.service.url(),
+        file.display()
+    );
+    let site = Site::new(Options { configuration: component, log: "trace".to_owned(), ..Options::default() });
+    let _server = site.start();
+    let client = site.client();
+    client.register(&site);
+    client.back_up("b");
+    let entry = client.dr_get("stores/s1/backups/b").ok();
+    let store = &entry["objectStore"][0];
+    assert_eq!((&store["name"], &store["buckets"][0]), (&"uploads".into(), &scene.bucket.as_str().into()));
+    assert_eq!((&store["files"], &store["bytes"]), (&1.into(), &3.into()));
+    assert!(store["clusterID"].as_str().unwrap().ends_with(&format!("/{}/map", scene.bucket)), "{store}");
+
+    scene.content().delete("map/tile 1").unwrap();
+    scene.put("map/later", b"not in the backup");
+    std::fs::write(site.content().join("later"), "not in the backup").unwrap();
+    let planned = client
+        .dr_post(
+            "stores/s1/backups/b/restore",
+            &[("passcode", strongroom_tests::server::PASSCODE), ("validateOnly", "true")],
+        )
+        .ok();
+    assert_eq!(planned["isReady"], true, "{planned}");
+    client.completed(&client.restore("b").ok());
+    assert_eq!(scene.everything().keys().collect::<Vec<_>>(), ["map/tile 1"]);
+    assert!(!site.content().join("later").exists());
+    let told = [site.log(), site.replies()].concat();
+    assert!(!told.contains(SECRET_KEY), "a secret is told");
+}
