@@ -5,6 +5,9 @@
 //! killed in that start as well), the interrupted job must end by itself, and then everything must be as before the
 //! operation or as after it.
 
+#[path = "kill/deployment.rs"]
+mod deployment;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -423,125 +426,4 @@ pub mod clock {
         let hour = (now - seconds) / HOUR * HOUR;
         i64::try_from(hour - ahead.as_secs()).unwrap() - i64::try_from(now).unwrap()
     }
-}
-
-/// Two databases beside the content, which change with it.
-struct Databases {
-    server: Postgres,
-}
-
-impl Databases {
-    const NAMES: [&str; 2] = ["one", "two"];
-
-    fn new() -> Option<Self> {
-        let server = Postgres::start()?;
-        for name in Self::NAMES {
-            server.sql("postgres", &format!("CREATE DATABASE {name}"));
-            let rows = "CREATE TABLE rows AS SELECT i, md5(i::text) AS word FROM generate_series(1, 20000) i";
-            server.script(
-                name,
-                &format!("{rows}; CREATE INDEX ON rows (word); ALTER TABLE rows ADD PRIMARY KEY (i);"),
-            );
-        }
-        Some(Self { server })
-    }
-
-    /// What is in them, as one text.
-    fn picture(&self) -> String {
-        let of =
-            |name| self.server.sql(name, "SELECT count(*), md5(string_agg(word, ',' ORDER BY i)) FROM rows");
-        Self::NAMES.map(of).join(" ")
-    }
-
-    fn change(&self, generation: usize) {
-        for name in Self::NAMES {
-            let text =
-                format!("UPDATE rows SET word = word || '{generation}' WHERE i % 50 = {}", generation % 50);
-            self.server.sql(name, &text);
-        }
-    }
-
-    /// No database of a restore is left.
-    fn assert_no_traces(&self) {
-        let left = "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname LIKE 'strongroom%'";
-        assert_eq!(self.server.sql("postgres", left), "");
-    }
-}
-
-#[test]
-fn a_server_killed_while_files_and_databases_are_backed_up_or_restored_leaves_all_as_before_or_all_as_after()
-{
-    let Some(databases) = Databases::new() else { return };
-    let seed = seed("kill with databases");
-    let secret = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(secret.path(), strongroom_tests::postgres::PASSWORD).unwrap();
-    let configuration = format!(
-        "[[component]]\nkind = \"relationalStore\"\nname = \"gis\"\nurl = \"{}\"\npassword_file = \"{}\"\ndatabases = [\"one\", \"two\"]\n",
-        databases.server.url(),
-        secret.path().display()
-    );
-    let site = Site::new(Options { configuration, ..Options::default() });
-    let mut content = Content::new(&site.content(), SMALL, seed);
-    let mut victim = Victim::new(&site, seed);
-    let (mut trees, mut pictures) = (BTreeMap::new(), BTreeMap::new());
-    for generation in 0..2 {
-        content.change();
-        databases.change(generation);
-        victim.client.back_up(&format!("g{generation}"));
-        trees.insert(format!("g{generation}"), content.tree());
-        pictures.insert(format!("g{generation}"), databases.picture());
-    }
-    let begun = Instant::now();
-    victim.client.completed(&victim.client.restore("g0").ok());
-    victim.time = begun.elapsed();
-    assert_same(&content.tree(), &trees["g0"], "a restore that nobody disturbed");
-    assert_eq!(databases.picture(), pictures["g0"]);
-    eprintln!("kill with databases: a restore takes {} ms", victim.time.as_millis());
-
-    for round in 2.. {
-        content.change();
-        databases.change(round);
-        let (tree, picture, known) = (content.tree(), databases.picture(), victim.client.jobs());
-        let restores = victim.random.random_bool(0.6);
-        let name = match restores {
-            true => format!("g{}", victim.random.random_range(0..2)),
-            false => format!("b{round}"),
-        };
-        // A backup takes about half as long.
-        let after = if restores { victim.instant() } else { victim.instant() / 2 };
-        victim.kill_during(after, |client| {
-            let stores = "admin/system/disasterrecovery/stores/s1/backups";
-            let _ = match restores {
-                true => client.post(&format!("{stores}/{name}/restore"), &[("passcode", PASSCODE)]),
-                false => client.post(&format!("{stores}/create"), &[("name", &name), ("passcode", PASSCODE)]),
-            };
-        });
-        victim.restart();
-        let job = victim.new_job(&known);
-        let what = if restores { "restore" } else { "backup" };
-        victim.note(&format!("{what} {}", status(job.as_ref())));
-        if restores {
-            victim.learn(job.as_ref().is_some_and(|job| !was_interrupted(job)));
-        }
-        let completed = job.is_some_and(|job| job["status"] == "COMPLETED");
-        let (expected_tree, expected_picture) = match restores && completed {
-            true => (&trees[&name], &pictures[&name]),
-            false => (&tree, &picture),
-        };
-        assert_same(&content.tree(), expected_tree, what);
-        assert_eq!(&databases.picture(), expected_picture, "{what}");
-        databases.assert_no_traces();
-        if !restores && completed {
-            trees.insert(name.clone(), tree);
-        }
-        victim.check(&trees);
-        if !restores && completed {
-            victim.client.delete(&name).ok();
-            trees.remove(&name);
-        }
-        if victim.kills >= kills(0.25) {
-            break;
-        }
-    }
-    victim.report("files and databases");
 }
