@@ -70,6 +70,8 @@ mod part;
 mod postgresql;
 #[path = "integration/quickstart.rs"]
 mod quickstart;
+#[path = "integration/rebuild.rs"]
+mod rebuild;
 #[path = "integration/repair.rs"]
 mod repair;
 #[path = "integration/restore_over.rs"]

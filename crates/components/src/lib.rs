@@ -14,6 +14,7 @@ mod hooks;
 mod object_store;
 mod process;
 mod relational_store;
+mod system_configuration;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
 pub use object_store::ObjectStoreSettings;
 pub use relational_store::{Password, RelationalStoreSettings};
+pub use system_configuration::{CopyState, KeptFile, SystemConfigurationSettings, SystemManifest};
 
 /// What kind of thing a component is; the words are those of the Administrator API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -221,6 +223,11 @@ pub fn file_store(settings: FileStoreSettings) -> Arc<dyn Component> {
 /// A component of kind [`Kind::RelationalStore`]. The error says what is wrong with the settings.
 pub fn relational_store(settings: RelationalStoreSettings) -> Result<Arc<dyn Component>, String> {
     Ok(Arc::new(relational_store::RelationalStore::new(settings)?))
+}
+
+/// A component of kind [`Kind::SystemConfiguration`].
+pub fn system_configuration(settings: SystemConfigurationSettings) -> Arc<dyn Component> {
+    Arc::new(system_configuration::SystemConfiguration::new(settings))
 }
 
 /// A component of kind [`Kind::ObjectStore`]. The error says what is wrong with the settings.

@@ -61,6 +61,7 @@ pub use repository::{Cost, Passcode, RestorePlan};
 pub use retention::RetentionReport;
 pub use settings::Settings;
 pub use site::{DisasterSettings, Mode, StagingVolume, VolumeProvisioning};
+pub use state::copy_state;
 pub use storage::{AddressRule, Credentials, ObjectOptions, ObjectPlace, Service};
 pub use tasks::{CLEANER_ID, CronFields, RunStatus, RunView, TaskChange, TaskKind, TaskParameters, TaskView};
 

@@ -27,7 +27,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -208,6 +208,28 @@ impl State {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Copies the state database, also one that is in use, as it is at one instant, to a file that must not exist yet and is
+/// readable by its owner alone.
+pub fn copy_state(file: &Path, to: &Path) -> Result<()> {
+    let failed = |e: io::Error| {
+        let message = format!("cannot copy the state database to {}: {e}", to.display());
+        Error::new(ErrorKind::Internal, message).because(e)
+    };
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
+    let options =
+        SqliteConnectOptions::new().filename(file).create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
+    let copy = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("VACUUM INTO $1").bind(to.display().to_string()).execute(&mut connection).await?;
+        connection.close().await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    // A runtime must not wait in a thread of another one.
+    let copied = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(copy)).join());
+    let died = |_| Error::new(ErrorKind::Internal, "the thread that copied the state database died");
+    copied.map_err(died)?.map_err(|e| convert(&file.display().to_string(), "copy", e))
 }
 
 /// One list of steps; a step that was released is never changed again.

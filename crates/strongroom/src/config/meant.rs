@@ -111,8 +111,14 @@ impl Config {
     }
 }
 
-/// Checks and completes. Relative paths start at `directory`, the one that holds the file.
-pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
+/// Checks and completes. Relative paths start at `directory`, the one that holds the `file`; `named` are the files that it
+/// names.
+pub fn from_typed(
+    typed: Typed,
+    file: &Path,
+    directory: &Path,
+    named: Vec<(String, PathBuf)>,
+) -> Result<Config, String> {
     let server = typed.server;
     let listen_text = server.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
     let listen = listen_text.parse().map_err(|_| {
@@ -135,7 +141,14 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
     let oidc = typed.oidc.map(|typed| oidc::from_typed(typed, directory)).transpose()?;
     let without_effect = without_effect(&typed.limits);
     let scratch = data_directory.join("scratch");
-    let (components, component_paths) = protected::build(typed.component, directory, &scratch)?;
+    let own = protected::Own {
+        configuration: file.to_owned(),
+        files: own_files(named, &master_key_file, &tls),
+        master_key_file: master_key_file.clone(),
+        state_file: state_file.clone(),
+        scratch,
+    };
+    let (components, component_paths) = protected::build(typed.component, directory, &own)?;
     let listed = networks(typed.security.allowed_addresses.unwrap_or_default())?;
     protected::keep_apart(
         &component_paths,
@@ -169,6 +182,18 @@ pub fn from_typed(typed: Typed, directory: &Path) -> Result<Config, String> {
         notify: super::notify::subscriptions(typed.notify, directory, Arc::new(AddressRule::public(listed)))?,
         data_directory,
     })
+}
+
+/// All files without which this server is not the same: those that it was given, and those that it made.
+fn own_files(mut named: Vec<(String, PathBuf)>, master_key: &Path, tls: &Tls) -> Vec<(String, PathBuf)> {
+    named.insert(0, ("security.master_key_file".to_owned(), master_key.to_owned()));
+    if let Tls::Files { certificate, key } | Tls::SelfSigned { certificate, key } = tls {
+        named.push(("server.tls.certificate_file".to_owned(), certificate.clone()));
+        named.push(("server.tls.key_file".to_owned(), key.clone()));
+    }
+    let mut seen = std::collections::HashSet::new();
+    named.retain(|(_, path)| seen.insert(path.clone()));
+    named
 }
 
 fn networks(texts: Vec<String>) -> Result<Vec<Network>, String> {

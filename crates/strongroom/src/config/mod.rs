@@ -3,6 +3,7 @@
 
 mod environment;
 mod meant;
+mod named;
 mod notify;
 mod oidc;
 mod protected;
@@ -33,7 +34,8 @@ fn parse(text: &str, file: &Path, variables: &[environment::Variable]) -> Result
     let file = std::path::absolute(file)
         .map_err(|e| Failure::usage(format!("cannot tell where {} lies: {e}", file.display())))?;
     let directory = file.parent().map(Path::to_owned).unwrap_or_else(|| PathBuf::from("/"));
-    meant::from_typed(typed, &directory)
+    let named = named::files(text, &directory);
+    meant::from_typed(typed, &file, &directory, named)
         .map_err(|problem| Failure::usage(format!("{}: {problem}", file.display())))
 }
 

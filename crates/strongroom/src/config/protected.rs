@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use components::{
-    Component, FileStoreSettings, Hooks, ObjectStoreSettings, Password, RelationalStoreSettings,
+    Component, CopyState, FileStoreSettings, Hooks, ObjectStoreSettings, Password, RelationalStoreSettings,
+    SystemConfigurationSettings,
 };
 use secrecy::SecretString;
 use storage::{Credentials, Location};
@@ -25,8 +26,19 @@ const CONNECTIONS_MAX: u64 = 64;
 /// The components, and the directory of each that is one, by name.
 pub(super) type Built = (Vec<Arc<dyn Component>>, Vec<(String, PathBuf)>);
 
-/// Checks and builds. Relative paths start at `directory`; `scratch` is for what a restore needs only meanwhile.
-pub(super) fn build(typed: Vec<typed::Component>, directory: &Path, scratch: &Path) -> Result<Built, String> {
+/// The server's own files.
+pub(super) struct Own {
+    pub(super) configuration: PathBuf,
+    /// What it names and what the server made, with the keys.
+    pub(super) files: Vec<(String, PathBuf)>,
+    pub(super) master_key_file: PathBuf,
+    pub(super) state_file: PathBuf,
+    /// For what a backup or restore needs only meanwhile.
+    pub(super) scratch: PathBuf,
+}
+
+/// Checks and builds. Relative paths start at `directory`.
+pub(super) fn build(typed: Vec<typed::Component>, directory: &Path, own: &Own) -> Result<Built, String> {
     let mut built: Vec<Arc<dyn Component>> = Vec::new();
     let mut paths = Vec::new();
     let mut names = HashSet::new();
@@ -34,8 +46,8 @@ pub(super) fn build(typed: Vec<typed::Component>, directory: &Path, scratch: &Pa
         let name = component.name.clone().unwrap_or_default();
         let place =
             if name.is_empty() { format!("component {}", at + 1) } else { format!("component '{name}'") };
-        let one = one(component, directory, scratch, &mut paths)
-            .map_err(|problem| format!("{place}: {problem}"))?;
+        let one =
+            one(component, directory, own, &mut paths).map_err(|problem| format!("{place}: {problem}"))?;
         if !names.insert(one.name().to_owned()) {
             return Err(format!("{place}: two components have this name"));
         }
@@ -47,7 +59,7 @@ pub(super) fn build(typed: Vec<typed::Component>, directory: &Path, scratch: &Pa
 fn one(
     component: typed::Component,
     directory: &Path,
-    scratch: &Path,
+    own: &Own,
     paths: &mut Vec<(String, PathBuf)>,
 ) -> Result<Arc<dyn Component>, String> {
     match component.kind.as_deref() {
@@ -57,12 +69,12 @@ fn one(
             Ok(components::file_store(settings))
         }
         Some("relationalStore") => {
-            components::relational_store(relational_store(component, directory, scratch)?)
+            components::relational_store(relational_store(component, directory, &own.scratch)?)
         }
         Some("objectStore") => components::object_store(object_store(component, directory)?),
-        Some(kind @ "systemConfiguration") => Err(format!(
-            "kind {kind} is not in this build yet; only fileStore, relationalStore and objectStore are"
-        )),
+        Some("systemConfiguration") => {
+            Ok(components::system_configuration(system_configuration(component, own)?))
+        }
         Some(kind) => Err(format!(
             "kind '{kind}' is none of fileStore, relationalStore, objectStore, systemConfiguration"
         )),
@@ -190,6 +202,36 @@ fn object_store(mut component: typed::Component, directory: &Path) -> Result<Obj
     Ok(ObjectStoreSettings {
         name: name(&component)?,
         place,
+        optional: component.optional.unwrap_or(false),
+        hooks: hooks(component)?,
+    })
+}
+
+fn system_configuration(
+    component: typed::Component,
+    own: &Own,
+) -> Result<SystemConfigurationSettings, String> {
+    let of_a_cluster = [
+        ("namespace", component.namespace.is_some()),
+        ("kubeconfig", component.kubeconfig.is_some()),
+        ("context", component.context.is_some()),
+    ];
+    if let Some((key, _)) = of_a_cluster.into_iter().find(|(_, typed)| *typed) {
+        return Err(format!(
+            "'{key}': the resources of a cluster are not in this build yet; without it Strongroom's own configuration is protected"
+        ));
+    }
+    refuse_foreign(&component, "systemConfiguration", &[])?;
+    let state_file = own.state_file.clone();
+    let copy = move |to: &Path| recovery::copy_state(&state_file, to).map_err(|e| e.message);
+    Ok(SystemConfigurationSettings {
+        name: name(&component)?,
+        configuration: own.configuration.clone(),
+        files: own.files.clone(),
+        master_key_file: own.master_key_file.clone(),
+        state_file: own.state_file.clone(),
+        copy_state: CopyState(Arc::new(copy)),
+        scratch_directory: own.scratch.clone(),
         optional: component.optional.unwrap_or(false),
         hooks: hooks(component)?,
     })

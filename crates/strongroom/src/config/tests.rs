@@ -123,7 +123,7 @@ fn a_bucket_is_taken_with_its_keys_and_a_mistake_in_them_is_told() {
 
 #[test]
 fn other_kinds_of_component_are_known_but_not_built_yet() {
-    let text = "[[component]]\nkind = \"systemConfiguration\"\nname = \"cluster\"\n";
+    let text = "[[component]]\nkind = \"systemConfiguration\"\nname = \"cluster\"\nnamespace = \"gis\"\n";
     let told = refusal(text, &[]);
     assert!(told.contains("component 'cluster'") && told.contains("not in this build yet"), "{told}");
     let told = refusal("[[component]]\nkind = \"fileStor\"\nname = \"a\"\n", &[]);

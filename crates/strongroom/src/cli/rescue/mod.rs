@@ -1,6 +1,7 @@
-//! `strongroom rescue`: lists, verifies, copies and restores backups with nothing but a store and a passcode. No server, no
+//! `strongroom rescue`: lists, verifies, copies and restores backups, and rebuilds a server, with nothing but a store and a passcode. No server, no
 //! state, no configuration: this is what is left after everything else is gone.
 
+mod rebuild;
 mod replicate;
 mod restore;
 mod verify;
@@ -59,6 +60,8 @@ enum Verb {
     Replicate(replicate::Arguments),
     /// Restore a backup into a directory
     Restore(restore::Arguments),
+    /// Put the server's own configuration, keys and state in their places on a new machine
+    Rebuild(rebuild::Arguments),
 }
 
 /// Runs one verb.
@@ -69,6 +72,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Verify(arguments) => verify::run(place, arguments),
         Verb::Replicate(arguments) => replicate::run(place, arguments),
         Verb::Restore(arguments) => restore::run(place, arguments),
+        Verb::Rebuild(arguments) => rebuild::run(place, arguments),
     }
 }
 
