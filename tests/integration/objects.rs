@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use components::{Component, Hooks, ObjectStoreSettings, Recovered};
+use components::{Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Recovered};
 use recovery::store::{CatalogueEntry, Store};
 use recovery::work::{RestoreDone, RestoreTask, run_restore};
 use recovery::{Cost, Kind};
@@ -51,7 +51,7 @@ struct Scene {
     proxy: Proxy,
     bucket: String,
     store: Store,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 type Everything = BTreeMap<String, (Headers, Vec<u8>)>;
@@ -65,7 +65,7 @@ impl Scene {
         let storage = world::directory(&dir.path().join("store"));
         let (store, _) = Store::create_or_adopt(storage, "store", Cost::FAST).unwrap();
         store.claim("test/1").unwrap();
-        Some(Self { service, proxy, bucket, store, _dir: dir })
+        Some(Self { service, proxy, bucket, store, dir })
     }
 
     fn place(&self, prefix: &str, endpoint: String, attempts: u32) -> ObjectPlace {
@@ -191,6 +191,18 @@ fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
     let plan = component.plan(&vault, &index, part.snapshot, &Control::new(), &mut |_, _, _| Ok(())).unwrap();
     let kept = before.len() as u64 - 6;
     assert_eq!((plan.made, plan.made_equal, plan.removed, plan.unchanged), (4, 2, 4, kept));
+    let context = DrillContext {
+        repository: &vault,
+        index: &index,
+        snapshot: part.snapshot,
+        job_id: "a-drill",
+        directory: &scene.dir.path().join("drills"),
+        control: Control::new(),
+    };
+    let mut drilled = Drilled::default();
+    component.drill(&context, &mut drilled).unwrap();
+    assert_eq!((drilled.files, drilled.failures.as_slice()), (before.len() as u64, [].as_slice()));
+    assert!(drilled.not_proven[1].contains("that a service takes the objects"), "{drilled:?}");
     let done = scene.restore("one", &component).unwrap();
     assert_eq!(done.files, before.len() as u64);
     let after = scene.everything();

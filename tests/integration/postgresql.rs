@@ -1,5 +1,7 @@
 //! Databases of real PostgreSQL servers: what comes back is what was there, told by the server's own tools.
 
+#[path = "postgresql/drills.rs"]
+mod drills;
 #[path = "postgresql/misfortunes.rs"]
 mod misfortunes;
 

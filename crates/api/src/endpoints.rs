@@ -7,8 +7,8 @@ use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::format::Format;
 use crate::handlers::{
-    assistant, audit, backups, components, disaster_recovery, events, files, jobs, keys, login, metrics,
-    notifications, oauth, oidc, portal, restore, root, site, status, stores, tasks, users,
+    assistant, audit, backups, components, disaster_recovery, drills, events, files, jobs, keys, login,
+    metrics, notifications, oauth, oidc, portal, restore, root, site, status, stores, tasks, users,
 };
 use crate::openapi::replies as told;
 use crate::openapi::schema::Schema;
@@ -327,6 +327,8 @@ pub(crate) static ENDPOINTS: &[Endpoint] = &[
     within(Restore, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/restore", "restore a backup", ADMINISTRATOR, &forms::RESTORE_BACKUP, &told::RESTORE, |c| Box::pin(restore::restore(c)))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/update", "update a backup", ADMINISTRATOR, &forms::UPDATE_BACKUP, &told::SUCCESS, |c| Box::pin(backups::update(c))),
     within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate", "validate a backup", OPERATOR, &forms::VALIDATE_BACKUP, &told::BACKUP_VALIDATION, |c| Box::pin(backups::validate(c)))),
+    within(Backup, operation("admin/system/disasterrecovery/stores/{store}/backups/{backup}/drill", "drill a backup", OPERATOR, &forms::DRILL_BACKUP, told::JOB_ACCEPTED, |c| Box::pin(drills::drill(c)))),
+    resource("admin/system/disasterrecovery/stores/{store}/backups/{backup}/drills", "Drills", VIEWER, &told::DRILLS, |c| Box::pin(drills::list(c))),
     change("admin/system/disasterrecovery/stores/{store}/backups/{backup}/delete", "delete a backup", ADMINISTRATOR, &forms::DELETE_BACKUP, &told::DONE_OR_JOB, |c| Box::pin(backups::delete(c))),
     assistant("admin/system/disasterrecovery/stores/{store}/backups/{backup}/assistant", "Restore step by step", |c| Box::pin(assistant::choose(c))),
     assistant("admin/system/disasterrecovery/stores/{store}/backups/{backup}/assistant/plan", "Restore by the assistant", |c| Box::pin(assistant::plan(c))),
@@ -457,7 +459,7 @@ mod tests {
                 "generateToken" => None,
                 "password" => VIEWER,
                 "create" if endpoint.path.starts_with("admin/keys") => ADMINISTRATOR,
-                "create" | "backup" | "validate" | "cancel" => OPERATOR,
+                "create" | "backup" | "validate" | "drill" | "cancel" => OPERATOR,
                 _ => ADMINISTRATOR,
             };
             assert_eq!(endpoint.role, needed, "{}", endpoint.path);
@@ -470,6 +472,6 @@ mod tests {
             find(&["admin", "system", "disasterrecovery", "stores", "s", "backups", "b"].map(String::from))
                 .expect("backup");
         let names: Vec<_> = backup.children().map(Endpoint::last).collect();
-        assert_eq!(names, ["restore", "update", "validate", "delete", "files"]);
+        assert_eq!(names, ["restore", "update", "validate", "drill", "drills", "delete", "files"]);
     }
 }

@@ -40,8 +40,20 @@ impl Hooks {
         run_after(&self.occasion("after_restore", of), &self.after_restore)
     }
 
+    /// Runs the operator's own checks of what a drill restored to `place`; `more` tells the rest of the way there.
+    pub(crate) fn drill_check(
+        &self,
+        of: &dyn Component,
+        place: String,
+        more: Vec<(&'static str, String)>,
+        control: &Control,
+    ) -> Result<()> {
+        let occasion = Occasion { place, more, ..self.occasion("drill_check", of) };
+        run_before(&occasion, &self.drill_check, control)
+    }
+
     fn occasion<'c>(&self, name: &'static str, of: &'c dyn Component) -> Occasion<'c> {
-        Occasion { name, component: of.name(), place: of.place(), timeout: self.timeout }
+        Occasion { name, component: of.name(), place: of.place(), more: Vec::new(), timeout: self.timeout }
     }
 }
 
@@ -54,6 +66,8 @@ struct Occasion<'a> {
     component: &'a str,
     /// `STRONGROOM_PLACE`.
     place: String,
+    /// Further variables.
+    more: Vec<(&'static str, String)>,
     /// The limit for each hook.
     timeout: Duration,
 }
@@ -107,6 +121,7 @@ fn start(occasion: &Occasion<'_>, hook: &str) -> io::Result<(Child, Output)> {
         .env("STRONGROOM_HOOK", occasion.name)
         .env("STRONGROOM_COMPONENT", occasion.component)
         .env("STRONGROOM_PLACE", &occasion.place)
+        .envs(occasion.more.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stderr(writer.try_clone()?)
@@ -134,7 +149,8 @@ mod tests {
     use super::*;
 
     fn occasion(timeout: Duration) -> Occasion<'static> {
-        Occasion { name: "before_backup", component: "content", place: "/srv/content".to_owned(), timeout }
+        let place = "/srv/content".to_owned();
+        Occasion { name: "before_backup", component: "content", place, more: Vec::new(), timeout }
     }
 
     const LONG: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@
 //!
 //! This crate knows neither stores nor jobs; it is told a job's id and keeps its own traces under that name.
 
+mod drill;
 mod error;
 mod file_store;
 mod hooks;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use drill::{DrillContext, Drilled, clear_drills};
 pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
 pub use object_store::ObjectStoreSettings;
@@ -67,6 +69,8 @@ pub struct Hooks {
     pub before_restore: Vec<String>,
     /// Run after a restore, on every way out.
     pub after_restore: Vec<String>,
+    /// The operator's own checks of what a drill restored; each is told where it lies.
+    pub drill_check: Vec<String>,
     /// How long each may take.
     pub timeout: Duration,
 }
@@ -75,7 +79,14 @@ impl Default for Hooks {
     /// None; each that is added may take ten minutes.
     fn default() -> Self {
         let (before_backup, after_backup, before_restore, after_restore) = Default::default();
-        Self { before_backup, after_backup, before_restore, after_restore, timeout: Duration::from_secs(600) }
+        Self {
+            before_backup,
+            after_backup,
+            before_restore,
+            after_restore,
+            drill_check: Vec::new(),
+            timeout: Duration::from_secs(600),
+        }
     }
 }
 
@@ -213,6 +224,15 @@ pub trait Component: Send + Sync + std::fmt::Debug {
 
     /// Runs the `after_restore` hooks; called on every way out.
     fn after_restore(&self) -> Result<()>;
+
+    /// Restores a snapshot into scratch, checks what came of it and removes it again on every way out; the component's own
+    /// place is neither read nor changed. What was done until then stands in `drilled`, also after an error. Unless a kind
+    /// knows better, the files of the snapshot are restored and read back.
+    fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+        file_store::drill_files(self.name(), context, drilled, &|_| Ok(()))?;
+        drilled.not_proven.push("the files are whole; nothing was put back where they belong".to_owned());
+        Ok(())
+    }
 }
 
 /// A component of kind [`Kind::FileStore`].

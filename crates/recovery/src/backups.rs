@@ -389,17 +389,8 @@ impl Inner {
                 Error::new(ErrorKind::NotRestorable, message).detail(format!("jobid={}", view.job_id))
             );
         }
-        let (opened, name, code) = (self.open_store(&row).await?, view.name.clone(), passcode.clone());
-        let turn = self.passcode_turns.acquire().await;
-        let opens = blocking(move || match opened.backup(&name)? {
-            Some(entry) => opened.open_vault(&entry, &code).map(drop),
-            None => Err(no_such_backup("this", &name)),
-        })
-        .await;
-        drop(turn);
-        if let Err(error) = opens {
-            return Err(self.wrong_passcodes.note(&format!("{}/{}", row.name, view.name), error).await);
-        }
+        let opened = self.open_store(&row).await?;
+        self.refuse_wrong_passcode(opened, &row.name, &view.name, &passcode).await?;
         let job = SubmitJob {
             operation: "Validate",
             lane: LANE_VERIFY,
@@ -511,11 +502,12 @@ fn backup_exists(store: &str, name: &str) -> Error {
     Error::new(ErrorKind::BackupExists, format!("Backup '{name}' already exists in store '{store}'."))
 }
 
-fn backup_in_use(job: &JobRow) -> Error {
+pub(crate) fn backup_in_use(job: &JobRow) -> Error {
     let doing = match job.operation.as_str() {
         "Backup" => "being made",
         "Delete" => "being deleted",
         "Validate" => "being read by a validation",
+        "Drill" => "being tried out by a drill",
         _ => "being restored",
     };
     let message = format!("Backup '{}' of store '{}' is {doing}.", job.backup, job.store);

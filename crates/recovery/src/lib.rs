@@ -10,6 +10,7 @@ mod backups;
 mod browse;
 mod buckets;
 mod clock;
+mod drills;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -43,6 +44,7 @@ pub use audit::{AuditEntry, AuditView};
 pub use browse::{ComponentPlan, EntryKind, FileEntry, FileListing, OpenedFile, PlannedNames};
 pub use buckets::{BucketConnection, kind_of};
 pub use components::{Component, Facts, FileStoreSettings, Hooks, Kind, file_store};
+pub use drills::{DrillReport, DrillStage};
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KEY_ENDS_SOON_MS, KeyScope, KeyView, NewKey, OperationGroup};
 pub use model::{

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::BackupView;
+use crate::{BackupView, DrillReport};
 
 /// What was seen is told for so long while a later look has not come to its end.
 const LAST_TIME_MAX: Duration = Duration::from_secs(300);
@@ -22,6 +22,10 @@ pub(crate) struct Seen {
     pub backups: usize,
     pub newest: Option<Arc<BackupView>>,
     pub free_bytes: Option<u64>,
+    /// The last drill that proved a backup.
+    pub proven: Option<Arc<DrillReport>>,
+    /// The last drill, where it failed.
+    pub failed_drill: Option<Arc<DrillReport>>,
 }
 
 /// What a look saw, or why it could not.
@@ -109,7 +113,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn seen(backups: usize) -> Outcome {
-        Ok(Seen { backups, newest: None, free_bytes: None })
+        Ok(Seen { backups, newest: None, free_bytes: None, proven: None, failed_drill: None })
     }
 
     #[tokio::test]

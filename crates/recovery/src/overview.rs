@@ -18,8 +18,8 @@ use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
 use crate::tasks::is_late;
 use crate::{
-    BackupView, EventKind, JobStatus, JobView, Result, RunStatus, RunView, StoreView, TargetView, TaskKind,
-    TaskView,
+    BackupView, DrillReport, EventKind, JobStatus, JobView, Result, RunStatus, RunView, StoreView,
+    TargetView, TaskKind, TaskView,
 };
 
 /// A look at the deployment waits so long for a store.
@@ -92,6 +92,10 @@ pub struct StoreOverview {
     pub newest: Option<Arc<BackupView>>,
     /// Free room, where the place knows it.
     pub free_bytes: Option<u64>,
+    /// The last drill that restored a backup of it and found everything right.
+    pub proven: Option<Arc<DrillReport>>,
+    /// The last drill, where it failed.
+    pub failed_drill: Option<Arc<DrillReport>>,
 }
 
 /// A restore that was carried out, as a measure of the next one.
@@ -142,6 +146,15 @@ impl Overview {
     /// The newest complete backup without warnings in any store.
     pub fn last_good(&self) -> Option<&BackupView> {
         self.stores.iter().filter_map(|store| store.newest.as_deref()).max_by_key(|backup| backup.start_time)
+    }
+
+    /// The last drill in any store that proved a backup, and the name of that store.
+    pub fn last_proven(&self) -> Option<(&str, &DrillReport)> {
+        let proven = self
+            .stores
+            .iter()
+            .filter_map(|store| Some((store.store.name.as_str(), store.proven.as_deref()?)));
+        proven.max_by_key(|(_, report)| report.end_time)
     }
 
     /// The schedule that makes the next backup.
@@ -210,8 +223,15 @@ impl Inner {
 
     /// Looks into a store, or waits for the look that is on its way. One that takes long shows what was seen before.
     async fn look_at(self: &Arc<Self>, row: StoreRow) -> StoreOverview {
-        let empty =
-            StoreOverview { store: row.view(), problem: None, backups: 0, newest: None, free_bytes: None };
+        let empty = StoreOverview {
+            store: row.view(),
+            problem: None,
+            backups: 0,
+            newest: None,
+            free_bytes: None,
+            proven: None,
+            failed_drill: None,
+        };
         let look = self.looks.of(&row.name);
         let finished = look.begin_or_join(|| {
             let inner = self.clone();
@@ -223,6 +243,8 @@ impl Inner {
                 backups: seen.backups,
                 newest: seen.newest,
                 free_bytes: seen.free_bytes,
+                proven: seen.proven,
+                failed_drill: seen.failed_drill,
                 ..empty
             },
             Some(Err(problem)) => StoreOverview { problem: Some(problem), ..empty },
@@ -237,13 +259,19 @@ impl Inner {
         let active = self.state.active_jobs().await?;
         let store = self.open_store(row).await?;
         let look = self.look_at_catalogue(row, &store).await?;
-        let free_bytes = blocking(move || Ok(store.storage().free_space().unwrap_or(None))).await?;
+        let (free_bytes, (proven, failed_drill)) = blocking(move || {
+            let free = store.storage().free_space().unwrap_or(None);
+            Ok((free, store.last_drills()?))
+        })
+        .await?;
         let backups = self.with_jobs(row, &active, &look.backups);
         let good = backups.iter().filter(|backup| backup.status == "completed");
         Ok(Seen {
             backups: backups.iter().filter(|backup| backup.is_complete()).count(),
             newest: good.min_by(|a, b| newest_first(a, b)).cloned(),
             free_bytes,
+            proven: proven.map(Arc::new),
+            failed_drill: failed_drill.map(Arc::new),
         })
     }
 
@@ -309,6 +337,14 @@ impl Needs {
                     format!("Store '{name}' is out of reach: {problem}"),
                 );
                 continue;
+            }
+            if let Some(report) = &store.failed_drill {
+                let why = report.failures.first().map_or("", String::as_str);
+                let text = format!(
+                    "The last drill in store '{name}' failed: backup '{}' could not be restored as it was: {why}",
+                    report.backup
+                );
+                self.warn(NeedPlace::Store(name.clone()), text);
             }
             if let (Some(free), Some(newest)) = (store.free_bytes, &store.newest)
                 && free < newest.bytes_added

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::browse::{Browsing, ComponentPlan, FileListing, OpenedFile};
 use crate::clock::JumpWatch;
+use crate::drills::REPORTS_SHOWN;
 use crate::jobs::Runner;
 use crate::looks::Looks;
 use crate::notices::Bell;
@@ -25,9 +26,9 @@ use crate::store::cache::Caches;
 use crate::stores::Gates;
 use crate::{
     AuditEntry, AuditView, BackupView, Caller, ComponentView, CreateBackup, Deletion, DeliveryView,
-    DisasterSettings, Error, ErrorKind, JobFigures, JobView, KeyView, Mode, NewKey, Overview, Passcode,
-    Principal, Proof, Purpose, RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView, Settings,
-    StoreDetail, StoreView, TargetView, TaskChange, TaskKind, TaskView, UserView, Validation,
+    DisasterSettings, DrillReport, Error, ErrorKind, JobFigures, JobView, KeyView, Mode, NewKey, Overview,
+    Passcode, Principal, Proof, Purpose, RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView,
+    Settings, StoreDetail, StoreView, TargetView, TaskChange, TaskKind, TaskView, UserView, Validation,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -558,6 +559,28 @@ impl Recovery {
     ) -> Result<String> {
         let (inner, store, name) = (self.inner.clone(), store.to_owned(), name.to_owned());
         detached(async move { inner.verify_backup_as_job(&store, &name, passcode, caller).await }).await
+    }
+
+    /// Restores a backup into scratch and checks it there, as a job; without a passcode reads every pack of it.
+    pub async fn drill_backup(
+        &self,
+        store: &str,
+        name: &str,
+        passcode: Option<Passcode>,
+        caller: Caller,
+    ) -> Result<String> {
+        let (inner, store, name) = (self.inner.clone(), store.to_owned(), name.to_owned());
+        detached(async move { inner.drill_backup(&store, &name, passcode, caller).await }).await
+    }
+
+    /// The newest reports on a backup.
+    pub async fn drill_reports(&self, store: &str, name: &str) -> Result<Vec<DrillReport>> {
+        self.inner.drill_reports(store, name, REPORTS_SHOWN).await
+    }
+
+    /// The last report on a backup.
+    pub async fn last_drill(&self, store: &str, name: &str) -> Result<Option<DrillReport>> {
+        Ok(self.inner.drill_reports(store, name, 1).await?.into_iter().next())
     }
 
     /// All checks (passcode included), then a durable job; `None` with `validate_only`.

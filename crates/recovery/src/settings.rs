@@ -23,6 +23,8 @@ pub struct Settings {
     pub allowed_directories: Vec<PathBuf>,
     /// Home of stores of type HOSTED.
     pub hosted_directory: PathBuf,
+    /// Where drills restore; made if missing.
+    pub drill_directory: PathBuf,
     /// What `jobsUrl` starts with, e.g. `https://host:7443/strongroom`.
     pub public_url: String,
     /// What is protected.

@@ -87,7 +87,11 @@ pub(crate) async fn one(call: Arc<Call>) -> ApiResult<Reply> {
     }
     let mut proofs = call.lift(call.site.recovery.proofs(&backup.store, &[&backup.name]).await)?;
     let proof = proofs.remove(&backup.name).unwrap_or_default();
-    Ok(Reply::Backup(entry, Box::new(BackupPageView { backup, proof, now: now_ms() })))
+    let drill = match backup.is_complete() {
+        true => call.lift(call.site.recovery.last_drill(&backup.store, &backup.name).await)?,
+        false => None,
+    };
+    Ok(Reply::Backup(entry, Box::new(BackupPageView { backup, proof, drill, now: now_ms() })))
 }
 
 /// A backup as documented, each component in the list of its kind.

@@ -74,7 +74,7 @@ impl Page {
 
     fn of_stores(&mut self, overview: &Overview) {
         type Figure = fn(&recovery::StoreOverview) -> Option<f64>;
-        let figures: [(&str, &str, &str, Figure); 7] = [
+        let figures: [(&str, &str, &str, Figure); 11] = [
             ("strongroom_store_up", "", "1 if the store can be reached.", |store| {
                 Some(f64::from(u8::from(store.problem.is_none())))
             }),
@@ -112,6 +112,30 @@ impl Page {
                 "bytes",
                 "How much content that backup holds.",
                 |store| store.newest.as_ref().map(|backup| backup.bytes_read as f64),
+            ),
+            ("strongroom_store_last_drill_ok", "", "0 if the last drill failed.", |store| {
+                match (&store.failed_drill, &store.proven) {
+                    (None, None) => None,
+                    (failed, _) => Some(f64::from(u8::from(failed.is_none()))),
+                }
+            }),
+            (
+                "strongroom_store_last_proven_restore_timestamp_seconds",
+                "seconds",
+                "End of the last drill that restored a backup and found everything right.",
+                |store| store.proven.as_ref().map(|report| report.end_time as f64 / 1000.0),
+            ),
+            (
+                "strongroom_store_recovery_time_seconds",
+                "seconds",
+                "How long the restore of that drill took.",
+                |store| store.proven.as_ref().map(|report| report.recovery_time as f64 / 1000.0),
+            ),
+            (
+                "strongroom_store_recovery_point_timestamp_seconds",
+                "seconds",
+                "To which instant that restore brought back.",
+                |store| store.proven.as_ref().map(|report| report.recovery_point as f64 / 1000.0),
             ),
         ];
         for (name, unit, help, figure) in figures {

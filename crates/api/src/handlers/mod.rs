@@ -7,6 +7,7 @@ pub(crate) mod backups;
 mod buckets;
 pub(crate) mod components;
 pub(crate) mod disaster_recovery;
+pub(crate) mod drills;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod health;

@@ -96,6 +96,10 @@ static WORDS: &[(&str, &str)] = &[
     ),
     ("admin/system/disasterrecovery/stores/{store}/backups/{backup}", "One backup, with what is not in it."),
     (
+        "admin/system/disasterrecovery/stores/{store}/backups/{backup}/drills",
+        "What the last 20 drills of a backup came to, newest first; the reports lie in the store.",
+    ),
+    (
         "admin/system/disasterrecovery/stores/{store}/backups/{backup}/files",
         "What is in a backup that was opened with its passcode: its components, or a directory of one of them. The \
          audit log tells of each look.",
@@ -157,6 +161,11 @@ const RUNS: &str = r#"{"result": [{"runId": "dae1bfa5d6ec44349790ebb3f27dd4e1", 
  "task": {"taskId": "5f0cdc50cf36460990bb6edfe9b60e08", "taskTitle": "nightly", "taskType": "CreateBackup"}}]}"#;
 const TASK_DONE: &str =
     r#"{"status": "success", "success": true, "taskId": "5f0cdc50cf36460990bb6edfe9b60e08"}"#;
+const DRILLS: &str = r#"{"reports": [{"backupName": "second", "outcome": "proven", "startTime": 1795836700000,
+ "endTime": 1795836712000, "withPasscode": true, "recoveryTime": 8120, "recoveryPoint": 1795836600140, "files": 2917,
+ "bytes": 64172032, "times": [{"name": "restore", "component": "content", "milliseconds": 8044}],
+ "proven": ["component 'content': 2917 files were restored …"], "notProven": [], "failures": [],
+ "server": "headquarters/1", "jobid": "j2f7a0a83-9df1-4c55-8a33-6f4b9d0f1a77"}]}"#;
 const FILES: &str = r#"{"backupName": "second", "component": "content", "path": "/maps", "total": 1, "nextStart": -1,
  "entries": [{"name": "world.geojson", "kind": "file", "modified": 1795833000000, "bytes": 81234}]}"#;
 
@@ -188,5 +197,7 @@ static EXAMPLES: &[(&str, &str)] = &[
         "admin/system/disasterrecovery/stores/{store}/backups/{backup}/validate",
         r#"{"isReady": true, "status": "success"}"#,
     ),
+    ("admin/system/disasterrecovery/stores/{store}/backups/{backup}/drill", ACCEPTED),
+    ("admin/system/disasterrecovery/stores/{store}/backups/{backup}/drills", DRILLS),
     ("admin/system/disasterrecovery/stores/{store}/backups/{backup}/files", FILES),
 ];

@@ -121,6 +121,7 @@ static OWN: &[(&str, &[&str])] = &[
     ("{backup}/restore", &["DR_BUSY", "DR_BACKUP_IN_USE", "DR_INCOMPATIBLE"]),
     ("{backup}/update", &["DR_BACKUP_IN_USE"]),
     ("{backup}/validate", &["DR_BACKUP_IN_USE", "DR_INCOMPATIBLE"]),
+    ("{backup}/drill", &["DR_BACKUP_IN_USE", "DR_INCOMPATIBLE"]),
     ("{backup}/delete", &["DR_BACKUP_IN_USE", "DR_BUSY"]),
     ("{backup}/files/open", &["DR_BACKUP_IN_USE", "DR_INCOMPATIBLE", "DR_BUSY"]),
     ("{backup}/files", &["DR_FILES_NOT_OPEN", "DR_BUSY"]),

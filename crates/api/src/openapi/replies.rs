@@ -225,10 +225,45 @@ pub(crate) static JOB: Schema = Named(
     ]),
 );
 
+static DRILL_OUTCOME: Schema = Choice(&["proven", "whole", "failed"]);
+static DRILL_TIMES: Schema = List(&Object(&[
+    key("name", &TEXT),
+    key("component", &TEXT).about("Or nothing."),
+    key("milliseconds", &COUNT),
+]));
+
+/// `backups/{backup}/drills`
+pub(crate) static DRILLS: Schema = Object(&[key(
+    "reports",
+    &List(&Named(
+        "DrillReport",
+        &Object(&[
+            key("backupName", &TEXT),
+            key("outcome", &DRILL_OUTCOME)
+                .about("`whole`: every pack is there; without the passcode nothing was restored."),
+            key("startTime", &COUNT),
+            key("endTime", &COUNT),
+            key("withPasscode", &Boolean),
+            key("recoveryTime", &TIME_OR_NEVER).about(
+                "Milliseconds until all was restored, without preparations and checks; -1: not measured.",
+            ),
+            key("recoveryPoint", &COUNT).about("To which instant the backup brings back."),
+            key("files", &COUNT),
+            key("bytes", &COUNT),
+            key("times", &DRILL_TIMES).about("Where the time went."),
+            key("proven", &WORDS).about("What is known now."),
+            key("notProven", &WORDS).about("What is not, though one might think so."),
+            key("failures", &WORDS).about("Why it failed."),
+            key("server", &TEXT).about("Which server carried it out."),
+            key("jobid", &TEXT),
+        ]),
+    )),
+)]);
+
 static JOB_RESULT: Schema = Named(
     "JobResult",
     &Object(&[
-        key("operation", &Choice(&["Backup", "Restore", "Delete", "Validate", "Register"])),
+        key("operation", &Choice(&["Backup", "Restore", "Delete", "Validate", "Drill", "Register"])),
         key("state", &Choice(&["success", "completed_with_warnings", "failed", "cancelled"])),
         key("backupName", &TEXT),
         key("backupStore", &TEXT),
@@ -241,6 +276,16 @@ static JOB_RESULT: Schema = Named(
         may("status", &TEXT),
         may("isReady", &Boolean).about("Of a validation."),
         may("details", &WORDS).about("Of a validation: what is wrong."),
+        may("outcome", &DRILL_OUTCOME).about("This and the next nine: of a drill."),
+        may("withPasscode", &Boolean),
+        may("recoveryTime", &TIME_OR_NEVER),
+        may("recoveryPoint", &COUNT),
+        may("files", &COUNT),
+        may("bytes", &COUNT),
+        may("times", &DRILL_TIMES),
+        may("proven", &WORDS),
+        may("notProven", &WORDS),
+        may("failures", &WORDS),
         may("name", &TEXT).about("This and the next four: of a registration."),
         may("default", &Boolean),
         may("type", &TEXT),

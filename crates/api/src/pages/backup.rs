@@ -4,12 +4,12 @@ use super::backups::{kept_until, state, verified};
 use super::files;
 use super::plots::{saved, took};
 use super::view::{Cell, duration, size};
-use super::words::{ago, exact, grouped};
+use super::words::{ago, exact, grouped, length};
 use super::{Fact, Frame, Link, finish, frame, link, links_below, tone};
 use crate::dispatch::Call;
 use crate::path;
 use askama::Template;
-use recovery::{BackupComponentView, BackupView, Kind, Proof};
+use recovery::{BackupComponentView, BackupView, DrillReport, Kind, Proof};
 use serde_json::Value;
 
 /// More warnings are counted, not listed.
@@ -20,6 +20,8 @@ const WARNINGS_SHOWN: usize = 100;
 pub(crate) struct BackupPageView {
     pub backup: BackupView,
     pub proof: Proof,
+    /// The last drill of it.
+    pub drill: Option<DrillReport>,
     pub now: i64,
 }
 
@@ -34,6 +36,7 @@ struct BackupPage {
     facts: Vec<Fact>,
     operations: Vec<Button>,
     components: Vec<Part>,
+    drill: Option<DrillReport>,
     warnings: Vec<(String, String)>,
     more_warnings: usize,
     cell: Cell,
@@ -57,12 +60,15 @@ struct Part {
 }
 
 pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String {
-    let BackupPageView { backup, proof, now } = view;
+    let BackupPageView { backup, proof, drill, now } = view;
     let jobs = format!("{}/admin/jobs", call.site.context_path());
     let is_running = backup.status == "in_progress";
     let (children, operations) = links_below(call);
     // By far the most of those who come here want one of the first two.
-    let buttons = children.into_iter().map(|link| Link { text: "Look at its files".to_owned(), ..link });
+    let buttons = children.into_iter().map(|link| match link.path.ends_with("/files") {
+        true => Link { text: "Look at its files".to_owned(), ..link },
+        false => link,
+    });
     let step_by_step = |link: Link| match link.path.strip_suffix("/restore") {
         Some(backup) => Link { path: format!("{backup}/assistant"), ..link },
         None => link,
@@ -78,7 +84,8 @@ pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String 
             text: if is_running { "Follow it" } else { "The job that made it" }.to_owned(),
             path: format!("{jobs}/{}", path::encode(&backup.job_id)),
         }),
-        facts: if is_running { Vec::new() } else { facts(backup, *proof, *now) },
+        facts: if is_running { Vec::new() } else { facts(backup, *proof, drill.as_ref(), *now) },
+        drill: drill.clone(),
         operations: if is_running {
             Vec::new()
         } else {
@@ -96,7 +103,7 @@ pub(super) fn page(call: &Call, value: &Value, view: &BackupPageView) -> String 
     })
 }
 
-fn facts(backup: &BackupView, proof: Proof, now: i64) -> Vec<Fact> {
+fn facts(backup: &BackupView, proof: Proof, drill: Option<&DrillReport>, now: i64) -> Vec<Fact> {
     let fact = |title, words: String, exact: String| Fact { title, words, exact };
     vec![
         fact("Begun", ago(now - backup.start_time), exact(backup.start_time)),
@@ -111,6 +118,15 @@ fn facts(backup: &BackupView, proof: Proof, now: i64) -> Vec<Fact> {
                 when => exact(when),
             },
         ),
+        match drill {
+            None => fact("Drill", "none yet".to_owned(), "A drill restores it into scratch.".to_owned()),
+            Some(drill) if drill.is_proven() => fact(
+                "Recovery took",
+                length(drill.recovery_time),
+                format!("in a drill {}", ago(now - drill.end_time)),
+            ),
+            Some(drill) => fact("Drill", drill_word(drill), exact(drill.end_time)),
+        },
         fact(
             "Kept until",
             kept_until(backup),
@@ -120,6 +136,10 @@ fn facts(backup: &BackupView, proof: Proof, now: i64) -> Vec<Fact> {
             },
         ),
     ]
+}
+
+fn drill_word(drill: &DrillReport) -> String {
+    if drill.failures.is_empty() { "packs whole, not restored" } else { "failed" }.to_owned()
 }
 
 fn component(call: &Call, part: &BackupComponentView, looks: bool) -> Part {

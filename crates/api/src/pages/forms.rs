@@ -281,6 +281,20 @@ pub(crate) static VALIDATE_BACKUP: Form =
 pub(crate) static VALIDATE_BACKUP_BY_STORE: Form =
     form(VALIDATE, "Validate", &[STORE, TRY_PASSCODE, READ_DATA]);
 
+/// backups/{backup}/drill
+pub(crate) static DRILL_BACKUP: Form = form(
+    "Restores the backup into scratch, checks it there and removes it again, as a job; a report stays in the store. What is \
+     protected is neither read nor changed. Without the passcode nothing is restored: every pack is read, which proves less.",
+    "Begin the drill",
+    &[field(
+        Input::Secret,
+        "passcode",
+        "Passcode",
+        "The passcode that the backup was created with; without it a drill proves less.",
+    )],
+)
+.also(&[OF_STORE]);
+
 const DELETE: &str =
     "The backup leaves the list at once, its data the store after a grace time. This cannot be undone.";
 /// backups/{backup}/delete

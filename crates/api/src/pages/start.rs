@@ -17,6 +17,7 @@ struct StartPage {
     next: Option<Fact>,
     running: Option<Fact>,
     restored: Option<Fact>,
+    proven: Option<Fact>,
     stores: Vec<StoreLine>,
     children: Vec<Link>,
 }
@@ -125,13 +126,38 @@ pub(super) fn page(call: &Call, overview: &Overview) -> String {
             exact: exact(job.start_time),
             link: job_link(&job.id, format!("{} of {}", job.operation, job.backup)),
         }),
-        restored: overview.restored.as_ref().map(|restored| Fact {
-            words: length(restored.took_ms),
-            exact: exact(restored.ended),
-            link: job_link(&restored.job_id, "the last restore".to_owned()),
+        proven: overview.last_proven().map(|(store, report)| Fact {
+            words: ago(now - report.end_time),
+            exact: exact(report.end_time),
+            link: backup_link(store, &report.backup),
         }),
+        restored: recovery_time(overview, &backup_link, &job_link),
         stores: overview.stores.iter().map(store_line).collect(),
         children: links_below(call).0,
         frame,
+    })
+}
+
+/// As long as the last drill or restore took, whichever was later.
+fn recovery_time(
+    overview: &Overview,
+    backup_link: &dyn Fn(&str, &str) -> Link,
+    job_link: &dyn Fn(&str, String) -> Link,
+) -> Option<Fact> {
+    let drill = overview.last_proven();
+    if let Some((store, report)) = drill
+        && overview.restored.as_ref().is_none_or(|restored| restored.ended < report.end_time)
+    {
+        let link = backup_link(store, &report.backup);
+        return Some(Fact {
+            words: length(report.recovery_time),
+            exact: exact(report.end_time),
+            link: Link { text: "the last drill".to_owned(), ..link },
+        });
+    }
+    overview.restored.as_ref().map(|restored| Fact {
+        words: length(restored.took_ms),
+        exact: exact(restored.ended),
+        link: job_link(&restored.job_id, "the last restore".to_owned()),
     })
 }

@@ -8,6 +8,7 @@ const SOURCES: &[&str] = &[
     include_str!("concurrency.rs"),
     include_str!("console.rs"),
     include_str!("description.rs"),
+    include_str!("drills.rs"),
     include_str!("files.rs"),
     include_str!("keys.rs"),
     include_str!("notifications.rs"),

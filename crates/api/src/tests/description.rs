@@ -227,6 +227,7 @@ async fn each_endpoint_answers_as_described_when_it_does_the_work_and_when_it_re
         (format!("{backups}/b1/update"), "description=new".to_owned()),
         (format!("{backups}/b1/validate"), passcode.clone()),
         (format!("{backups}/b1/validate"), format!("{passcode}&readData=true")),
+        (format!("{backups}/b1/drill"), passcode.clone()),
         (format!("{backups}/b1/restore"), format!("{passcode}&validateOnly=true")),
         (format!("{old}/backup"), format!("name=b2&{passcode}")),
         (format!("{old}/backups/b2/validate"), passcode.clone()),

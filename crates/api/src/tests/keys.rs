@@ -46,7 +46,7 @@ fn group(endpoint: &Endpoint) -> Option<OperationGroup> {
         _ if !is_operation => Some(OperationGroup::Read),
         _ if endpoint.path.starts_with("admin/system/tasks") => Some(OperationGroup::Schedules),
         "restore" => Some(OperationGroup::Restore),
-        "create" | "backup" | "validate" | "cancel" => Some(OperationGroup::Backup),
+        "create" | "backup" | "validate" | "drill" | "cancel" => Some(OperationGroup::Backup),
         _ => Some(OperationGroup::Manage),
     }
 }

@@ -6,6 +6,7 @@ mod concurrency;
 mod console;
 mod coverage;
 mod description;
+mod drills;
 mod faults;
 mod files;
 mod generated;

@@ -40,7 +40,7 @@ async fn the_start_page_says_what_is_missing_until_everything_is_protected() {
     assert!(page.contains("</span> Protected"), "{page}");
     assert!(page.contains("No schedule makes backups by itself"), "{page}");
     assert!(page.contains("just now") && page.contains(&format!("{DR}/stores/s1/backups/b1")), "{page}");
-    assert!(page.contains("No restore was carried out here yet."));
+    assert!(page.contains("Neither a restore nor a drill was carried out yet."));
 
     let task = format!(
         "type=CreateBackup&minute=30&hour=2&dayOfMonth=*&month=*&dayOfWeek=?&name=n&storeName=s1&passcode={PASSCODE}"

@@ -171,6 +171,7 @@ fn settings(directory: &Path) -> Settings {
         master_key_file: directory.join("data/master.key"),
         allowed_directories: vec![directory.join("backup")],
         hosted_directory: directory.join("stores"),
+        drill_directory: directory.join("drills"),
         public_url: PUBLIC_URL.to_owned(),
         components: vec![file_store(component)],
         site_name: "site1".to_owned(),

@@ -12,6 +12,7 @@
 
 mod backup;
 mod directory;
+mod drill;
 mod entries;
 mod journal;
 mod metadata;
@@ -32,12 +33,13 @@ mod verify;
 
 use std::path::Path;
 
+pub(crate) use drill::{drill_files, drill_with_checks};
 pub use place::STAGING_PREFIX;
 use place::is_kept;
 
 use crate::{
-    Backup, BackupContext, Component, Facts, FileStoreSettings, Kind, Recovered, RestoreContext, Result,
-    StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, Facts, FileStoreSettings, Kind, Recovered,
+    RestoreContext, Result, StagedRestore,
 };
 
 /// One protected directory.
@@ -108,5 +110,28 @@ impl Component for FileStore {
 
     fn after_restore(&self) -> Result<()> {
         self.settings.hooks.after_restore(self)
+    }
+
+    fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+        drill_with_checks(self, &self.settings.hooks, context, drilled)
+    }
+}
+
+/// Removes `name` and all below it from a directory: through descriptors, following no link.
+pub(crate) fn remove_tree(parent: &Path, name: &std::ffi::OsStr) -> Result<()> {
+    let fail = |e| crate::Error::io(format!("cannot open {}", parent.display()), e);
+    let mut left = remove::Left::default();
+    remove::remove(directory::open(parent).map_err(fail)?, name, &mut left);
+    match left.count {
+        0 => Ok(()),
+        count => {
+            let path = parent.join(name);
+            let message = format!(
+                "{count} entries of {} could not be removed, among them {}; remove them by hand",
+                path.display(),
+                left.failures.join(", ")
+            );
+            Err(crate::Error::new(crate::ErrorKind::Io, message))
+        }
     }
 }

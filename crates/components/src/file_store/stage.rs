@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ pub(super) fn plan(
 }
 
 /// The snapshot's only path: that directory becomes the target.
-fn subpath(component: &str, repository: &Repository, id: Id) -> Result<Vec<u8>> {
+pub(super) fn subpath(component: &str, repository: &Repository, id: Id) -> Result<Vec<u8>> {
     let fail = |e| Error::engine(format!("cannot restore component '{component}'"), e);
     let snapshot = repository.snapshot(id).map_err(fail)?;
     match snapshot.paths.as_slice() {
@@ -144,27 +145,34 @@ fn on_file_system_of(staging: &Staging, target: &Path) -> bool {
 
 /// Old and new content lie there side by side, so all of the new needs room.
 fn check_room(swap: &Swap, size: &TreeSize) -> Result<()> {
-    let space = rustix::fs::fstatvfs(&swap.staging.directory)
+    let missing = missing_room(&swap.staging.directory, size)
         .map_err(|e| swap.error("cannot find out how much room there is", e))?;
+    match missing {
+        None => Ok(()),
+        Some(missing) => {
+            let message = format!(
+                "a restore of {} is staged beside what is there and {missing}; make room there, or restore to another place",
+                swap.target.display()
+            );
+            Err(Error::new(ErrorKind::NoSpace, message))
+        }
+    }
+}
+
+/// What is missing on the file system of a directory for content of this size, in words.
+pub(super) fn missing_room(directory: impl AsFd, size: &TreeSize) -> io::Result<Option<String>> {
+    let space = rustix::fs::fstatvfs(directory)?;
+    let short =
+        |needed: u64, free: u64, what| format!("needs {needed} {what} on that file system; {free} are free");
     let needed = size.bytes.saturating_add(size.bytes / RESERVE_DIVISOR);
     let free = space.f_bavail.saturating_mul(space.f_frsize);
-    let entries = size.files.saturating_add(size.dirs);
-    let short = |needed: u64, free: u64, what: &str| {
-        let message = format!(
-            "a restore of {} is staged beside what is there and needs {needed} {what} on that file system; \
-             {free} are free; make room there, or restore to another place",
-            swap.target.display()
-        );
-        Err(Error::new(ErrorKind::NoSpace, message))
-    };
     if needed > free {
-        return short(needed, free, "bytes");
+        return Ok(Some(short(needed, free, "bytes")));
     }
+    let entries = size.files.saturating_add(size.dirs);
     // Zero files in all: a file system that makes inodes as they are needed.
-    if space.f_files > 0 && entries > space.f_favail {
-        return short(entries, space.f_favail, "inodes");
-    }
-    Ok(())
+    let few = space.f_files > 0 && entries > space.f_favail;
+    Ok(few.then(|| short(entries, space.f_favail, "inodes")))
 }
 
 /// A staged restore of a directory.

@@ -24,8 +24,8 @@ use repository::Control;
 use storage::{Content, ObjectPlace, ObjectStorage};
 
 use crate::{
-    Backup, BackupContext, Component, Error, ErrorKind, Hooks, Kind, Recovered, RestoreContext, Result,
-    StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Kind, Recovered,
+    RestoreContext, Result, StagedRestore, file_store,
 };
 use area::Area;
 use compare::Action;
@@ -140,6 +140,13 @@ impl Component for ObjectStore {
 
     fn after_restore(&self) -> Result<()> {
         self.settings.hooks.after_restore(self)
+    }
+
+    fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+        file_store::drill_with_checks(self, &self.settings.hooks, context, drilled)?;
+        let text = "that a service takes the objects of component '{}': they were restored as files, with their headers beside them";
+        drilled.not_proven.push(text.replace("{}", &self.settings.name));
+        Ok(())
     }
 }
 

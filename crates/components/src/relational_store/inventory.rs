@@ -236,7 +236,7 @@ fn yes(client: &mut Client, text: &str) -> Result<bool> {
 }
 
 /// Name and version of each extension in a database.
-fn extensions(client: &mut Client) -> Result<Vec<(String, String)>> {
+pub(super) fn extensions(client: &mut Client) -> Result<Vec<(String, String)>> {
     let rows = client
         .query("SELECT extname::text, extversion FROM pg_extension ORDER BY extname COLLATE \"C\"", &[])
         .map_err(fail("list the extensions"))?;

@@ -4,6 +4,7 @@
 //! backup    hooks → one snapshot of each database (`session`) → pg_dump and COPY (`backup`, `copy`) → manifest
 //! restore   hooks → each database built under another name (`stage`, `build`) → all renamed in one transaction (`swap`)
 //!           → what was there before is dropped
+//! drill     a server of our own (`cluster`) → the same restore into it → is all there and right (`prove`)? → it goes (`drill`)
 //! recover   names and comments of the databases (`names`) and a note of ours (`trace`) tell how far it came
 //! ```
 //! `server` is the way there, for connections and tools alike; `docs/postgresql.md` says what is kept and what is not.
@@ -11,11 +12,14 @@
 mod backup;
 mod build;
 mod check;
+mod cluster;
 mod copy;
+mod drill;
 mod failure;
 mod inventory;
 mod manifest;
 mod names;
+mod prove;
 mod quote;
 mod roles;
 mod rows;
@@ -29,11 +33,12 @@ mod trace;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use cluster::end_cluster;
 pub use server::Password;
 
 use crate::{
-    Backup, BackupContext, Component, Error, ErrorKind, Hooks, Kind, Recovered, RestoreContext, Result,
-    StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Kind, Recovered,
+    RestoreContext, Result, StagedRestore,
 };
 use names::Names;
 use server::Server;
@@ -176,5 +181,9 @@ impl Component for RelationalStore {
 
     fn after_restore(&self) -> Result<()> {
         self.settings.hooks.after_restore(self)
+    }
+
+    fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+        drill::drill(self, context, drilled)
     }
 }

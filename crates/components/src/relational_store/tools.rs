@@ -28,10 +28,7 @@ impl Tools {
     /// The oldest tools that are not older than the server's `major`, as `pg_dump` refuses a newer server, and not so new
     /// that it does not understand them. `directory`: only there.
     pub(super) fn find(directory: Option<&Path>, major: u32) -> Result<Self> {
-        let found = match directory {
-            Some(directory) => installed(&[directory.to_owned()]),
-            None => installed(&usual_places()),
-        };
+        let found = installed(directory, &["pg_dump", "pg_restore", "pg_dumpall"]);
         let end = if major < FUSSY_SINCE_MAJOR { FUSSY_SINCE_MAJOR } else { u32::MAX };
         if let Some((&major, directory)) = found.range(major..end).next() {
             return Ok(Self { directory: directory.clone(), major });
@@ -46,6 +43,24 @@ impl Tools {
         let message = format!(
             "the client tools of PostgreSQL {wanted} (pg_dump, pg_restore, pg_dumpall) are needed, and {have}; install them, or set \
              tools_directory"
+        );
+        Err(Error::new(ErrorKind::Missing, message))
+    }
+
+    /// The oldest server that is installed here and not older than `major`, to start one of our own. `directory`: only there.
+    pub(super) fn find_server(directory: Option<&Path>, major: u32) -> Result<Self> {
+        let found = installed(directory, &["postgres", "initdb"]);
+        if let Some((&major, directory)) = found.range(major..).next() {
+            return Ok(Self { directory: directory.clone(), major });
+        }
+        let have: Vec<String> = found.keys().map(u32::to_string).collect();
+        let have = match have.is_empty() {
+            true => "none was found".to_owned(),
+            false => format!("{} was found", have.join(", ")),
+        };
+        let message = format!(
+            "a drill starts a PostgreSQL server of its own, release {major} or newer, and {have} here; install the package of the \
+             server (postgres, initdb), or set tools_directory"
         );
         Err(Error::new(ErrorKind::Missing, message))
     }
@@ -73,14 +88,15 @@ fn usual_places() -> Vec<PathBuf> {
     places
 }
 
-/// By their first number. Of two with the same, the first.
-fn installed(places: &[PathBuf]) -> BTreeMap<u32, PathBuf> {
+/// Directories with these programs, by the first number of their release, which the first program tells. Of two with the
+/// same, the first.
+fn installed(directory: Option<&Path>, programs: &[&str]) -> BTreeMap<u32, PathBuf> {
     let mut found = BTreeMap::new();
-    for place in places {
-        if ["pg_dump", "pg_restore", "pg_dumpall"].iter().all(|name| place.join(name).is_file())
-            && let Some(major) = major_of(&place.join("pg_dump"))
+    for place in directory.map_or_else(usual_places, |directory| vec![directory.to_owned()]) {
+        if programs.iter().all(|name| place.join(name).is_file())
+            && let Some(major) = programs.first().and_then(|name| major_of(&place.join(name)))
         {
-            found.entry(major).or_insert_with(|| place.clone());
+            found.entry(major).or_insert(place);
         }
     }
     found

@@ -23,7 +23,7 @@ use crate::state::{Cancel, JobRow, NewJob};
 use crate::{Caller, Error, ErrorKind, JobStatus, JobView, Passcode, Result, StageView};
 
 pub(crate) use runner::Runner;
-pub(crate) use stages::{backup_stages, restore_stages};
+pub(crate) use stages::{backup_stages, drill_stages, restore_stages};
 
 /// A worker that has not reported for this long is shown as gone.
 const UNAVAILABLE_MS: i64 = 60_000;

@@ -17,13 +17,15 @@ use crate::recovery::{Inner, blocking};
 use crate::state::{Cancel, Finish, JobRow};
 use crate::store::Store;
 use crate::stores::from_job;
-use crate::work::{self, BackupTask, RestoreTask};
+use crate::work::{self, BackupTask, DrillTask, RestoreTask};
 use crate::{BackupView, Component, Error, ErrorKind, JobStatus, RELEASE, Result, StoreView};
 
 /// After this many interruptions a job is given up.
 const INTERRUPTIONS_MAX: i64 = 3;
 /// How long to wait before an end that could not be written is written again.
 const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+/// So many warnings become messages.
+const MESSAGES_MAX: usize = 20;
 /// Phase of a restore that may have changed its target.
 const CHANGING: &str = "changing";
 /// Phase of a backup that is complete.
@@ -98,6 +100,7 @@ impl Work {
             "Restore" => self.restore().await,
             "Delete" => self.delete().await,
             "Validate" => self.validate().await,
+            "Drill" => self.drill().await,
             "Register" => self.register().await,
             other => Err(Error::new(
                 ErrorKind::Internal,
@@ -433,6 +436,36 @@ impl Work {
         Ok(Outcome::Failed { error, result })
     }
 
+    async fn drill(&self) -> Result<Outcome> {
+        if let Some(error) = self.given_up() {
+            return Err(error);
+        }
+        let with_passcode = self.job.parameters["withPasscode"].as_bool().unwrap_or(false);
+        let task = DrillTask {
+            job_id: self.job.id.clone(),
+            server_id: self.inner.server_id.clone(),
+            name: self.job.backup.clone(),
+            store_name: self.job.store.clone(),
+            passcode: with_passcode.then(|| self.inner.passcode_of(&self.job)).transpose()?,
+            components: self.inner.settings.components.clone(),
+            directory: self.inner.settings.drill_directory.clone(),
+        };
+        let store = self.guarded(&self.open_store().await?);
+        let (held, stages) = (self.held.clone(), self.stages.clone());
+        let report = blocking(move || work::run_drill(&store, &task, &held.control, &*stages)).await?;
+        let result = crate::drills::job_result(&report);
+        if report.failures.is_empty() {
+            let warnings = self.held.control.warnings().into_iter().take(MESSAGES_MAX);
+            let messages = warnings.map(|warning| format!("{}: {}", warning.item, warning.reason)).collect();
+            return Ok(Outcome::Completed { result, messages });
+        }
+        let message =
+            format!("Backup '{}' of store '{}' did not stand its drill.", self.job.backup, self.job.store);
+        let mut error = Error::new(ErrorKind::Damaged, message);
+        error.details = report.failures;
+        Ok(Outcome::Failed { error, result })
+    }
+
     async fn register(&self) -> Result<Outcome> {
         let wanted = from_job(&self.job, || self.inner.passcode_of(&self.job))?;
         let root = text(&self.job.parameters, "root");
@@ -569,7 +602,11 @@ fn backup_completed(view: &BackupView) -> Outcome {
         "state": state, "bytesRead": view.bytes_read, "bytesAdded": view.bytes_added,
         "filesTotal": view.files_total, "warnings": view.warnings,
     });
-    let shown = view.warnings.iter().take(20).map(|warning| format!("{}: {}", warning.item, warning.reason));
+    let shown = view
+        .warnings
+        .iter()
+        .take(MESSAGES_MAX)
+        .map(|warning| format!("{}: {}", warning.item, warning.reason));
     Outcome::Completed { result, messages: shown.collect() }
 }
 

@@ -194,6 +194,7 @@ impl Inner {
             tracing::info!(%job, "an interrupted job goes on");
         }
         self.tidy_failed_restores().await?;
+        self.clear_drills().await;
         self.prepare_tasks().await?;
         let heartbeat = spawn_heartbeat(self.state.clone(), self.runner.clone())?;
         *self.runner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat);

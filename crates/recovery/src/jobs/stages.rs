@@ -30,6 +30,13 @@ pub(crate) fn restore_stages(backup: &BackupView, selection: &[String]) -> Vec<S
     })
 }
 
+/// The stages of a drill.
+pub(crate) fn drill_stages(backup: &BackupView, with_passcode: bool) -> Vec<StageView> {
+    list("Restore", "Drill report", |kind| {
+        with_passcode && backup.components.iter().any(|part| part.kind == kind)
+    })
+}
+
 /// Whether a component is among the selected kinds and names; nothing selected means all.
 pub(crate) fn is_selected(selection: &[String], kind: Kind, name: &str) -> bool {
     let chosen = |word: &String| word == name || kind_text(kind).eq_ignore_ascii_case(word);

@@ -16,7 +16,7 @@ impl Inner {
             "Backup" if finish.status == JobStatus::Completed => EventKind::BackupCompleted,
             "Backup" if failed => EventKind::BackupFailed,
             "Restore" => EventKind::RestoreEnded,
-            "Validate" if failed => EventKind::VerificationFailed,
+            "Validate" | "Drill" if failed => EventKind::VerificationFailed,
             _ => return None,
         };
         let state = finish.result.as_ref().and_then(|result| result.get("state")).and_then(Value::as_str);
@@ -28,6 +28,7 @@ impl Inner {
         };
         let operation = match event {
             EventKind::RestoreEnded => "restore of ",
+            EventKind::VerificationFailed if job.operation == "Drill" => "drill of ",
             EventKind::VerificationFailed => "verification of ",
             _ => "",
         };

@@ -299,7 +299,7 @@ impl State {
             .map_err(self.read_error())?;
         let Some(row) = row else { return Ok(Cancel::Unknown) };
         let job = job_of(&row).map_err(self.read_error())?;
-        let undoable = matches!(job.operation.as_str(), "Backup" | "Restore" | "Validate");
+        let undoable = matches!(job.operation.as_str(), "Backup" | "Restore" | "Validate" | "Drill");
         match job.status {
             JobStatus::Submitted => {
                 let stages: Vec<StageView> = job.stages.into_iter().map(cancelled_stage).collect();

@@ -248,10 +248,14 @@ impl EntryComponent {
 }
 
 pub(super) fn keyed(vault: &Repository, raw: &str) -> Hmac<Sha256> {
+    keyed_for(vault, MAC_PURPOSE, raw)
+}
+
+pub(super) fn keyed_for(vault: &Repository, purpose: &str, raw: &str) -> Hmac<Sha256> {
     // HMAC fills a short key up with zeros to the hash's block.
     let mut block = zeroize::Zeroizing::new([0; 64]);
     if let Some(start) = block.first_chunk_mut::<32>() {
-        *start = *vault.derive_key(MAC_PURPOSE);
+        *start = *vault.derive_key(purpose);
     }
     let mut mac = <Hmac<Sha256> as KeyInit>::new(&(*block).into());
     mac.update(raw.as_bytes());

@@ -24,6 +24,8 @@ pub(crate) const DELETED: &str = "deleted/";
 pub(crate) const RUNNING: &str = "running/";
 /// Runs that may not commit any more.
 pub(crate) const REVOKED: &str = "revoked/";
+/// What drills found.
+pub(crate) const REPORTS: &str = "reports/";
 /// Vaults in which a job with the passcode may find something to compact.
 pub(crate) const WASTE: &str = "waste/";
 /// Vaults.
@@ -47,6 +49,16 @@ pub(crate) fn deleted_key(name: &str, time_ms: i64) -> String {
 /// What the keys of all deletions of this name start with.
 pub(crate) fn deleted_prefix(name: &str) -> String {
     format!("{DELETED}{}.", file_name(name))
+}
+
+/// The report of a drill that ended then, with this outcome.
+pub(crate) fn report_key(backup: &str, time_ms: i64, outcome: &str) -> String {
+    format!("{}{time_ms}.{outcome}.json", report_prefix(backup))
+}
+
+/// What the keys of all reports on this backup start with.
+pub(crate) fn report_prefix(backup: &str) -> String {
+    format!("{REPORTS}{}/", file_name(backup))
 }
 
 /// The record of a running backup. Job ids come from callers inside the server; they are encoded all the same.

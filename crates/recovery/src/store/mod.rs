@@ -13,6 +13,7 @@
 //! | compaction | `running/<job>.json` with a new run; packs, index files | packs that no entry needs | the next backup there takes them over and compacts again |
 //! | | `deleted/compaction.<time>.json`, new `groups/<token>` | groups that no entry names | `reclaim`, as the record names them |
 //! | | entries name old and new groups, then new ones alone | entries that name more groups than they need | the next compaction |
+//! | drill | `reports/<name>/<time>.<outcome>.json` | a report | nobody |
 //! | end | `running/<job>.json` removed | nothing | |
 //! | delete | `deleted/<name>.<time>.json` | the backup as it was | the repeated deletion |
 //! | **deleted** | `backups/<name>.json` removed | snapshots and packs without entry | `reclaim`, after the grace |
@@ -42,6 +43,7 @@ mod parallel;
 mod probe;
 mod reclaim;
 mod regroup;
+pub(crate) mod reports;
 pub(crate) mod running;
 pub(crate) mod sealed;
 pub(crate) mod vaults;

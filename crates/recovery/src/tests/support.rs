@@ -17,6 +17,7 @@ pub(crate) fn settings(base: &Path) -> Settings {
         state_file: data.join("state.db"),
         master_key_file: data.join("master.key"),
         hosted_directory: data.join("stores"),
+        drill_directory: data.join("drills"),
         data_directory: data,
         allowed_directories: vec![base.join("stores")],
         public_url: "https://dr.example.org/strongroom".to_owned(),

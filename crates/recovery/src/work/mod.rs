@@ -9,11 +9,13 @@
 //! * a **restore** changes nothing before all components are staged; then each is swapped under its own journal, and
 //!   [`recover_restore`] finishes or undoes what a kill left;
 //! * a **replication** copies whole backups, each with its entry last; run again it goes on;
+//! * a **drill** restores into scratch, which it removes again, and writes a report;
 //! * **verification** and **scrub** change nothing.
 
 mod backup;
 mod check;
 mod compaction;
+mod drill;
 mod entry_files;
 mod leftovers;
 mod locks;
@@ -34,6 +36,7 @@ use repository::{Compression, Cost, Passcode, Warning};
 
 pub use backup::run_backup;
 pub use check::verify_backup;
+pub use drill::{DrillTask, run_drill};
 pub use locks::clear_after_restore;
 pub use replicate::{Replicated, replicate};
 pub use restore::{check_restore, recover_restore, run_restore};

@@ -17,9 +17,9 @@ use crate::store::{CatalogueEntry, EntryComponent, FORMAT_VERSION, Store, failur
 use crate::{Error, ErrorKind, Result};
 
 /// One component of the backup with the configured one that takes it.
-struct Part {
-    entry: EntryComponent,
-    component: Arc<dyn Component>,
+pub(super) struct Part {
+    pub(super) entry: EntryComponent,
+    pub(super) component: Arc<dyn Component>,
 }
 
 /// Checks without changing anything: the backup is there, complete and of a known format; each selected component has
@@ -94,7 +94,7 @@ pub fn recover_restore(task_job_id: &str, components: &[Arc<dyn Component>], swa
     }
 }
 
-fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry, Vec<Part>)> {
+pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry, Vec<Part>)> {
     let Some(entry) = store.backup(&task.name)? else {
         let message = format!("there is no backup '{}' in the store '{}'", task.name, task.store_name);
         return Err(Error::new(ErrorKind::BackupNotFound, message));
@@ -287,7 +287,7 @@ fn finish_all(staged: Staged) -> Result<RestoreDone> {
 /// Every blob that the selected snapshots need must be known before anything is begun. A pack that is missing is said
 /// at once, but does not end the restore: another pack may hold the same blobs, and if none does, staging fails before
 /// anything is changed.
-fn look_for_packs(
+pub(super) fn look_for_packs(
     entry: &CatalogueEntry,
     parts: &[Part],
     vault: &Repository,
@@ -313,7 +313,7 @@ fn look_for_packs(
 
 /// A shared lock keeps restic clients from pruning meanwhile. A store that is read-only or full is restored from
 /// all the same.
-fn lock(vault: &Repository, task: &RestoreTask) -> Result<Option<Lock>> {
+pub(super) fn lock(vault: &Repository, task: &RestoreTask) -> Result<Option<Lock>> {
     use repository::ErrorKind as Engine;
     let owner =
         LockOwner { hostname: locks::name_of_restore(&task.job_id), username: "strongroom".to_owned() };

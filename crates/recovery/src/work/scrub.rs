@@ -26,6 +26,7 @@ pub fn scrub(store: &Store, control: &Arc<Control>) -> Result<CheckReport> {
     findings.extend(store.deleted_records()?.1);
     findings.extend(store.running_records()?.1);
     findings.extend(store.damaged_revocations()?);
+    findings.extend(store.damaged_reports()?);
     check_groups(store, &mut findings)?;
     for (id, _) in store.lost_groups()? {
         findings.add(layout::group_key(&id), lost::problem());

@@ -14,6 +14,7 @@ pub trait StageSink: Send + Sync {
 pub(super) const VALIDATION: &str = "Validation";
 pub(super) const BACKUP_CLEANUP: &str = "Post backup operation cleanup";
 pub(super) const RESTORE_CLEANUP: &str = "Post restore operation cleanup";
+pub(super) const DRILL_REPORT: &str = "Drill report";
 pub(super) const COMPLETED: &str = "completed";
 pub(super) const WITH_WARNINGS: &str = "completed_with_warnings";
 

@@ -47,6 +47,7 @@ pub struct Config {
     master_key_file: PathBuf,
     allowed_directories: Vec<PathBuf>,
     hosted_directory: PathBuf,
+    drill_directory: PathBuf,
     site_name: String,
     compression: Compression,
     deletion_grace: Duration,
@@ -98,6 +99,7 @@ impl Config {
             master_key_file: self.master_key_file.clone(),
             allowed_directories: self.allowed_directories.clone(),
             hosted_directory: self.hosted_directory.clone(),
+            drill_directory: self.drill_directory.clone(),
             public_url,
             components: self.components.clone(),
             site_name: self.site_name.clone(),
@@ -138,6 +140,10 @@ pub fn from_typed(
         Some(hosted) => below(directory, &hosted),
         None => data_directory.join("stores"),
     };
+    let drill_directory = match typed.drills.directory {
+        Some(drills) => below(directory, &drills),
+        None => data_directory.join("drills"),
+    };
     let oidc = typed.oidc.map(|typed| oidc::from_typed(typed, directory)).transpose()?;
     let without_effect = without_effect(&typed.limits);
     let scratch = data_directory.join("scratch");
@@ -157,6 +163,7 @@ pub fn from_typed(
             ("state.url", &state_file),
             ("security.master_key_file", &master_key_file),
             ("stores.hosted_directory", &hosted_directory),
+            ("drills.directory", &drill_directory),
         ],
     )?;
     Ok(Config {
@@ -172,6 +179,7 @@ pub fn from_typed(
         master_key_file,
         allowed_directories: allowed.iter().map(|path| below(directory, path)).collect(),
         hosted_directory,
+        drill_directory,
         site_name: server.site_name.unwrap_or_else(words::host_name),
         compression: compression(typed.limits.compression.as_deref())?,
         deletion_grace: match typed.limits.deletion_grace_minutes {

@@ -284,6 +284,7 @@ fn hooks(component: typed::Component) -> Result<Hooks, String> {
         after_backup: component.after_backup.unwrap_or_default(),
         before_restore: component.before_restore.unwrap_or_default(),
         after_restore: component.after_restore.unwrap_or_default(),
+        drill_check: component.drill_check.unwrap_or_default(),
         timeout,
     })
 }

@@ -59,6 +59,7 @@ path = {path}
 # after_backup = ["/usr/local/bin/resume"]      # on every way out, also after a failure
 # before_restore = []
 # after_restore = []
+# drill_check = []                  # your own checks of what a drill restored to STRONGROOM_PLACE
 # hook_timeout_seconds = 600
 "#
     )

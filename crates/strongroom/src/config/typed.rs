@@ -15,6 +15,7 @@ pub struct Typed {
     pub state: State,
     pub security: Security,
     pub stores: Stores,
+    pub drills: Drills,
     pub oidc: Option<Oidc>,
     pub limits: Limits,
     pub component: Vec<Component>,
@@ -65,6 +66,13 @@ pub struct Stores {
     pub hosted_directory: Option<String>,
 }
 
+/// `[drills]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drills {
+    pub directory: Option<String>,
+}
+
 /// `[oidc]`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -107,6 +115,7 @@ pub struct Component {
     pub after_backup: Option<Vec<String>>,
     pub before_restore: Option<Vec<String>>,
     pub after_restore: Option<Vec<String>>,
+    pub drill_check: Option<Vec<String>>,
     pub hook_timeout_seconds: Option<u64>,
     // fileStore
     pub path: Option<String>,

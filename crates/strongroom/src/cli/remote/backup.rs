@@ -40,6 +40,8 @@ enum Verb {
     Restore(Restore),
     /// Ask whether a backup is sound; with its passcode also whether that opens it
     Validate(Validate),
+    /// Restore a backup into scratch on the server, check it there, and tell how long a recovery takes
+    Drill(Drill),
     /// Change how long a backup is kept, or its description
     Update(Update),
     /// Delete a backup, without asking; this cannot be taken back
@@ -101,6 +103,19 @@ struct Validate {
 }
 
 #[derive(clap::Args, Debug)]
+struct Drill {
+    #[command(flatten)]
+    backup: Name,
+    /// Restore nothing and only read every pack, which proves less
+    #[arg(long, conflicts_with = "passcode_file")]
+    packs_only: bool,
+    #[command(flatten)]
+    passcode: PasscodeSource,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(clap::Args, Debug)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
     .args(["keep_days", "keep_until", "keep_forever", "description"]))]
 struct Update {
@@ -130,6 +145,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Create(wanted) => create(place, &client, &store, wanted),
         Verb::Restore(wanted) => restore(place, &client, &store, wanted),
         Verb::Validate(wanted) => validate(place, &client, &store, wanted),
+        Verb::Drill(wanted) => drill(place, &client, &store, wanted),
         Verb::Update(wanted) => update(place, &client, &store, wanted),
         Verb::Delete(Name { name }) => {
             let answer = client.post(&format!("{}/delete", client::backup(&store, name)), &[])?;
@@ -327,6 +343,18 @@ fn validate(place: &Place, client: &Client, store: &str, wanted: &Validate) -> R
     let fields: Vec<_> = passcode.iter().map(|passcode| ("passcode", passcode.expose())).collect();
     let answer = client.post(&path, &fields)?;
     validated(place, &answer, &format!("backup '{name}'"), Exit::Damaged)
+}
+
+fn drill(place: &Place, client: &Client, store: &str, wanted: &Drill) -> Result<Exit> {
+    let name = wanted.backup.name.as_str();
+    let passcode = match wanted.packs_only {
+        true => None,
+        false => Some(wanted.passcode.existing()?),
+    };
+    let fields: Vec<_> = passcode.iter().map(|passcode| ("passcode", passcode.expose())).collect();
+    following::begin(place, client, wanted.waiting, &format!("the drill of '{name}'"), || {
+        client.post(&format!("{}/drill", client::backup(store, name)), &fields)
+    })
 }
 
 fn update(place: &Place, client: &Client, store: &str, wanted: &Update) -> Result<Exit> {

@@ -149,6 +149,12 @@ pub fn tell_end(place: &Place, job: &Value) -> Result<Exit> {
         for warning in list(&job["result"]["warnings"]) {
             terminal::warn(format!("{}: {}", shown(&warning["item"]), shown(&warning["reason"])));
         }
+        // Of a drill.
+        for (key, what) in [("proven", "proven"), ("notProven", "not proven")] {
+            for line in list(&job["result"][key]) {
+                terminal::out(format!("{what}: {}", shown(line)))?;
+            }
+        }
         terminal::out(summary(job))?;
     }
     Ok(exit)
@@ -161,6 +167,10 @@ fn summary(job: &Value) -> String {
     let mut told = vec![format!("in {}", words::duration(Duration::from_millis(milliseconds)))];
     if let Some(files) = result["filesTotal"].as_u64() {
         told.push(words::counted(files, "file", "files"));
+    }
+    if let Some(milliseconds @ 0..) = result["recoveryTime"].as_i64() {
+        let time = Duration::from_millis(milliseconds.unsigned_abs());
+        told.push(format!("a recovery takes {}", words::duration(time)));
     }
     for (key, what) in [("bytesRead", "read"), ("bytesAdded", "added"), ("bytesReused", "still good")] {
         if let Some(bytes) = result[key].as_u64() {

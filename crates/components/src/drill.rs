@@ -1,0 +1,194 @@
+//! Drills: a backup is restored into scratch, checked and removed again, to know that it can be and how long that takes.
+//!
+//! ```text
+//! <directory>/drill-<hash>-<what>        what is restored there; private
+//! <directory>/drill-<hash>-<what>.lock   held (flock) while the drill runs
+//! ```
+//! What a killed drill left goes with [`clear_drills`]: its lock is free.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Hooks, Result, file_store, relational_store};
+
+const PREFIX: &str = "drill-";
+const LOCK: &str = ".lock";
+
+/// What a component needs for a drill.
+pub struct DrillContext<'a> {
+    /// Where the snapshot is.
+    pub repository: &'a repository::Repository,
+    /// That repository's index.
+    pub index: &'a repository::Index,
+    /// The snapshot.
+    pub snapshot: repository::Id,
+    /// Unique per job: names what lies in scratch.
+    pub job_id: &'a str,
+    /// Where drills restore; made if it is missing.
+    pub directory: &'a Path,
+    /// Cancellation, progress, warnings.
+    pub control: Arc<repository::Control>,
+}
+
+/// What a drill of a component came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drilled {
+    /// Files restored.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Milliseconds until something could be restored into: room, a server.
+    pub prepare_ms: u64,
+    /// Milliseconds of the restore.
+    pub restore_ms: u64,
+    /// Milliseconds of the checks.
+    pub check_ms: u64,
+    /// What is known now, one sentence each.
+    pub proven: Vec<String>,
+    /// What is not, though one might think so.
+    pub not_proven: Vec<String>,
+    /// What is wrong with what was restored; nothing, if the drill succeeded.
+    pub failures: Vec<String>,
+}
+
+impl Drilled {
+    pub(crate) fn prepared(&mut self, since: &mut Instant) {
+        self.prepare_ms += lap(since);
+    }
+
+    pub(crate) fn restored(&mut self, since: &mut Instant) {
+        self.restore_ms += lap(since);
+    }
+
+    pub(crate) fn checked(&mut self, since: &mut Instant) {
+        self.check_ms += lap(since);
+    }
+
+    /// The operator's own checks have succeeded, or there are none.
+    pub(crate) fn note_own_check(&mut self, hooks: &Hooks) {
+        match hooks.drill_check.as_slice() {
+            [] => self.not_proven.push(
+                "that applications can work with it: no check of your own (drill_check) is configured"
+                    .to_owned(),
+            ),
+            checks => self.proven.push(format!("your own checks succeeded: {}", checks.join("; "))),
+        }
+    }
+}
+
+/// Milliseconds since then, from where the next ones count.
+fn lap(since: &mut Instant) -> u64 {
+    let now = Instant::now();
+    let passed = now.duration_since(*since);
+    *since = now;
+    u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A private directory of one drill. It goes with this value.
+pub(crate) struct Place {
+    parent: PathBuf,
+    name: String,
+    lock: Option<File>,
+}
+
+impl Place {
+    /// `what` tells several of one component apart.
+    pub(crate) fn make(context: &DrillContext<'_>, component: &str, what: &str) -> Result<Self> {
+        let parent = context.directory;
+        let fail = |e: io::Error| {
+            let message = format!("cannot make a place for a drill in {}", parent.display());
+            Error::io(message, e)
+        };
+        // Others may pass through it, where a server runs as somebody else, and not look around.
+        DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(fail)?;
+        let parent = parent.canonicalize().map_err(fail)?;
+        let digest =
+            Sha256::new().chain_update(context.job_id).chain_update([0]).chain_update(component).finalize();
+        let name = format!("{PREFIX}{}-{what}", hex::encode(&digest[..6]));
+        let Some(lock) = take_lock(&parent, &name).map_err(fail)? else {
+            return Err(fail(io::Error::other("this very drill runs already")));
+        };
+        let place = Self { parent, name, lock: Some(lock) };
+        clear(&place.parent, &place.name)?;
+        DirBuilder::new().mode(0o700).create(place.path()).map_err(fail)?;
+        Ok(place)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
+
+    /// Removes it, and tells if that does not succeed.
+    pub(crate) fn remove(mut self) -> Result<()> {
+        self.remove_now()
+    }
+
+    fn remove_now(&mut self) -> Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        let cleared = clear(&self.parent, &self.name);
+        let _ = std::fs::remove_file(lock_file(&self.parent, &self.name));
+        self.lock = None;
+        cleared
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove_now() {
+            tracing::warn!("what a drill restored is still there: {error}");
+        }
+    }
+}
+
+/// Ends and removes what killed drills left in `directory`; what runs is left alone.
+pub fn clear_drills(directory: &Path) -> Result<()> {
+    let fail =
+        |e: io::Error| Error::io(format!("cannot look for what drills left in {}", directory.display()), e);
+    let entries = match std::fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(fail)?,
+    };
+    let parent = directory.canonicalize().map_err(fail)?;
+    for entry in entries {
+        let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(PREFIX) {
+            continue;
+        }
+        let name = name.trim_end_matches(LOCK);
+        if let Some(_lock) = take_lock(&parent, name).map_err(fail)? {
+            clear(&parent, name)?;
+            std::fs::remove_file(lock_file(&parent, name)).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+/// Under its lock.
+fn clear(parent: &Path, name: &str) -> Result<()> {
+    relational_store::end_cluster(&parent.join(name));
+    file_store::remove_tree(parent, OsStr::new(name))
+}
+
+fn lock_file(parent: &Path, name: &str) -> PathBuf {
+    parent.join(format!("{name}{LOCK}"))
+}
+
+/// `None`: somebody has it.
+fn take_lock(parent: &Path, name: &str) -> io::Result<Option<File>> {
+    let lock = File::options().create(true).append(true).open(lock_file(parent, name))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}

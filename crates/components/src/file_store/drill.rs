@@ -1,0 +1,73 @@
+//! A drill of files: restored into scratch, read back, and given to the operator's own checks.
+
+use std::path::Path;
+use std::time::Instant;
+
+use repository::RestoreRequest;
+
+use super::directory;
+use super::stage::{missing_room, subpath};
+use crate::drill::Place;
+use crate::{Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Result};
+
+/// Where the content comes to lie in the drill's place; beside it nothing does.
+const CONTENT: &str = "content";
+
+/// The drill of a component whose snapshot is its content as files, with the operator's own checks.
+pub(crate) fn drill_with_checks(
+    component: &dyn Component,
+    hooks: &Hooks,
+    context: &DrillContext<'_>,
+    drilled: &mut Drilled,
+) -> Result<()> {
+    drill_files(component.name(), context, drilled, &|content| {
+        hooks.drill_check(component, content.display().to_string(), Vec::new(), &context.control)
+    })?;
+    drilled.note_own_check(hooks);
+    Ok(())
+}
+
+/// Restores the files of a snapshot, checks them with `check` too, and removes them.
+pub(crate) fn drill_files(
+    component: &str,
+    context: &DrillContext<'_>,
+    drilled: &mut Drilled,
+    check: &dyn Fn(&Path) -> Result<()>,
+) -> Result<()> {
+    let fail = |e| Error::engine(format!("component '{component}' cannot be restored"), e);
+    let mut since = Instant::now();
+    let place = Place::make(context, component, "files")?;
+    let subpath = subpath(component, context.repository, context.snapshot)?;
+    let size = repository::measure(context.repository, context.index, context.snapshot, Some(&subpath))
+        .map_err(fail)?;
+    let io = |e| Error::io(format!("cannot look at {}", place.path().display()), e);
+    if let Some(missing) = missing_room(directory::open(&place.path()).map_err(io)?, &size).map_err(io)? {
+        let message = format!(
+            "a drill of component '{component}' in {} {missing}; make room there, or set drills.directory",
+            place.path().display()
+        );
+        return Err(Error::new(ErrorKind::NoSpace, message));
+    }
+    drilled.prepared(&mut since);
+
+    let content = place.path().join(CONTENT);
+    let request = RestoreRequest {
+        subpath: Some(subpath),
+        verify: true,
+        ..RestoreRequest::new(context.snapshot, content.clone())
+    };
+    let outcome = repository::restore(context.repository, context.index, &request, &context.control);
+    drilled.restored(&mut since);
+    let outcome = outcome.map_err(fail)?;
+    (drilled.files, drilled.bytes) = (outcome.files, outcome.bytes);
+
+    drilled.proven.push(format!(
+        "component '{component}': {} files, {} directories and {} other entries with {} bytes were restored; each was read back and \
+         has the content and the metadata of the backup",
+        outcome.files, outcome.dirs, outcome.other, outcome.bytes
+    ));
+    let checked = check(&content);
+    drilled.checked(&mut since);
+    checked?;
+    place.remove()
+}

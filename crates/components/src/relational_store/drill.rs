@@ -1,0 +1,123 @@
+//! A drill of databases: the same restore as ever, into a server of our own that goes again.
+
+use std::time::Instant;
+
+use repository::Control;
+
+use super::cluster::{Cluster, cancelled};
+use super::manifest::Manifest;
+use super::prove::Prover;
+use super::snapshot::Snapshot;
+use super::tools::Tools;
+use super::{RelationalStore, stage};
+use crate::drill::Place;
+use crate::{DrillContext, Drilled, Hooks, RestoreContext, Result, StagedRestore};
+
+/// Tablespaces that every server has.
+const OWN_TABLESPACES: [&str; 2] = ["pg_default", "pg_global"];
+
+pub(super) fn drill(
+    store: &RelationalStore,
+    context: &DrillContext<'_>,
+    drilled: &mut Drilled,
+) -> Result<()> {
+    let outcome = run(store, context, drilled);
+    // The server was taken away under whatever was going on.
+    match outcome {
+        Err(_) if is_cancelled(&context.control) => Err(cancelled()),
+        other => other,
+    }
+}
+
+fn is_cancelled(control: &Control) -> bool {
+    control.cancelled.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+fn run(store: &RelationalStore, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+    let control = &*context.control;
+    let mut since = Instant::now();
+    let manifest = Snapshot::open(context.repository, context.index, context.snapshot)?.manifest(control)?;
+    let tools = Tools::find_server(store.settings.tools_directory.as_deref(), manifest.server_major())?;
+    control.progress.set_current("the server of the drill");
+    let archives = Place::make(context, store.settings.name.as_str(), "archives")?;
+    let home = Place::make(context, store.settings.name.as_str(), "cluster")?;
+    let started = Cluster::start(&home, &tools, &tablespaces(&manifest), &context.control);
+    drilled.prepared(&mut since);
+    let cluster = started?;
+
+    let mut there = store.clone();
+    there.server = cluster.server.clone();
+    there.settings.hooks = Hooks::default();
+    there.settings.scratch_directory = archives.path();
+    let outcome = restore(&there, context);
+    drilled.restored(&mut since);
+    let outcome = outcome?;
+    (drilled.files, drilled.bytes) = (outcome.files, outcome.bytes);
+
+    let checked = check(store, &there, &manifest, &tools, &home, context, drilled);
+    drilled.checked(&mut since);
+    checked?;
+    drop(cluster);
+    home.remove()?;
+    archives.remove()
+}
+
+fn tablespaces(manifest: &Manifest) -> Vec<&str> {
+    let mut names: Vec<&str> = manifest
+        .databases
+        .iter()
+        .flat_map(|database| database.tablespaces.iter().chain([&database.tablespace]))
+        .map(String::as_str)
+        .filter(|name| !OWN_TABLESPACES.contains(name))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn restore(there: &RelationalStore, context: &DrillContext<'_>) -> Result<repository::RestoreOutcome> {
+    let context = RestoreContext {
+        repository: context.repository,
+        index: context.index,
+        snapshot: context.snapshot,
+        job_id: context.job_id,
+        target: None,
+        control: std::sync::Arc::clone(&context.control),
+    };
+    let mut staged: Box<dyn StagedRestore> = stage::stage(there, &context)?;
+    staged.swap()?;
+    staged.finish()
+}
+
+fn check(
+    store: &RelationalStore,
+    there: &RelationalStore,
+    manifest: &Manifest,
+    tools: &Tools,
+    home: &Place,
+    context: &DrillContext<'_>,
+    drilled: &mut Drilled,
+) -> Result<()> {
+    let control = &*context.control;
+    drilled.proven.push(format!(
+        "component '{}': {} databases and {} roles of PostgreSQL {} were restored into a server of release {}",
+        store.settings.name,
+        manifest.databases.len(),
+        manifest.roles.len(),
+        manifest.server_major(),
+        tools.major
+    ));
+    for database in &manifest.databases {
+        control.progress.set_current(&format!("database {}", database.name));
+        Prover { server: &there.server, database, connections: there.settings.connections, control, drilled }
+            .prove()?;
+    }
+    if !drilled.failures.is_empty() {
+        return Ok(());
+    }
+    let hooks = &store.settings.hooks;
+    let place = there.server.address();
+    hooks.drill_check(store, place, Cluster::environment(&home.path()), control)?;
+    drilled.note_own_check(hooks);
+    Ok(())
+}
