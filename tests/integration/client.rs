@@ -120,6 +120,11 @@ fn a_person_registers_a_store_makes_a_backup_restores_it_and_deletes_it() {
     fs::remove_dir_all(site.content().join("two")).unwrap();
     desk.run(["backup", "validate", name]).expect(0);
     desk.run(["backup", "validate", name, "--read-data", "--wait"]).expect(0);
+    let proven = desk.run(["backup", "drill", name, "--wait"]).expect(0).expect_text("a recovery takes");
+    drop(proven.expect_text("proven: component 'content'"));
+    desk.run(["backup", "drill", name, "--packs-only", "--wait"])
+        .expect(0)
+        .expect_text("not proven: that a passcode opens it");
     desk.run(["backup", "restore", name, "--validate-only"]).expect(0).expect_text("nothing was changed");
     assert!(!site.content().join("two").exists());
     desk.run(["backup", "restore", name, "--yes", "--wait", "--component", "content"]).expect(0);

@@ -52,6 +52,10 @@ fn a_lost_server_is_rebuilt_from_store_and_passcode_with_its_users_schedules_and
         (&entry["infrastructures"]["status"], &entry["status"]),
         (&"completed".into(), &"completed".into())
     );
+    let accepted = client.dr_post("stores/s1/backups/second/drill", &[("passcode", PASSCODE)]).ok();
+    let drill = client.completed(&accepted);
+    assert_eq!(drill["result"]["outcome"], "proven", "{drill}");
+    assert!(drill["result"]["proven"].to_string().contains("component 'strongroom'"), "{drill}");
     let before = Picture::take(&site.content());
     server.kill();
     drop(server);

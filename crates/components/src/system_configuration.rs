@@ -16,12 +16,13 @@ use repository::{BackupRequest, Control, Fed, FedContent, FedFile, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Backup, BackupContext, Component, Error, ErrorKind, Facts, Hooks, Kind, Recovered, RestoreContext,
-    Result, StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Facts, Hooks, Kind, Recovered,
+    RestoreContext, Result, StagedRestore, file_store,
 };
 
 /// Where the files lie in a snapshot.
 const ROOT: &str = "/strongroom";
+const MANIFEST: &str = "manifest.json";
 const FORMAT: u32 = 1;
 
 /// Strongroom's own configuration, as configured.
@@ -291,6 +292,25 @@ impl Component for SystemConfiguration {
     }
 
     fn after_restore(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// All that the manifest names must be there.
+    fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+        let hooks = &self.settings.hooks;
+        file_store::drill_files(&self.settings.name, context, drilled, &|content| {
+            let text = std::fs::read(content.join(MANIFEST))
+                .map_err(|e| Error::new(ErrorKind::Damaged, format!("the backup lacks its manifest: {e}")))?;
+            let manifest = SystemManifest::parse(&text)?;
+            if let Some(file) = manifest.files.iter().find(|file| !content.join(&file.name).is_file()) {
+                let message = format!("the backup lacks '{}', which its manifest names", file.name);
+                return Err(Error::new(ErrorKind::Damaged, message));
+            }
+            hooks.drill_check(self, content.display().to_string(), Vec::new(), &context.control)
+        })?;
+        let text = "that a server starts with the restored configuration; `strongroom rescue rebuild` on another machine shows it";
+        drilled.not_proven.push(text.to_owned());
+        drilled.note_own_check(hooks);
         Ok(())
     }
 }

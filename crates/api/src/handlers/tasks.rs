@@ -61,6 +61,7 @@ fn entry(task: &TaskView, portal: &str) -> Value {
         TaskKind::CreateBackup => "CREATE_BACKUP_TASK_TYPE",
         TaskKind::BackupRetentionCleaner => "BACKUP_RETENTION_CLEANER_TASK_TYPE",
         TaskKind::VerifyBackups => "VERIFY_BACKUPS_TASK_TYPE",
+        TaskKind::RecoveryDrill => "RECOVERY_DRILL_TASK_TYPE",
         TaskKind::ReclaimSpace => "RECLAIM_SPACE_TASK_TYPE",
     };
     let mut entry = json!({

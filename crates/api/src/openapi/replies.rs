@@ -303,7 +303,7 @@ pub(crate) static MODE: Schema = Object(&[
 pub(crate) static MODE_UPDATED: Schema = Object(&[key("status", &ONLY_SUCCESS), key("success", &Boolean)]);
 
 static TASK_TYPE: Schema =
-    Choice(&["CreateBackup", "BackupRetentionCleaner", "VerifyBackups", "ReclaimSpace"]);
+    Choice(&["CreateBackup", "BackupRetentionCleaner", "VerifyBackups", "RecoveryDrill", "ReclaimSpace"]);
 
 /// `tasks/{task}`
 pub(crate) static TASK: Schema = Named(

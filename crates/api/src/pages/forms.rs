@@ -424,11 +424,11 @@ const TASK_DAYS: Field = KEEP_DAYS.takes(Integer { least: -1, most: 100_000 });
 
 /// tasks/createTask
 pub(crate) static CREATE_TASK: Form = form(
-    "Does something by itself, again and again: CreateBackup, VerifyBackups or ReclaimSpace.",
+    "Does something by itself, again and again: CreateBackup, VerifyBackups, RecoveryDrill or ReclaimSpace.",
     "Create this task",
     &[
-        field(Input::Text, "type", "Type", "CreateBackup, VerifyBackups or ReclaimSpace.")
-            .takes(Choice(&["CreateBackup", "VerifyBackups", "ReclaimSpace"]))
+        field(Input::Text, "type", "Type", "CreateBackup, VerifyBackups, RecoveryDrill or ReclaimSpace.")
+            .takes(Choice(&["CreateBackup", "VerifyBackups", "RecoveryDrill", "ReclaimSpace"]))
             .required()
             .value("CreateBackup"),
         TITLE,

@@ -64,7 +64,9 @@ impl Inner {
         let event = match (task.kind, status) {
             (_, RunStatus::Succeeded | RunStatus::Scheduled | RunStatus::Executing) => return None,
             (TaskKind::CreateBackup, _) => EventKind::BackupFailed,
-            (TaskKind::VerifyBackups, RunStatus::Failed) => EventKind::VerificationFailed,
+            (TaskKind::VerifyBackups | TaskKind::RecoveryDrill, RunStatus::Failed) => {
+                EventKind::VerificationFailed
+            }
             (TaskKind::BackupRetentionCleaner | TaskKind::ReclaimSpace, RunStatus::Failed) => {
                 EventKind::RetentionFailed
             }

@@ -244,7 +244,7 @@ impl State {
     /// The verifications asked for by this request that failed.
     pub async fn failed_verifications(&self, request_id: &str) -> Result<Vec<JobRow>> {
         let rows = sqlx::query(
-            "SELECT * FROM jobs WHERE operation = 'Validate' AND status = 'FAILED' AND request_id = $1 ORDER BY seq",
+            "SELECT * FROM jobs WHERE operation IN ('Validate', 'Drill') AND status = 'FAILED' AND request_id = $1 ORDER BY seq",
         )
         .bind(request_id)
         .fetch_all(self.reader())

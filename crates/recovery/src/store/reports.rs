@@ -13,7 +13,7 @@ use storage::ErrorKind;
 use super::catalogue::keyed_for;
 use super::sealed::{self, Found};
 use super::{Store, failure, layout, parallel};
-use crate::drills::{FAILED, PROVEN};
+use crate::drills::{FAILED, PROVEN, WHOLE};
 use crate::{DrillReport, Error, ErrorKind as Reason, Result};
 
 const REPORT_BYTES_MAX: u64 = 4 << 20;
@@ -103,7 +103,7 @@ impl Store {
         Ok(read.into_iter().flatten().filter(|read| read.report.backup == backup).collect())
     }
 
-    /// The last report that proves a backup, and the last of all where it tells of a failure.
+    /// The last report that proves a backup, and a later one that tells of a failure.
     pub(crate) fn last_drills(&self) -> Result<(Option<DrillReport>, Option<DrillReport>)> {
         let keys = self.report_keys(None)?;
         let last_of = |outcome: &str| keys.iter().find(|key| key.outcome == outcome);
@@ -111,8 +111,11 @@ impl Store {
             Some(key) => Ok(self.report(&key.key)?.map(|read| read.report)),
             None => Ok(None),
         };
-        let failed = keys.first().filter(|key| key.outcome == FAILED);
-        Ok((read(last_of(PROVEN))?, read(failed)?))
+        let failed = read(keys.iter().find(|key| key.outcome != WHOLE).filter(|key| key.outcome == FAILED))?;
+        // That every pack is there takes back that one was not, and nothing else.
+        let is_whole = keys.first().is_some_and(|key| key.outcome == WHOLE);
+        let failed = failed.filter(|report| report.with_passcode || !is_whole);
+        Ok((read(last_of(PROVEN))?, failed))
     }
 
     /// One report; `None` if there is none, or none that is intact.

@@ -1,4 +1,4 @@
-//! System tasks: backups by schedule, the retention cleaner, verifications, the freeing of space.
+//! System tasks: backups by schedule, the retention cleaner, verifications, drills, the freeing of space.
 //!
 //! `cron` understands when, `plan` says what is due, `scheduler` makes runs of that and works them off; here is what
 //! callers do: make, change, look, run by hand. A task's passcode lies sealed under the master key and is never shown.
@@ -232,7 +232,7 @@ fn check_parameters(kind: TaskKind, parameters: &mut TaskParameters) -> Result<(
             }
         }
         TaskKind::BackupRetentionCleaner => parameters.store_name.clear(),
-        TaskKind::VerifyBackups | TaskKind::ReclaimSpace => {}
+        TaskKind::VerifyBackups | TaskKind::RecoveryDrill | TaskKind::ReclaimSpace => {}
     }
     Ok(())
 }

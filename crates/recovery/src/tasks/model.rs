@@ -15,14 +15,21 @@ pub enum TaskKind {
     BackupRetentionCleaner,
     /// Verifies backups in a store.
     VerifyBackups,
+    /// Restores the newest backup of a store into scratch, to prove it.
+    RecoveryDrill,
     /// Frees the space of what was deleted.
     ReclaimSpace,
 }
 
 impl TaskKind {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::CreateBackup, Self::BackupRetentionCleaner, Self::VerifyBackups, Self::ReclaimSpace];
+    pub const ALL: [Self; 5] = [
+        Self::CreateBackup,
+        Self::BackupRetentionCleaner,
+        Self::VerifyBackups,
+        Self::RecoveryDrill,
+        Self::ReclaimSpace,
+    ];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
@@ -30,6 +37,7 @@ impl TaskKind {
             Self::CreateBackup => "CreateBackup",
             Self::BackupRetentionCleaner => "BackupRetentionCleaner",
             Self::VerifyBackups => "VerifyBackups",
+            Self::RecoveryDrill => "RecoveryDrill",
             Self::ReclaimSpace => "ReclaimSpace",
         }
     }

@@ -336,16 +336,23 @@ async fn the_cleaner_verification_and_reclaiming_run_as_tasks_and_say_what_they_
     };
     let verify = every(TaskKind::VerifyBackups).await;
     let reclaim = every(TaskKind::ReclaimSpace).await;
-    for (task, told) in
-        [(CLEANER_ID, "0 backups removed"), (&verify, "1 backups verified"), (&reclaim, "0 packs removed")]
-    {
+    let drill = every(TaskKind::RecoveryDrill).await;
+    for (task, told) in [
+        (CLEANER_ID, "0 backups removed"),
+        (&verify, "1 backups verified"),
+        (&drill, "1 backups proven (restored into scratch"),
+        (&reclaim, "0 packs removed"),
+    ] {
         let (run, job) = server.run_task(task, caller()).await.unwrap();
         assert_eq!(job, None);
         let run = ended_run(&server, task, &run).await;
         assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
         assert!(run.result.contains(told), "{run:?}");
     }
-    // A damaged pack: the verification names the backup.
+    let reports = server.drill_reports("s", "b2").await.unwrap();
+    assert!(reports.len() == 1 && reports[0].is_proven(), "{reports:?}");
+    assert_eq!(std::fs::read_dir(&site.settings.drill_directory).unwrap().count(), 0);
+    // A damaged pack: the verification and the drill name the backup.
     let pack =
         all_files(&site.store()).into_iter().find(|path| path.to_string_lossy().contains("/data/")).unwrap();
     let mut bytes = std::fs::read(&pack).unwrap();
@@ -359,6 +366,10 @@ async fn the_cleaner_verification_and_reclaiming_run_as_tasks_and_say_what_they_
     let run = ended_run(&server, &verify, &run).await;
     assert_eq!(run.status, RunStatus::Failed, "{run:?}");
     assert!(run.result.contains("'b1'") && run.result.contains("damaged"), "{run:?}");
+    let (run, _) = server.run_task(&drill, caller()).await.unwrap();
+    let run = ended_run(&server, &drill, &run).await;
+    assert_eq!(run.status, RunStatus::Failed, "{run:?}");
+    assert!(run.result.contains("'b2' of store 's' did not stand its drill: "), "{run:?}");
 }
 
 #[tokio::test]

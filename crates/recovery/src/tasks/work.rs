@@ -26,12 +26,38 @@ const STOPPED: &str = "The server stopped before all stores were looked at.";
 const STOPPED_VERIFYING: &str = "The server stopped before all was verified.";
 const DIED: &str = "The server stopped during this run.";
 
-/// What is known of a backup that was to be verified.
+/// What is known of a backup that was to be verified, or tried out by a drill.
 enum Verdict {
     Whole,
     Damaged(Vec<String>),
+    /// It did not stand its drill.
+    NotRestored(Vec<String>),
     /// It could not be verified, for this reason.
     Unknown(String),
+}
+
+/// How a run tells of what it did.
+struct Words {
+    done: &'static str,
+    how: &'static str,
+}
+
+impl Words {
+    fn of(kind: TaskKind, with_passcode: bool) -> Self {
+        match (kind, with_passcode) {
+            (TaskKind::RecoveryDrill, true) => {
+                Self { done: "proven", how: "restored into scratch and checked there" }
+            }
+            (TaskKind::RecoveryDrill, false) => Self {
+                done: "looked at",
+                how: "every pack was read; nothing was restored without a passcode",
+            },
+            (_, true) => Self { done: "verified", how: "every byte was read" },
+            (_, false) => {
+                Self { done: "verified", how: "every pack is there; nothing was read without a passcode" }
+            }
+        }
+    }
 }
 
 /// What came of a run.
@@ -65,10 +91,15 @@ fn broken_off(why: &str, done: &str, failures: Vec<String>) -> Outcome {
 
 /// What the job of a verification that did not succeed says of its backup.
 fn verdict_of(result: Option<&Value>, messages: &[String]) -> Verdict {
-    let details = result.and_then(|result| result.get("details"));
-    let details: Vec<String> =
-        details.and_then(|lines| serde_json::from_value(lines.clone()).ok()).unwrap_or_default();
-    if details.is_empty() { Verdict::Unknown(messages.join(" ")) } else { Verdict::Damaged(details) }
+    let lines = |key: &str| -> Vec<String> {
+        let lines = result.and_then(|result| result.get(key));
+        lines.and_then(|lines| serde_json::from_value(lines.clone()).ok()).unwrap_or_default()
+    };
+    match (lines("details"), lines("failures")) {
+        (details, _) if !details.is_empty() => Verdict::Damaged(details),
+        (_, failures) if !failures.is_empty() => Verdict::NotRestored(failures),
+        _ => Verdict::Unknown(messages.join(" ")),
+    }
 }
 
 /// The line of a run that tells of a backup that is not known to be whole.
@@ -77,6 +108,10 @@ fn line_of(backup: &str, store: &str, verdict: &Verdict) -> Option<String> {
         Verdict::Whole => None,
         Verdict::Damaged(details) => {
             Some(format!("Backup '{backup}' of store '{store}' is damaged: {}.", details.join("; ")))
+        }
+        Verdict::NotRestored(failures) => {
+            let why = failures.join("; ");
+            Some(format!("Backup '{backup}' of store '{store}' did not stand its drill: {why}."))
         }
         Verdict::Unknown(why) => {
             Some(format!("Backup '{backup}' of store '{store}' could not be verified: {why}"))
@@ -127,7 +162,7 @@ impl Inner {
         let done = match task.kind {
             TaskKind::BackupRetentionCleaner => self.run_retention().await.map(|report| cleaned(&report)),
             TaskKind::ReclaimSpace => self.reclaim_stores(task).await,
-            TaskKind::VerifyBackups => self.verify_stores(task, run).await,
+            TaskKind::VerifyBackups | TaskKind::RecoveryDrill => self.verify_stores(task, run).await,
             TaskKind::CreateBackup => return,
         };
         let ended = done.unwrap_or_else(|error| match error.kind {
@@ -140,7 +175,8 @@ impl Inner {
         let notice = self.notice_of_run(task, run, ended.status, &ended.result);
         let end = (ended.status, ended.result.as_str());
         let mut noted = self.state.end_run(run, from, end, notice.as_ref(), now).await.map(|_| ());
-        if noted.is_ok() && task.kind == TaskKind::VerifyBackups && self.runner.is_stopping() {
+        let has_jobs = matches!(task.kind, TaskKind::VerifyBackups | TaskKind::RecoveryDrill);
+        if noted.is_ok() && has_jobs && self.runner.is_stopping() {
             noted = self.tell_of_jobs(run, &ended.result).await;
         }
         match noted {
@@ -231,9 +267,10 @@ impl Inner {
     }
 
     /// Verifies the newest complete backup of each store, or all: every byte if the task has the passcode, else that
-    /// every pack is there.
+    /// every pack is there. A drill restores the newest one into scratch.
     async fn verify_stores(&self, task: &TaskRow, run: &str) -> Result<Outcome> {
         let passcode = self.passcode_of_task(task)?;
+        let words = Words::of(task.kind, passcode.is_some());
         let (mut verified, mut failures, mut other) = (0_usize, Vec::new(), 0_usize);
         for store in self.stores_of(task).await? {
             let mut backups = match self.backups(&store).await {
@@ -249,7 +286,7 @@ impl Inner {
                 backups.truncate(1);
             }
             for backup in &backups {
-                let done = || format!("{verified} backups verified.");
+                let done = || format!("{verified} backups {}.", words.done);
                 if self.runner.is_stopping() {
                     return Ok(broken_off(STOPPED_VERIFYING, &done(), failures));
                 }
@@ -281,12 +318,7 @@ impl Inner {
                 }
             }
         }
-        let how = if passcode.is_some() {
-            "every byte was read"
-        } else {
-            "every pack is there; nothing was read without a passcode"
-        };
-        let mut done = format!("{verified} backups verified ({how}).");
+        let mut done = format!("{verified} backups {} ({}).", words.done, words.how);
         if other > 0 {
             done.push_str(&format!(" {other} have another passcode and were not read."));
         }
@@ -303,7 +335,7 @@ impl Inner {
         Ok(outcome(done, failures))
     }
 
-    /// Verifies one backup, and waits for the outcome.
+    /// Verifies or drills one backup, and waits for the outcome.
     async fn verify_one(
         &self,
         task: &TaskRow,
@@ -314,11 +346,16 @@ impl Inner {
         let verdict = |damage: Vec<String>| {
             if damage.is_empty() { Verdict::Whole } else { Verdict::Damaged(damage) }
         };
-        let Some(passcode) = passcode else {
+        let drills = task.kind == TaskKind::RecoveryDrill;
+        let id = if drills {
+            let caller = self.caller_of(task, run);
+            self.drill_backup(&backup.store, &backup.name, passcode.cloned(), caller).await?
+        } else if let Some(passcode) = passcode {
+            let caller = self.caller_of(task, run);
+            self.verify_backup_as_job(&backup.store, &backup.name, passcode.clone(), caller).await?
+        } else {
             return Ok(verdict(self.validate_backup(&backup.store, &backup.name, None).await?.details));
         };
-        let caller = self.caller_of(task, run);
-        let id = self.verify_backup_as_job(&backup.store, &backup.name, passcode.clone(), caller).await?;
         let mut failed_looks = 0;
         loop {
             let job = match self.job(&id).await {
