@@ -104,9 +104,10 @@ impl Scene {
         let (content, mut found) = (self.content(), Everything::new());
         content
             .list("", &mut |entry| {
-                let read = content.read(&entry.key, None, &Default::default())?;
+                let range = (entry.size > 0).then_some(0..entry.size);
+                let read = content.read(&entry.key, range, &Default::default())?;
                 assert_eq!(read.body.len() as u64, entry.size);
-                assert!(found.insert(entry.key, (read.headers, read.body)).is_none());
+                assert!(found.insert(entry.key, (read.object.headers, read.body)).is_none());
                 Ok(())
             })
             .unwrap();
@@ -274,7 +275,7 @@ fn an_object_that_changes_goes_or_is_refused_during_the_backup_is_told_and_the_r
             content.delete("gone").unwrap();
         } else if is("forbidden") {
             fate.fault = Fault::Status(403, "AccessDenied");
-        } else if is("changed") && content.look("changed").unwrap().unwrap().0 == 6 {
+        } else if is("changed") && content.look("changed").unwrap().unwrap().size == 6 {
             write("changed", b"longer than before");
         } else if is("changing") {
             write("changing", &noise(20 << 20)[..(20 << 20) - request.number as usize]);
@@ -323,6 +324,72 @@ fn a_bucket_that_is_gone_or_fails_is_an_error_and_never_an_empty_backup() {
     let error = scene.back_up("one", &scene.component("", 2)).unwrap_err();
     assert!(error.message.contains("is its name right?"), "{error}");
     assert!(scene.store.backup("one").unwrap().is_none());
+}
+
+#[test]
+fn a_bucket_that_goes_or_credentials_that_end_during_the_backup_fail_it() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 1);
+    for key in ["a", "b", "c"] {
+        scene.put(key, b"1");
+    }
+    // Whoever says that there is no such object and lists it all the same is not believed.
+    let plan = |status, code, also_listing: bool| {
+        let listings = std::sync::atomic::AtomicUsize::new(0);
+        scene.proxy.plan(move |request| {
+            let is_listing = request.target.contains("list-type");
+            let first = is_listing && listings.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+            match !first && (!is_listing || also_listing) {
+                true => Fate { fault: Fault::Status(status, code), ..Fate::default() },
+                false => Fate::default(),
+            }
+        });
+    };
+    plan(404, "NoSuchKey", false);
+    let error = scene.back_up("one", &component).unwrap_err();
+    assert!(error.message.contains("the service lists it, and says that it is not there"), "{error}");
+    plan(404, "NoSuchBucket", true);
+    let error = scene.back_up("one", &component).unwrap_err();
+    assert!(error.message.contains("is its name right?"), "{error}");
+    plan(403, "ExpiredToken", true);
+    let error = scene.back_up("one", &component).unwrap_err();
+    assert!(error.message.contains("ExpiredToken"), "{error}");
+    assert!(scene.store.backup("one").unwrap().is_none());
+}
+
+#[test]
+fn what_somebody_writes_during_a_restore_is_told_and_not_written_over_later() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 2);
+    scene.put("a", b"old");
+    scene.back_up("one", &component).unwrap();
+    scene.put("a", b"new");
+    let content = scene.content();
+    scene.proxy.plan(move |request| {
+        if request.target.contains("state/finished") && request.method == "PUT" {
+            content.write("a", &Headers::default(), b"somebody else's".to_vec()).unwrap();
+        }
+        Fate::default()
+    });
+    let error = scene.restore("one", &component).unwrap_err();
+    assert!(error.message.contains("somebody else writes"), "{error}");
+    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+    assert_eq!(scene.everything()["a"].1, b"somebody else's");
+}
+
+#[test]
+fn an_object_whose_tags_cannot_be_read_is_there_without_them_and_is_named() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 2);
+    let headers = Headers { tags: vec![("a".into(), "b".into())], ..Headers::default() };
+    scene.content().write("tagged", &headers, b"1".to_vec()).unwrap();
+    scene.proxy.plan(|request| match request.target.contains("tagging") {
+        true => Fate { fault: Fault::Status(403, "AccessDenied"), ..Fate::default() },
+        false => Fate::default(),
+    });
+    let entry = scene.back_up("one", &component).unwrap();
+    assert_eq!(entry.components[0].files, 1);
+    assert!(entry.warnings[0].reason.contains("its tags could not be read"), "{:?}", entry.warnings);
 }
 
 #[test]
@@ -410,6 +477,14 @@ fn buckets_are_backed_up_and_restored_over_the_interface_and_their_keys_are_told
     let store = &entry["objectStore"][0];
     assert_eq!((&store["name"], &store["buckets"][0]), (&"uploads".into(), &scene.bucket.as_str().into()));
     assert_eq!((&store["files"], &store["bytes"]), (&1.into(), &3.into()));
+    // A restore would take what lies in a store there for objects that should not be there.
+    let inside = serde_json::json!({"type": "S3", "provider": {"name": "AWS", "cloudServices": [{
+        "name": "AWS S3", "type": "objectStore", "usage": "BACKUP", "category": "storage", "connection": {
+            "bucketName": scene.bucket, "region": "us-east-1", "rootDir": "map/backups", "endpointUrl": scene.service.url(),
+            "credential": {"type": "ACCESS-KEY", "secret": {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}}}}]}});
+    let inside = [("storeName", "inside"), ("settings", &inside.to_string())];
+    let refused = client.dr_post("stores/register", &inside).refused(400, "PARAM_INVALID");
+    assert!(refused.text.contains("lie inside each other"));
     assert!(store["clusterID"].as_str().unwrap().ends_with(&format!("/{}/map", scene.bucket)), "{store}");
 
     scene.content().delete("map/tile 1").unwrap();

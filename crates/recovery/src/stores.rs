@@ -121,18 +121,15 @@ impl Inner {
     /// would exchange a store inside of it with the rest, and remove it.
     pub async fn open_store_apart(&self, row: &StoreRow) -> Result<Store> {
         let (row, settings, place) = (row.clone(), self.settings.clone(), self.place_of(row)?);
-        if matches!(place, Place::Bucket(_)) {
-            return blocking(move || open(&row, &place)).await;
-        }
-        blocking(move || match protected_around(Path::new(&row.root_dir), &settings) {
+        blocking(move || match protected_around(&place.root(), &settings) {
             None => open(&row, &place),
-            Some((name, place)) => {
+            Some((name, protected)) => {
                 let message = format!(
-                    "Store '{}' at {} and the protected directory {} of component '{name}' lie inside each other; move \
+                    "Store '{}' at {} and the protected place {} of component '{name}' lie inside each other; move \
                      one of the two, and register the store anew.",
                     row.name,
-                    row.root_dir,
-                    place.display()
+                    place.root().display(),
+                    protected.display()
                 );
                 Err(Error::new(ErrorKind::Incompatible, message))
             }
@@ -196,7 +193,11 @@ impl Inner {
         let place = blocking(move || match place {
             StorePlace::Hosted => Ok(Place::Directory(hosted_root(&for_name, &settings)?)),
             StorePlace::Directory(root) => Ok(Place::Directory(allowed_root(&root, &settings)?)),
-            StorePlace::Bucket(place) => Ok(Place::Bucket(place)),
+            StorePlace::Bucket(place) => {
+                let place = Place::Bucket(place);
+                refuse_protected(&place.root(), &settings)?;
+                Ok(place)
+            }
         })
         .await?;
         Ok(Registration { name, kind, place, storage_config, default })
@@ -525,7 +526,7 @@ fn refuse_protected(root: &Path, settings: &Settings) -> Result<()> {
         None => Ok(()),
         Some((name, place)) => {
             let message = format!(
-                "The store's directory {} and the protected directory {} of component '{name}' lie inside each other.",
+                "The store's place {} and the protected place {} of component '{name}' lie inside each other.",
                 root.display(),
                 place.display()
             );
@@ -534,14 +535,18 @@ fn refuse_protected(root: &Path, settings: &Settings) -> Result<()> {
     }
 }
 
-/// The component, and its directory, that lies around this place or inside of it.
+/// The component, and its place, that lies around this place or inside of it.
 fn protected_around(root: &Path, settings: &Settings) -> Option<(String, PathBuf)> {
-    let protected = settings.components.iter().filter(|component| component.kind() == Kind::FileStore);
-    let mut places = protected.map(|component| {
+    let mut places = settings.components.iter().filter_map(|component| {
         let place = PathBuf::from(component.place());
-        (component.name().to_owned(), resolve(&place).unwrap_or(place))
+        match component.kind() {
+            Kind::FileStore if place.is_absolute() => Some((component, resolve(&place).unwrap_or(place))),
+            Kind::ObjectStore => Some((component, place)),
+            _ => None,
+        }
     });
-    places.find(|(_, place)| place.is_absolute() && (root.starts_with(place) || place.starts_with(root)))
+    let found = places.find(|(_, place)| root.starts_with(place) || place.starts_with(root));
+    found.map(|(component, place)| (component.name().to_owned(), place))
 }
 
 /// The path with the links of all that exists of it resolved; what does not exist yet stays as it is.

@@ -20,6 +20,8 @@ pub struct ContentEntry {
     pub modified_ms: i64,
     /// Its ETag, without quotes. Equal tags of one key mean equal content.
     pub tag: String,
+    /// It lies in an archive, and cannot be read before somebody has it brought back.
+    pub archived: bool,
 }
 
 /// What the service keeps beside an object's content, and gives back with it.
@@ -44,9 +46,6 @@ pub struct Headers {
     /// `Expires`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// Where a page that this object stands for is found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub website_redirect: Option<String>,
     /// The owner's own names and values, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<(String, String)>,
@@ -64,17 +63,26 @@ pub struct ContentVersion {
     pub number: Option<String>,
 }
 
-/// What was read.
+/// An object without its content.
 #[derive(Clone, Debug)]
-pub struct ContentRead {
-    /// The bytes of the range.
-    pub body: Vec<u8>,
+pub struct ContentLook {
     /// Size of the whole object.
     pub size: u64,
     /// Which content it is.
     pub version: ContentVersion,
     /// What belongs to it.
     pub headers: Headers,
+    /// What else belongs to it and could not be had, and why.
+    pub lacking: Vec<String>,
+}
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub struct ContentRead {
+    /// The bytes of the range.
+    pub body: Vec<u8>,
+    /// The object itself.
+    pub object: ContentLook,
 }
 
 /// A bucket, or the part of it below a prefix, whose objects belong to others. Used from many threads at once; each call is
@@ -92,14 +100,14 @@ pub trait Content: Send + Sync + fmt::Debug {
     /// Calls `visit` for each object whose key starts with these letters. Complete, or an error.
     fn list(&self, prefix: &str, visit: &mut dyn FnMut(ContentEntry) -> Result<()>) -> Result<()>;
 
-    /// One page of a listing at most: whether it can be listed, and whether anything is there.
-    fn has_any(&self, prefix: &str) -> Result<bool>;
+    /// The first object whose key starts with these letters.
+    fn first(&self, prefix: &str) -> Result<Option<ContentEntry>>;
 
-    /// Reads a range, or all of it. `NotFound` if there is none, `Precondition` if it is not that version.
+    /// Reads a range, or all of what has 16 MiB at most. `NotFound` if there is none, `Precondition` if it is not that version.
     fn read(&self, key: &str, range: Option<Range<u64>>, version: &ContentVersion) -> Result<ContentRead>;
 
     /// Reads all of an object but its content; `None` if there is none.
-    fn look(&self, key: &str) -> Result<Option<(u64, ContentVersion, Headers)>>;
+    fn look(&self, key: &str) -> Result<Option<ContentLook>>;
 
     /// Writes an object in one request, in place of what was there.
     fn write(&self, key: &str, headers: &Headers, body: Vec<u8>) -> Result<()>;
@@ -107,15 +115,15 @@ pub trait Content: Send + Sync + fmt::Debug {
     /// Begins an object that is too large for one request. It appears when it is [ended](Upload::end).
     fn upload(&self, key: &str, headers: &Headers) -> Result<Box<dyn Upload>>;
 
-    /// Has the service copy an object with all that belongs to it, in place of what was there. `Precondition` if its tag is
-    /// another one.
-    fn copy(&self, from: &str, to: &str, tag: Option<&str>) -> Result<()>;
+    /// Has the service copy an object of that size with all that belongs to it, in place of what was there. `Precondition` if
+    /// its tag is another one.
+    fn copy(&self, from: &str, to: &str, size: u64, tag: Option<&str>) -> Result<()>;
 
     /// Removes an object. An object that is not there is no error.
     fn delete(&self, key: &str) -> Result<()>;
 
-    /// Gives up uploads below these letters that nobody ended. Returns how many there were.
-    fn abort_uploads(&self, prefix: &str) -> Result<u64>;
+    /// Gives up uploads of keys that start with these letters and that nobody ended.
+    fn abort_uploads(&self, prefix: &str) -> Result<()>;
 }
 
 /// An object that is written in parts. Dropped without an end it leaves parts behind, which [`Content::abort_uploads`] removes.

@@ -40,7 +40,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 pub use addresses::{AddressRule, Network, NotANetwork, Refused};
-pub use content::{Content, ContentEntry, ContentRead, ContentVersion, Headers, Upload};
+pub use content::{Content, ContentEntry, ContentLook, ContentRead, ContentVersion, Headers, Upload};
 pub use directory::{Directory, DirectoryOptions};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "test-support")]

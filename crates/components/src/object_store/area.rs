@@ -1,7 +1,7 @@
 //! Where a restore keeps its things in the bucket, and how far it has come: the journal.
 //!
 //! ```text
-//! .strongroom-restore-<id>/plan            what becomes of each object, a line each; its number is its name below
+//! .strongroom-restore-<id>/plan            what becomes of each object, a line each, once all lies ready
 //!                         new/<number>     what will be
 //!                         old/<number>     what was
 //!                         state/<word>     swapping, then finished; or undoing, then undone
@@ -9,17 +9,22 @@
 //! Without a state nothing has changed. From `swapping` on the restore is finished by whoever finds it, unless there is
 //! `undoing`; both can be done again and again from `new` and `old`, which go after `finished` or `undone` alone.
 
+use std::collections::HashMap;
+
 use repository::Control;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use storage::{Content, Headers};
 
-use super::compare::{Action, Change};
-use super::{each, store_error};
+use super::compare::Action;
+use super::{each, listing, store_error};
 use crate::{Error, ErrorKind, Recovered, Result};
 
 /// What the keys of every restore start with. They are never backed up.
 pub(super) const STAGING_PREFIX: &str = ".strongroom-restore-";
+
+/// The plan is read in pieces of so much.
+const PLAN_PART_BYTES: u64 = 8 << 20;
 
 /// How far a restore has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +49,26 @@ impl State {
 /// A line of the plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Step {
+    /// Names what belongs to it.
+    pub(super) number: usize,
     pub(super) key: String,
     pub(super) action: Action,
+    /// Bytes of what will be.
+    pub(super) size: u64,
+    /// Bytes of what was.
+    pub(super) size_before: u64,
+}
+
+impl Step {
+    /// Bytes of what is there in the end; `None`: nothing is.
+    fn after(&self) -> Option<u64> {
+        (self.action != Action::Remove).then_some(self.size)
+    }
+
+    /// Bytes of what was there at the beginning; `None`: nothing was.
+    fn before(&self) -> Option<u64> {
+        (self.action != Action::Make).then_some(self.size_before)
+    }
 }
 
 /// The place of one restore.
@@ -75,11 +98,10 @@ impl<'c> Area<'c> {
         self.key(&format!("old/{number}"))
     }
 
-    pub(super) fn write_plan(&self, changes: &[Change]) -> Result<()> {
+    pub(super) fn write_plan(&self, plan: &[Step]) -> Result<()> {
         let mut text = Vec::new();
-        for change in changes {
-            let step = Step { key: change.key.clone(), action: change.action };
-            serde_json::to_writer(&mut text, &step)
+        for step in plan {
+            serde_json::to_writer(&mut text, step)
                 .map_err(|e| Error::io("cannot write the plan of a restore", e))?;
             text.push(b'\n');
         }
@@ -87,8 +109,20 @@ impl<'c> Area<'c> {
     }
 
     fn read_plan(&self) -> Result<Vec<Step>> {
-        let read = self.content.read(&self.key("plan"), None, &Default::default()).map_err(store_error)?;
-        let lines = read.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let mut read = Vec::new();
+        loop {
+            let at = read.len() as u64;
+            let range = at..at + PLAN_PART_BYTES;
+            let part = self
+                .content
+                .read(&self.key("plan"), Some(range), &Default::default())
+                .map_err(store_error)?;
+            read.extend(part.body);
+            if read.len() as u64 >= part.object.size {
+                break;
+            }
+        }
+        let lines = read.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         lines
             .map(|line| {
                 serde_json::from_slice(line).map_err(|e| {
@@ -124,8 +158,10 @@ impl<'c> Area<'c> {
 
     /// Makes every object what it is to be. May be done again.
     pub(super) fn forward(&self, plan: &[Step]) -> Result<()> {
-        self.each_step(plan, |number, step| match step.action {
-            Action::Make | Action::Replace => self.content.copy(&self.new_one(number), &step.key, None),
+        self.each_step(plan, |step| match step.action {
+            Action::Make | Action::Replace => {
+                self.content.copy(&self.new_one(step.number), &step.key, step.size, None)
+            }
             Action::Remove => self.content.delete(&step.key),
         })
     }
@@ -133,29 +169,78 @@ impl<'c> Area<'c> {
     /// Makes every object what it was. May be done again.
     pub(super) fn backward(&self, plan: &[Step]) -> Result<()> {
         self.enter(State::Undoing)?;
-        self.each_step(plan, |number, step| match step.action {
-            Action::Make => self.content.delete(&step.key),
-            Action::Replace | Action::Remove => self.content.copy(&self.old_one(number), &step.key, None),
-        })?;
+        let back = || {
+            self.each_step(plan, |step| match step.action {
+                Action::Make => self.content.delete(&step.key),
+                Action::Replace | Action::Remove => {
+                    self.content.copy(&self.old_one(step.number), &step.key, step.size_before, None)
+                }
+            })
+        };
+        back()?;
+        // What was given up on the way forward may have been carried out late.
+        if self.verify(plan, Step::before).is_err() {
+            back()?;
+            self.verify(plan, Step::before)?;
+        }
         self.enter(State::Undone)
     }
 
-    fn each_step(
-        &self,
-        plan: &[Step],
-        work: impl Fn(usize, &Step) -> storage::Result<()> + Sync,
-    ) -> Result<()> {
-        let numbered: Vec<(usize, &Step)> = plan.iter().enumerate().collect();
-        // From here on nobody stops it.
-        each(self.content, &Control::default(), &numbered, |(number, step)| {
-            work(*number, step).map_err(store_error)
+    /// All that was written is there in its length, and what was removed is not.
+    pub(super) fn verify_forward(&self, plan: &[Step]) -> Result<()> {
+        self.verify(plan, Step::after)
+    }
+
+    fn verify(&self, plan: &[Step], expected: impl Fn(&Step) -> Option<u64>) -> Result<()> {
+        let mut present: HashMap<&str, Option<u64>> =
+            plan.iter().map(|step| (step.key.as_str(), None)).collect();
+        listing::visit(self.content, &Control::default(), &mut |entry| {
+            if let Some(size) = present.get_mut(entry.key.as_str()) {
+                *size = Some(entry.size);
+            }
         })?;
+        for step in plan {
+            if present.get(step.key.as_str()) != Some(&expected(step)) {
+                let message = format!(
+                    "'{}' is not as it was left: somebody else writes to {}; stop that and restore again",
+                    step.key.escape_debug(),
+                    self.content.location()
+                );
+                return Err(Error::new(ErrorKind::Io, message));
+            }
+        }
         Ok(())
+    }
+
+    fn each_step(&self, plan: &[Step], work: impl Fn(&Step) -> storage::Result<()> + Sync) -> Result<()> {
+        // From here on nobody stops it.
+        each(self.content, &Control::default(), plan, |step| work(step).map_err(|e| self.stuck(e)))?;
+        Ok(())
+    }
+
+    fn stuck(&self, error: storage::Error) -> Error {
+        if error.kind != storage::ErrorKind::NotFound {
+            return store_error(error);
+        }
+        let message = format!(
+            "{error}; what a restore had laid down below '{}' in {} is no longer whole, so it can be neither finished nor undone: \
+             remove all of that, and restore again",
+            self.key(""),
+            self.content.location()
+        );
+        Error::new(ErrorKind::Damaged, message)
+    }
+
+    /// Parts of objects that nobody will end. Not every service lists them, nor lets everybody.
+    fn abort_uploads(&self) {
+        if let Err(e) = self.content.abort_uploads(&self.key("")) {
+            tracing::warn!("what a restore may have left of unfinished uploads stays: {e}");
+        }
     }
 
     /// Removes all of it; that the restore has ended goes last.
     pub(super) fn clear(&self) -> Result<()> {
-        self.content.abort_uploads(&self.key("")).map_err(store_error)?;
+        self.abort_uploads();
         let ends = [State::Finished, State::Undone].map(|state| self.key(&format!("state/{}", state.word())));
         let (mut first, mut last) = (Vec::new(), Vec::new());
         self.content
@@ -172,14 +257,14 @@ impl<'c> Area<'c> {
         Ok(())
     }
 
-    /// Finishes or undoes what is found here.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(self.content.first(&self.key("")).map_err(store_error)?.is_none())
+    }
+
+    /// Finishes or undoes what is found here, if there is something.
     pub(super) fn recover(&self) -> Result<Recovered> {
         let recovered = match self.state()? {
-            None if self.content.has_any(&self.key("")).map_err(store_error)? => Recovered::Undone,
-            None => {
-                self.content.abort_uploads(&self.key("")).map_err(store_error)?;
-                return Ok(Recovered::Nothing);
-            }
+            None => Recovered::Undone,
             Some(State::Swapping) => {
                 self.forward(&self.read_plan()?)?;
                 self.enter(State::Finished)?;

@@ -7,17 +7,16 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 
 use repository::{BackupRequest, Control, Fed, FedFile, Time};
-use storage::{Content, ContentRead, ContentVersion, ErrorKind as Stored};
+use storage::{Content, ContentEntry, ContentRead, ContentVersion, ErrorKind as Stored};
 
 use super::listing::{self, Listed};
-use super::{ETAG, HEADERS, ObjectStore, names};
+use super::{ETAG, HEADERS, ObjectStore, THREADS_MAX, names};
 use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
 
 /// A larger object is read in ranges of so much.
 const RANGE_BYTES: u64 = 8 << 20;
 /// So often an object is looked at anew because it was changed.
 const LOOKS_MAX: usize = 5;
-const WORKERS_MAX: usize = 64;
 
 pub(super) fn backup(store: &ObjectStore, context: &BackupContext<'_>) -> Result<Backup> {
     let (content, control) = (&*store.content, &*context.control);
@@ -38,7 +37,7 @@ pub(super) fn backup(store: &ObjectStore, context: &BackupContext<'_>) -> Result
     let refused = Mutex::new(None);
     let mut rest = objects.into_iter();
     let mut next = || Ok(rest.next().map(|object| fed(content, control, object, &refused)));
-    let workers = content.parallelism().clamp(1, WORKERS_MAX);
+    let workers = content.parallelism().clamp(1, THREADS_MAX);
     let outcome =
         repository::backup_feed(context.repository, context.index, &request, &mut next, workers, control)
             .map_err(|e| Error::engine(format!("cannot back up component '{}'", store.settings.name), e))?;
@@ -64,17 +63,14 @@ fn fed<'c>(
         mtime: Time { seconds: entry.modified_ms.div_euclid(1000), nanoseconds },
         attributes: vec![(ETAG.to_owned(), entry.tag.clone().into_bytes())],
         same_if_size: Some(entry.size),
-        content: Box::new(move |out| {
-            let begun = ContentVersion { tag: Some(entry.tag).filter(|tag| !tag.is_empty()), number: None };
-            match read(content, control, &entry.key, (entry.size, begun), out) {
-                Ok(fed) => Ok(fed),
-                Err(Unread::Refused(why)) => {
-                    control.warn(&entry.key, &why);
-                    refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(why);
-                    Ok(Fed::Gone)
-                }
-                Err(Unread::Failed(e)) => Err(e),
+        content: Box::new(move |out| match read(content, control, &entry, out) {
+            Ok(fed) => Ok(fed),
+            Err(Unread::Refused(why)) => {
+                control.warn(&entry.key, &why);
+                refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(why);
+                Ok(Fed::Gone)
             }
+            Err(Unread::Failed(e)) => Err(e),
         }),
     }
 }
@@ -87,12 +83,12 @@ enum Unread {
     Failed(io::Error),
 }
 
-impl From<storage::Error> for Unread {
-    fn from(error: storage::Error) -> Self {
+impl Unread {
+    fn of(content: &dyn Content, error: storage::Error) -> Self {
         match error.kind {
-            Stored::Denied | Stored::Invalid | Stored::Short | Stored::Precondition => {
-                Self::Refused(error.reason)
-            }
+            Stored::Invalid | Stored::Short | Stored::Precondition => Self::Refused(error.reason),
+            // Is it this object, or is it the credentials?
+            Stored::Denied if content.first("").is_ok() => Self::Refused(error.reason),
             _ => Self::Failed(io::Error::other(error)),
         }
     }
@@ -101,54 +97,77 @@ impl From<storage::Error> for Unread {
 fn read(
     content: &dyn Content,
     control: &Control,
-    key: &str,
-    listed: (u64, ContentVersion),
+    entry: &ContentEntry,
     out: &mut dyn Write,
 ) -> Result<Fed, Unread> {
-    let Some(first) = begin(content, key, listed)? else { return Ok(Fed::Gone) };
-    out.write_all(&first.body).map_err(Unread::Failed)?;
-    let mut at = first.body.len() as u64;
-    while at < first.size {
-        control.check().map_err(|e| Unread::Failed(io::Error::other(e)))?;
-        let range = at..first.size.min(at + RANGE_BYTES);
-        match content.read(key, Some(range), &first.version) {
+    let Some(ContentRead { body, object }) = begin(content, entry)? else { return Ok(Fed::Gone) };
+    out.write_all(&body).map_err(Unread::Failed)?;
+    let mut at = body.len() as u64;
+    drop(body);
+    while at < object.size {
+        let range = at..object.size.min(at + RANGE_BYTES);
+        let changed = || {
+            let why = "it was changed or removed while it was read, and its bucket keeps no versions; back up again";
+            Unread::Refused(why.to_owned())
+        };
+        match content.read(&entry.key, Some(range), &object.version) {
+            // Not every service keeps to the condition.
+            Ok(next) if next.object.version != object.version || next.object.size != object.size => {
+                return Err(changed());
+            }
             Ok(next) => {
                 out.write_all(&next.body).map_err(Unread::Failed)?;
                 at += next.body.len() as u64;
             }
-            Err(e) if matches!(e.kind, Stored::NotFound | Stored::Precondition) => {
-                let why = "it was changed or removed while it was read, and its bucket keeps no versions; back up again";
-                return Err(Unread::Refused(why.to_owned()));
-            }
-            Err(e) => return Err(e.into()),
+            Err(e) if matches!(e.kind, Stored::NotFound | Stored::Precondition) => return Err(changed()),
+            Err(e) => return Err(Unread::of(content, e)),
         }
     }
-    let mut attributes = vec![(ETAG.to_owned(), first.version.tag.unwrap_or_default().into_bytes())];
-    if first.headers != storage::Headers::default() {
-        let text = serde_json::to_vec(&first.headers).map_err(|e| Unread::Failed(e.into()))?;
+    for lacking in &object.lacking {
+        control.warn(&entry.key, lacking);
+    }
+    let mut attributes = vec![(ETAG.to_owned(), object.version.tag.unwrap_or_default().into_bytes())];
+    if object.headers != storage::Headers::default() {
+        let text = serde_json::to_vec(&object.headers).map_err(|e| Unread::Failed(e.into()))?;
         attributes.push((HEADERS.to_owned(), text));
     }
     Ok(Fed::Described(attributes))
 }
 
 /// The beginning of an object as it was listed, or as it is by now; `None` if it is gone.
-fn begin(
-    content: &dyn Content,
-    key: &str,
-    (mut size, mut version): (u64, ContentVersion),
-) -> Result<Option<ContentRead>, Unread> {
+fn begin(content: &dyn Content, entry: &ContentEntry) -> Result<Option<ContentRead>, Unread> {
+    let tag = Some(entry.tag.clone()).filter(|tag| !tag.is_empty());
+    let (mut size, mut version) = (entry.size, ContentVersion { tag: tag.clone(), number: None });
     for _ in 0..LOOKS_MAX {
         // Of nothing there is no range.
         let range = (size > 0).then(|| 0..size.min(RANGE_BYTES));
-        match content.read(key, range, &version) {
-            Ok(read) => return Ok(Some(read)),
-            Err(e) if e.kind == Stored::NotFound && version.number.is_none() => return Ok(None),
-            Err(e) if matches!(e.kind, Stored::NotFound | Stored::Precondition) => {
-                let Some((there, now, _)) = content.look(key)? else { return Ok(None) };
-                (size, version) = (there, now);
+        match content.read(&entry.key, range, &version) {
+            Ok(read) if read.object.version.tag == tag && read.object.size != entry.size => {
+                let why = format!(
+                    "the service lists {} bytes and sends {}; does something unpack it on the way?",
+                    entry.size, read.object.size
+                );
+                return Err(Unread::Refused(why));
             }
-            Err(e) => return Err(e.into()),
+            Ok(read) => return Ok(Some(read)),
+            Err(e) if matches!(e.kind, Stored::NotFound | Stored::Precondition) => {}
+            Err(e) => return Err(Unread::of(content, e)),
         }
+        let Some(there) = content.look(&entry.key).map_err(|e| Unread::of(content, e))? else {
+            return gone(content, &entry.key);
+        };
+        (size, version) = (there.size, there.version);
     }
     Err(Unread::Refused("it is changed faster than it can be read".to_owned()))
+}
+
+/// A service says that there is no such object: that is so only if it does not list it either.
+fn gone(content: &dyn Content, key: &str) -> Result<Option<ContentRead>, Unread> {
+    match content.first(key) {
+        Ok(Some(entry)) if entry.key == key => {
+            Err(Unread::Refused("the service lists it, and says that it is not there".to_owned()))
+        }
+        Ok(_) => Ok(None),
+        Err(e) => Err(Unread::Failed(io::Error::other(e))),
+    }
 }

@@ -26,8 +26,8 @@ pub(super) struct Change {
     pub(super) key: String,
     /// As the snapshot has it; none if it is removed.
     pub(super) node: Option<Node>,
-    /// Tag of the one that is there.
-    pub(super) tag: Option<String>,
+    /// The one that is there.
+    pub(super) present: Option<ContentEntry>,
 }
 
 impl Change {
@@ -81,7 +81,7 @@ pub(super) fn compare(
             return Ok(());
         }
         let action = if there.is_some() { Action::Replace } else { Action::Make };
-        let change = Change { action, key, node: Some(node.clone()), tag: there.map(|entry| entry.tag) };
+        let change = Change { action, key, node: Some(node.clone()), present: there };
         if is_alike { &mut alike } else { &mut compared.changes }.push(change);
         Ok(())
     })
@@ -96,11 +96,9 @@ pub(super) fn compare(
             false => compared.changes.push(change),
         }
     }
-    let removed = present.into_values().map(|entry| Change {
-        action: Action::Remove,
-        key: entry.key,
-        node: None,
-        tag: Some(entry.tag),
+    // What a backup leaves out is not taken for something new.
+    let removed = present.into_values().filter(|entry| listing::beyond_us(entry).is_none()).map(|entry| {
+        Change { action: Action::Remove, key: entry.key.clone(), node: None, present: Some(entry) }
     });
     compared.changes.extend(removed);
     compared.changes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -120,10 +118,9 @@ fn milliseconds(node: &Node) -> i64 {
 /// Whether the object that is there is still the one that was listed, with the headers that the snapshot has.
 fn has_headers(content: &dyn Content, change: &Change) -> Result<bool> {
     let Some(node) = &change.node else { return Ok(false) };
-    let Some((_, version, headers)) = content.look(&change.key).map_err(store_error)? else {
-        return Ok(false);
-    };
-    Ok(version.tag == change.tag && headers == headers_of(node)?)
+    let Some(there) = content.look(&change.key).map_err(store_error)? else { return Ok(false) };
+    let is_listed = there.version.tag.as_deref() == change.present.as_ref().map(|entry| entry.tag.as_str());
+    Ok(is_listed && there.lacking.is_empty() && there.headers == headers_of(node)?)
 }
 
 fn attribute<'n>(node: &'n Node, name: &str) -> Option<&'n [u8]> {

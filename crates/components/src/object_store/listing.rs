@@ -27,7 +27,7 @@ pub(super) fn visit(
             stopped = Some(e);
             return Err(storage::Error::new(storage::ErrorKind::Io, "list", "", "the bucket", why));
         }
-        if !entry.key.starts_with(STAGING_PREFIX) {
+        if !entry.key.split('/').any(|part| part.starts_with(STAGING_PREFIX)) {
             visit(entry);
         }
         Ok(())
@@ -38,10 +38,16 @@ pub(super) fn visit(
     }
 }
 
+/// Why an object is in no backup, if it is not: then a restore leaves it alone as well.
+pub(super) fn beyond_us(entry: &ContentEntry) -> Option<&'static str> {
+    let archived = "it lies in an archive; bring it back, and back up again";
+    names::unfit(&entry.key).or(entry.archived.then_some(archived))
+}
+
 /// All objects, in the order of their paths. An object that no file can stand for is named and left out.
 pub(super) fn in_order(content: &dyn Content, control: &Control) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
-    visit(content, control, &mut |entry| match names::unfit(&entry.key) {
+    visit(content, control, &mut |entry| match beyond_us(&entry) {
         Some(why) => control.warn(&entry.key, why),
         None => found.push(Listed { path: names::path_of(&entry.key), entry }),
     })?;

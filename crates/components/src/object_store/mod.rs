@@ -19,6 +19,7 @@ mod stage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use repository::Control;
 use storage::{Content, ObjectPlace, ObjectStorage};
@@ -35,6 +36,8 @@ const ETAG: &str = "user.strongroom.etag";
 /// Attribute of a file: what the service kept beside the object's content, as JSON.
 const HEADERS: &str = "user.strongroom.headers";
 const THREADS_MAX: usize = 64;
+/// A question on which something waits is answered so soon, or not.
+const SOON: Duration = Duration::from_secs(15);
 
 /// A protected bucket, as configured.
 #[derive(Clone, Debug)]
@@ -54,12 +57,18 @@ pub struct ObjectStoreSettings {
 pub(crate) struct ObjectStore {
     settings: ObjectStoreSettings,
     content: Arc<dyn Content>,
+    /// For questions on which a start, or a page, waits.
+    impatient: Arc<dyn Content>,
 }
 
 impl ObjectStore {
     pub(crate) fn new(settings: ObjectStoreSettings) -> Result<Self, String> {
-        let content = ObjectStorage::content(&settings.place).map_err(|e| e.reason)?;
-        Ok(Self { settings, content })
+        let open = |place| ObjectStorage::content(place).map_err(|e| e.reason);
+        let mut soon = settings.place.clone();
+        let limits = &mut soon.options.limits;
+        (limits.attempts, limits.deadline) = (limits.attempts.min(3), limits.deadline.min(SOON));
+        limits.silence = limits.silence.min(SOON);
+        Ok(Self { content: open(&settings.place)?, impatient: open(&soon)?, settings })
     }
 
     /// The path of the content in a snapshot: bucket and prefix.
@@ -87,7 +96,7 @@ impl Component for ObjectStore {
     }
 
     fn probe(&self) -> Result<()> {
-        self.content.has_any("").map(drop).map_err(store_error)
+        self.impatient.first("").map(drop).map_err(store_error)
     }
 
     fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
@@ -135,7 +144,11 @@ impl Component for ObjectStore {
     }
 
     fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
-        Area::new(&*self.content, job_id, &self.settings.name).recover()
+        let area = Area::new(&*self.content, job_id, &self.settings.name);
+        if Area::new(&*self.impatient, job_id, &self.settings.name).is_empty()? {
+            return Ok(Recovered::Nothing);
+        }
+        area.recover()
     }
 
     fn after_restore(&self) -> Result<()> {

@@ -1,17 +1,16 @@
 //! A restore of a bucket: what will be and what was are laid down in the bucket first; then the service copies each object to
 //! its place.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use repository::{Control, Index, Node, Repository, RestoreOutcome};
-use storage::{Content, Headers, Upload};
+use storage::{Content, ContentEntry, Headers, Upload};
 
 use super::area::{Area, State, Step};
 use super::compare::{Action, Change, compare, headers_of};
-use super::{ObjectStore, each, listing, store_error};
+use super::{ObjectStore, each, store_error};
 use crate::{Error, ErrorKind, RestoreContext, Result, StagedRestore};
 
 /// Objects up to here are written by one request, larger ones in parts of so much.
@@ -25,8 +24,6 @@ pub(super) struct Staged {
     component: String,
     job_id: String,
     plan: Vec<Step>,
-    /// Length of each object that is written.
-    lengths: Vec<u64>,
     outcome: RestoreOutcome,
     swapped: bool,
 }
@@ -37,54 +34,73 @@ pub(super) fn stage(store: &ObjectStore, context: &RestoreContext<'_>) -> Result
     let changes = &compared.changes;
     control.progress.files_total.fetch_add(changes.len() as u64, Ordering::Relaxed);
     control.progress.bytes_total.fetch_add(changes.iter().map(Change::bytes).sum(), Ordering::Relaxed);
-    let removed = changes.iter().filter(|change| change.action == Action::Remove).count() as u64;
-    let staged = Staged {
+    let mut staged = Staged {
         content: Arc::clone(&store.content),
         component: store.settings.name.clone(),
         job_id: context.job_id.to_owned(),
-        plan: changes.iter().map(|one| Step { key: one.key.clone(), action: one.action }).collect(),
-        lengths: changes.iter().map(Change::bytes).collect(),
-        outcome: RestoreOutcome {
-            files: compared.kept + changes.len() as u64 - removed,
-            bytes: compared.bytes_kept + changes.iter().map(Change::bytes).sum::<u64>(),
-            bytes_reused: compared.bytes_kept,
-            kept: compared.kept,
-            removed,
-            ..RestoreOutcome::default()
-        },
+        plan: Vec::new(),
+        outcome: RestoreOutcome::default(),
         swapped: false,
     };
     let area = staged.area();
-    area.write_plan(changes)?;
     let numbered: Vec<(usize, &Change)> = changes.iter().enumerate().collect();
-    each(content, control, &numbered, |(number, change)| {
+    let steps = each(content, control, &numbered, |(number, change)| {
+        control.progress.set_current(&change.key);
+        let kept = change.present.as_ref().map(|entry| keep(content, change, entry, &area.old_one(*number)));
+        match kept.transpose() {
+            Ok(_) => {}
+            // It could not be backed up either.
+            Err(e) if change.action == Action::Remove && e.kind == storage::ErrorKind::Denied => {
+                control.warn(&change.key, format!("it is not in the backup, and stays: {}", e.reason));
+                return Ok(None);
+            }
+            Err(e) => return Err(not_kept(content, e)),
+        }
         if let Some(node) = &change.node {
-            control.progress.set_current(&change.key);
             write(content, (context.repository, context.index), node, &area.new_one(*number), control)?;
         }
-        if change.action != Action::Make {
-            keep(content, change, &area.old_one(*number))?;
-        }
         control.progress.files_done.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(Some(Step {
+            number: *number,
+            key: change.key.clone(),
+            action: change.action,
+            size: change.bytes(),
+            size_before: change.present.as_ref().map_or(0, |entry| entry.size),
+        }))
     })?;
+    let plan: Vec<Step> = steps.into_iter().flatten().collect();
+    area.write_plan(&plan)?;
+    let (removed, written): (Vec<&Step>, Vec<&Step>) =
+        plan.iter().partition(|step| step.action == Action::Remove);
+    staged.outcome = RestoreOutcome {
+        files: compared.kept + written.len() as u64,
+        bytes: compared.bytes_kept + written.iter().map(|step| step.size).sum::<u64>(),
+        bytes_reused: compared.bytes_kept,
+        kept: compared.kept,
+        removed: removed.len() as u64,
+        ..RestoreOutcome::default()
+    };
+    staged.plan = plan;
     Ok(Box::new(staged))
 }
 
 /// Keeps what is there, so that it can be put back.
-fn keep(content: &dyn Content, change: &Change, to: &str) -> Result<()> {
-    let tag = change.tag.as_deref().filter(|tag| !tag.is_empty());
-    content.copy(&change.key, to, tag).map_err(|e| match e.kind {
+fn keep(content: &dyn Content, change: &Change, entry: &ContentEntry, to: &str) -> storage::Result<()> {
+    let tag = Some(entry.tag.as_str()).filter(|tag| !tag.is_empty());
+    content.copy(&change.key, to, entry.size, tag)
+}
+
+fn not_kept(content: &dyn Content, error: storage::Error) -> Error {
+    match error.kind {
         storage::ErrorKind::NotFound | storage::ErrorKind::Precondition => {
-            let key = change.key.escape_debug();
             let message = format!(
-                "'{key}' was changed or removed during the restore; stop what writes to {} and restore again",
+                "an object was changed or removed during the restore: {error}; stop what writes to {} and restore again",
                 content.location()
             );
             Error::new(ErrorKind::Io, message)
         }
-        _ => store_error(e),
-    })
+        _ => store_error(error),
+    }
 }
 
 fn write(
@@ -170,26 +186,6 @@ impl Staged {
     fn area(&self) -> Area<'_> {
         Area::new(&*self.content, &self.job_id, &self.component)
     }
-
-    /// What was written is there in its length, and what was removed is not.
-    fn verify(&self) -> Result<()> {
-        let mut present = HashMap::new();
-        listing::visit(&*self.content, &Control::default(), &mut |entry| {
-            present.insert(entry.key, entry.size);
-        })?;
-        for (step, length) in self.plan.iter().zip(&self.lengths) {
-            let expected = (step.action != Action::Remove).then_some(length);
-            if present.get(&step.key) != expected {
-                let message = format!(
-                    "'{}' is not as it was restored: somebody else writes to {}; stop that and restore again",
-                    step.key.escape_debug(),
-                    self.content.location()
-                );
-                return Err(Error::new(ErrorKind::Io, message));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl StagedRestore for Staged {
@@ -201,10 +197,12 @@ impl StagedRestore for Staged {
     }
 
     fn finish(self: Box<Self>) -> Result<RestoreOutcome> {
-        self.verify()?;
         let area = self.area();
+        // Every copy was confirmed. If somebody else writes by now, nobody may copy over that at the next start.
         area.enter(State::Finished)?;
+        let verified = area.verify_forward(&self.plan);
         area.clear()?;
+        verified?;
         Ok(self.outcome.clone())
     }
 

@@ -58,11 +58,11 @@ fn a_store_and_what_it_protects_never_lie_inside_each_other() {
     settings.components = vec![support::files("content", &base.join("srv/content"))];
     for bad in ["srv/content", "srv/content/store", "srv"] {
         let error = allowed_root(&base.join(bad), &settings).unwrap_err();
-        assert!(error.message.contains("protected directory"), "{bad}: {error}");
+        assert!(error.message.contains("protected place"), "{bad}: {error}");
     }
     allowed_root(&base.join("srv/content2"), &settings).unwrap();
     settings.hosted_directory = base.join("srv/content/stores");
-    assert!(hosted_root("s", &settings).unwrap_err().message.contains("protected directory"));
+    assert!(hosted_root("s", &settings).unwrap_err().message.contains("protected place"));
     settings.hosted_directory = base.join("srv/stores");
     assert_eq!(hosted_root("s", &settings).unwrap(), base.join("srv/stores/s"));
 }

@@ -68,6 +68,11 @@ pub(super) fn meaning(service: Service, verb: Verb, status: u16, code: &str) -> 
         }
         _ => {}
     }
+    // This one object cannot be read: it lies in an archive, or its key is gone or was never ours.
+    let is_unreadable = matches!(code, "InvalidRequest" | "InvalidObjectState" | "MethodNotAllowed");
+    if verb == Verb::Read && (is_unreadable || code.starts_with("KMS.")) {
+        return Meaning::Denied;
+    }
     match (verb, status) {
         (_, 404) => Meaning::Missing,
         (_, 401 | 403) => Meaning::Denied,

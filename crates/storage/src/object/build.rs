@@ -122,6 +122,12 @@ pub(super) fn s3_parts(place: &ObjectPlace) -> Result<S3, String> {
     let options = &place.options;
     let mut builder = match &options.credentials {
         Credentials::AccessKey { id, secret, session_token } => {
+            // They become headers.
+            let fits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+            if !fits(id) || session_token.as_ref().is_some_and(|token| !fits(token.expose_secret())) {
+                let why = "its access key id or session token holds blanks or letters beyond ASCII; is it copied whole?";
+                return Err(why.to_owned());
+            }
             let builder =
                 AmazonS3Builder::new().with_access_key_id(id).with_secret_access_key(secret.expose_secret());
             match session_token {

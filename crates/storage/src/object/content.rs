@@ -10,26 +10,34 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::StreamExt;
+use object_store::PutPayload;
 use object_store::aws::{AmazonS3, AwsAuthorizer};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponseBody};
 use object_store::path::Path;
 use object_store::signer::Signer;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Meaning, Verb};
 use super::retry::{Attempts, Failure, Refusal, SLOWEST_BYTES_PER_SECOND};
 use super::wire::Connector;
 use super::{ObjectPlace, ObjectStorage, build, xml};
-use crate::{Content, ContentEntry, ContentRead, ContentVersion, Error, ErrorKind, Headers, Result, Upload};
+use crate::{
+    Content, ContentEntry, ContentLook, ContentRead, ContentVersion, Error, ErrorKind, Headers, Result,
+    Upload,
+};
 
 /// An answer that describes something is not longer.
 const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
-/// Objects up to here are copied by one request; S3 refuses more.
-const COPY_BYTES_MAX: u64 = 5 << 30;
-/// A larger one is copied in parts of so much.
-const COPY_PART_BYTES: u64 = 1 << 30;
+/// Objects up to here are copied by one request. S3 takes 5 GiB, but many services say nothing until they are done.
+const COPY_BYTES_MAX: u64 = 256 << 20;
+/// A larger one is copied in parts of so much, or more if there were too many.
+const COPY_PART_BYTES: u64 = 128 << 20;
+const COPY_PARTS_MAX: u64 = 9_000;
+/// No service has so many pages of unfinished uploads at one prefix.
+const UPLOAD_PAGES_MAX: usize = 100;
 const METADATA: &str = "x-amz-meta-";
 
 /// A bucket of an S3 service.
@@ -59,12 +67,17 @@ struct Asked {
     key: String,
     query: Vec<(&'static str, String)>,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    body: PutPayload,
     /// So many bytes are expected at most.
     size_max: u64,
+    /// So many bytes are moved by the service itself.
+    moved: u64,
+    /// What a good answer holds: a service that fails late has begun with a good status.
+    proof: &'static str,
 }
 
 struct Answered {
+    status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -97,8 +110,10 @@ impl S3Content {
             key: format!("{}{key}", self.prefix()),
             query: Vec::new(),
             headers: Vec::new(),
-            body: Vec::new(),
+            body: PutPayload::new(),
             size_max: DOCUMENT_BYTES_MAX,
+            moved: 0,
+            proof: "",
         }
     }
 
@@ -118,10 +133,12 @@ impl S3Content {
         let shared = Arc::clone(&self.shared);
         let outcome = storage.run(operation, &name, async move {
             let inner = &shared.storage.inner;
-            let (up, down) =
-                (asked.body.len() as u64, if asked.verb == Verb::Read { asked.size_max } else { 0 });
+            let (up, down) = (
+                asked.body.content_length() as u64,
+                if asked.verb == Verb::Read { asked.size_max } else { 0 },
+            );
             inner.limiter.upload(up).await;
-            let attempts = Attempts::new(inner, asked.verb, up.max(down));
+            let attempts = Attempts::new(inner, asked.verb, up.max(down).max(asked.moved));
             let answered = attempts.run(|| shared.attempt(&asked)).await?;
             inner.limiter.download(answered.body.len() as u64).await;
             Ok::<_, Refusal>(answered)
@@ -147,14 +164,39 @@ impl S3Content {
         self.ask(asked)
     }
 
+    /// Tags of an object that is there.
     fn tags(&self, key: &str, version: &ContentVersion) -> Result<Vec<(String, String)>> {
         let mut asked = self.asked(Verb::Read, "read the tags of", Method::GET, key);
         asked.query.push(("tagging", String::new()));
         asked.query.extend(version.number.iter().map(|number| ("versionId", number.clone())));
-        let told: xml::Tagging = self.ask(asked)?;
-        let mut tags = told.pairs();
-        tags.sort();
-        Ok(tags)
+        match self.ask::<xml::Tagging>(asked) {
+            Ok(told) => {
+                let mut tags = told.pairs();
+                tags.sort();
+                Ok(tags)
+            }
+            // Of some services nothing has tags, or nothing is what an object without tags has.
+            Err(e) if matches!(e.kind, ErrorKind::NotFound | ErrorKind::Invalid) => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What an answer tells of an object of that size; its tags are asked for where there may be some.
+    fn told(&self, key: &str, size: u64, headers: &HeaderMap, has_tags: bool) -> ContentLook {
+        let (version, mut kept) = (version_of(headers), kept(headers));
+        let mut lacking = Vec::new();
+        if has_tags {
+            match self.tags(key, &version) {
+                Ok(tags) => kept.tags = tags,
+                Err(e) => lacking.push(format!("its tags could not be read: {}", e.reason)),
+            }
+        }
+        if let Some(count) = text(headers, "x-amz-missing-meta") {
+            lacking.push(format!(
+                "the service kept {count} of its metadata to itself, as no header can hold them"
+            ));
+        }
+        ContentLook { size, version, headers: kept, lacking }
     }
 
     fn begin(&self, key: &str, headers: &Headers) -> Result<S3Upload> {
@@ -165,10 +207,8 @@ impl S3Content {
         Ok(S3Upload { content: self.clone(), key: key.to_owned(), id: begun.upload_id, parts: Vec::new() })
     }
 
-    fn source(&self, key: &str, version: &ContentVersion) -> String {
-        let number = version.number.as_ref().map(|number| format!("?versionId={}", encoded(number, false)));
-        let path = encoded(&format!("{}{key}", self.prefix()), true);
-        format!("/{}/{path}{}", self.shared.bucket, number.unwrap_or_default())
+    fn source(&self, key: &str) -> String {
+        format!("/{}/{}", self.shared.bucket, encoded(&format!("{}{key}", self.prefix()), true))
     }
 }
 
@@ -182,6 +222,8 @@ impl Shared {
             url.push_str(&format!("{before}{name}={}", encoded(value, false)));
         }
         let unfit = |what: &str| Failure::decided(Meaning::Invalid, format!("{what} cannot be sent"));
+        let mut digest = Sha256::new();
+        asked.body.iter().for_each(|part| digest.update(part));
         let mut request = HttpRequest::new(HttpRequestBody::from(asked.body.clone()));
         *request.method_mut() = asked.method.clone();
         *request.uri_mut() = url.parse().map_err(|_| unfit("its key"))?;
@@ -190,21 +232,20 @@ impl Shared {
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| unfit(name.as_str()))?;
             request.headers_mut().insert(name, value);
         }
-        AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None)?;
+        AwsAuthorizer::new(&credential, "s3", &self.region)
+            .try_authorize(&mut request, Some(&digest.finalize()))?;
         let sent = self.client.execute(request).await;
         let response = sent.map_err(|e| Failure::transport(innermost(&e)))?;
         let (parts, body) = response.into_parts();
         let size_max = if parts.status.is_success() { asked.size_max } else { DOCUMENT_BYTES_MAX };
         let body = self.collect(body, size_max).await?;
-        // A copy that fails late says so in an answer that began well.
-        let begins = &body[..body.len().min(200)];
-        if parts.status.as_u16() >= 300
-            || (asked.method != Method::GET && String::from_utf8_lossy(begins).contains("<Error>"))
-        {
-            let text = String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned();
+        let status = parts.status.as_u16();
+        let is_proven = asked.proof.is_empty() || String::from_utf8_lossy(&body).contains(asked.proof);
+        if status >= 300 || !is_proven {
+            let text = String::from_utf8_lossy(&body).trim_start().chars().take(4096).collect::<String>();
             return Err(object_store::Error::Generic { store: "S3", source: text.into() }.into());
         }
-        Ok(Answered { headers: parts.headers, body })
+        Ok(Answered { status, headers: parts.headers, body })
     }
 
     /// What stands before each key: the library knows how regions and endpoints become an address.
@@ -235,7 +276,11 @@ impl Shared {
                 Ok(Some(Ok(bytes))) if whole.len() as u64 + bytes.len() as u64 <= size_max => {
                     whole.extend(bytes)
                 }
-                Ok(Some(Ok(_))) => return Err(Failure::transport("it sent more bytes than were asked for")),
+                Ok(Some(Ok(_))) => {
+                    let reason =
+                        "it sent more bytes than were asked for; does something unpack it on the way?";
+                    return Err(Failure::decided(Meaning::Invalid, reason.to_owned()));
+                }
                 Ok(Some(Err(e))) => return Err(Failure::transport(innermost(&e))),
                 Ok(None) => return Ok(whole),
             }
@@ -268,10 +313,14 @@ impl Content for S3Content {
             let page = self.page(prefix, token.as_deref(), None)?;
             let damaged = |why: String| self.shared.storage.error(ErrorKind::Io, "list", prefix, why);
             for entry in page.entries().map_err(damaged)? {
+                let Some(key) = entry.key.strip_prefix(self.prefix()).filter(|key| key.starts_with(prefix))
+                else {
+                    let key = entry.key.escape_debug();
+                    return Err(damaged(format!("the service lists '{key}', which was not asked for")));
+                };
                 // The prefix itself, as an object, is none of what lies below it.
-                let key = entry.key.strip_prefix(self.prefix()).filter(|key| !key.is_empty());
-                if let Some(key) = key.map(str::to_owned) {
-                    visit(ContentEntry { key, ..entry })?;
+                if !key.is_empty() {
+                    visit(ContentEntry { key: key.to_owned(), ..entry })?;
                 }
             }
             if !page.is_truncated {
@@ -284,50 +333,65 @@ impl Content for S3Content {
         }
     }
 
-    fn has_any(&self, prefix: &str) -> Result<bool> {
-        Ok(!self.page(prefix, None, Some(1))?.contents.is_empty())
+    fn first(&self, prefix: &str) -> Result<Option<ContentEntry>> {
+        // The prefix itself, as an object, may come before it.
+        let page = self.page(prefix, None, Some(2))?;
+        let damaged = |why: String| self.shared.storage.error(ErrorKind::Io, "list", prefix, why);
+        let relative = |entry: ContentEntry| {
+            let key = entry.key.strip_prefix(self.prefix())?;
+            let key = Some(key.to_owned()).filter(|key| !key.is_empty() && key.starts_with(prefix))?;
+            Some(ContentEntry { key, ..entry })
+        };
+        Ok(page.entries().map_err(damaged)?.into_iter().find_map(relative))
     }
 
     fn read(&self, key: &str, range: Option<Range<u64>>, version: &ContentVersion) -> Result<ContentRead> {
         let mut asked = self.asked(Verb::Read, "read", Method::GET, key);
-        asked.size_max = range.as_ref().map_or(u64::MAX, |range| range.end - range.start);
+        asked.size_max = range.as_ref().map_or(DOCUMENT_BYTES_MAX, |range| range.end - range.start);
         if let Some(range) = &range {
             asked.headers.push(("range".to_owned(), format!("bytes={}-{}", range.start, range.end - 1)));
         }
         asked.headers.extend(version.tag.iter().map(|tag| ("if-match".to_owned(), format!("\"{tag}\""))));
         asked.query.extend(version.number.iter().map(|number| ("versionId", number.clone())));
-        let Answered { headers, body } = self.send(asked)?;
-        let version = version_of(&headers);
-        let told = text(&headers, "content-range").and_then(|told| told.rsplit_once('/')?.1.parse().ok());
-        let size = told.unwrap_or(body.len() as u64);
-        let whole = range.as_ref().map_or(size, |range| size.min(range.end).saturating_sub(range.start));
-        if body.len() as u64 != whole {
-            let reason = format!("it sent {} of {whole} bytes", body.len());
-            return Err(self.shared.storage.error(ErrorKind::Io, "read", key, reason));
-        }
-        let mut kept = kept(&headers);
-        if text(&headers, "x-amz-tagging-count").is_some_and(|count| count != "0") {
-            kept.tags = self.tags(key, &version)?;
-        }
-        Ok(ContentRead { body, size, version, headers: kept })
+        let Answered { status, headers, body } = self.send(asked)?;
+        let odd = |reason: String| self.shared.storage.error(ErrorKind::Invalid, "read", key, reason);
+        let length = body.len() as u64;
+        let size = match &range {
+            Some(range) if status == 206 => {
+                let told =
+                    text(&headers, "content-range").and_then(|told| told.rsplit_once('/')?.1.parse().ok());
+                let size: u64 =
+                    told.ok_or_else(|| odd("the service does not say how long it is".to_owned()))?;
+                let expected = size.min(range.end).saturating_sub(range.start);
+                if length != expected || length == 0 {
+                    return Err(odd(format!("the service sent {length} of {expected} bytes")));
+                }
+                size
+            }
+            Some(range) if range.start > 0 => return Err(odd("the service sends no parts of it".to_owned())),
+            _ => length,
+        };
+        let has_tags = text(&headers, "x-amz-tagging-count").is_some_and(|count| count != "0");
+        Ok(ContentRead { body, object: self.told(key, size, &headers, has_tags) })
     }
 
-    fn look(&self, key: &str) -> Result<Option<(u64, ContentVersion, Headers)>> {
+    fn look(&self, key: &str) -> Result<Option<ContentLook>> {
         let answered = match self.send(self.asked(Verb::Read, "look at", Method::HEAD, key)) {
             Err(e) if e.kind == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let headers = &answered.headers;
-        let size = text(headers, "content-length").and_then(|told| told.parse().ok()).unwrap_or(0);
-        let (version, mut kept) = (version_of(headers), kept(headers));
-        // Unlike a reading, this does not say whether there are any everywhere.
-        kept.tags = self.tags(key, &version)?;
-        Ok(Some((size, version, kept)))
+        let size = text(&answered.headers, "content-length").and_then(|told| told.parse().ok());
+        let size = size.ok_or_else(|| {
+            let reason = "the service does not say how long it is";
+            self.shared.storage.error(ErrorKind::Invalid, "look at", key, reason)
+        })?;
+        // Unlike a reading, this does not say everywhere whether there are tags.
+        Ok(Some(self.told(key, size, &answered.headers, true)))
     }
 
     fn write(&self, key: &str, headers: &Headers, body: Vec<u8>) -> Result<()> {
         let mut asked = self.asked(Verb::Create, "write", Method::PUT, key);
-        (asked.headers, asked.body) = (to_send(headers), body);
+        (asked.headers, asked.body) = (to_send(headers), body.into());
         self.send(asked).map(drop)
     }
 
@@ -335,28 +399,30 @@ impl Content for S3Content {
         Ok(Box::new(self.begin(key, headers)?))
     }
 
-    fn copy(&self, from: &str, to: &str, tag: Option<&str>) -> Result<()> {
+    fn copy(&self, from: &str, to: &str, size: u64, tag: Option<&str>) -> Result<()> {
         let condition = tag.map(|tag| ("x-amz-copy-source-if-match".to_owned(), format!("\"{tag}\"")));
-        let missing =
-            || self.shared.storage.error(ErrorKind::NotFound, "copy", from, "there is no such object");
-        let mut asked = self.asked(Verb::Read, "look at", Method::HEAD, from);
-        asked.headers.extend(tag.map(|tag| ("if-match".to_owned(), format!("\"{tag}\""))));
-        let told = self.send(asked)?;
-        let size = text(&told.headers, "content-length").and_then(|told| told.parse().ok()).unwrap_or(0);
-        let version = version_of(&told.headers);
         if size <= COPY_BYTES_MAX {
             let mut asked = self.asked(Verb::Replace, "copy to", Method::PUT, to);
-            asked.headers.push(("x-amz-copy-source".to_owned(), self.source(from, &version)));
+            asked.headers.push(("x-amz-copy-source".to_owned(), self.source(from)));
             asked.headers.extend(condition);
+            (asked.moved, asked.proof) = (size, "CopyObjectResult");
             return self.send(asked).map(drop);
         }
-        let (_, _, headers) = self.look(from)?.ok_or_else(missing)?;
-        let mut upload = self.begin(to, &headers)?;
-        for start in (0..size).step_by(COPY_PART_BYTES as usize) {
-            let end = size.min(start + COPY_PART_BYTES);
-            upload.copied_part(&self.source(from, &version), start..end, condition.clone())?;
+        let missing =
+            || self.shared.storage.error(ErrorKind::NotFound, "copy", from, "there is no such object");
+        let found = self.look(from)?.ok_or_else(missing)?;
+        let mut upload = Box::new(self.begin(to, &found.headers)?);
+        let part_bytes = COPY_PART_BYTES.max(found.size.div_ceil(COPY_PARTS_MAX));
+        let mut start = 0;
+        while start < found.size {
+            let end = found.size.min(start + part_bytes);
+            if let Err(e) = upload.copied_part(&self.source(from), start..end, condition.clone()) {
+                upload.give_up();
+                return Err(e);
+            }
+            start = end;
         }
-        Box::new(upload).end()
+        upload.end()
     }
 
     fn delete(&self, key: &str) -> Result<()> {
@@ -366,31 +432,28 @@ impl Content for S3Content {
         }
     }
 
-    fn abort_uploads(&self, prefix: &str) -> Result<u64> {
-        let mut count = 0;
-        loop {
+    fn abort_uploads(&self, prefix: &str) -> Result<()> {
+        for _ in 0..UPLOAD_PAGES_MAX {
             let mut asked = self.asked_of_bucket(Verb::List, "list unfinished uploads below");
             asked.query.push(("uploads", String::new()));
             asked.query.push(("prefix", format!("{}{prefix}", self.prefix())));
             let found: xml::Uploads = self.ask(asked)?;
+            let key_of = |upload: &xml::OpenUpload| upload.key.strip_prefix(self.prefix()).map(str::to_owned);
             let uploads: Vec<_> = found
                 .uploads
-                .iter()
-                .filter_map(|upload| Some((upload.key.strip_prefix(self.prefix())?, &upload.upload_id)))
+                .into_iter()
+                .filter_map(|upload| Some((key_of(&upload)?, upload.upload_id)))
                 .filter(|(key, _)| key.starts_with(prefix))
                 .collect();
-            for (key, id) in &uploads {
-                let mut asked = self.asked(Verb::Delete, "give up the upload of", Method::DELETE, key);
-                asked.query.push(("uploadId", (*id).clone()));
-                match self.send(asked) {
-                    Err(e) if e.kind != ErrorKind::NotFound => return Err(e),
-                    _ => count += 1,
-                }
+            let last = !found.is_truncated || uploads.is_empty();
+            for (key, id) in uploads {
+                S3Upload { content: self.clone(), key, id, parts: Vec::new() }.abort()?;
             }
-            if !found.is_truncated || uploads.is_empty() {
-                return Ok(count);
+            if last {
+                break;
             }
         }
+        Ok(())
     }
 }
 
@@ -410,6 +473,22 @@ impl S3Upload {
         asked
     }
 
+    fn abort(&self) -> Result<()> {
+        let mut asked = self.content.asked(Verb::Delete, "give up the upload of", Method::DELETE, &self.key);
+        asked.query.push(("uploadId", self.id.clone()));
+        match self.content.send(asked) {
+            Err(e) if e.kind != ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// After an error, which is told; what cannot be given up costs room until the bucket's rules remove it.
+    fn give_up(&self) {
+        if let Err(e) = self.abort() {
+            tracing::warn!("{e}");
+        }
+    }
+
     fn asked_part(&self) -> Asked {
         let mut asked = self.asked("write a part of", Method::PUT);
         asked.query.push(("partNumber", (self.parts.len() + 1).to_string()));
@@ -427,6 +506,7 @@ impl S3Upload {
         let bytes = format!("bytes={}-{}", range.start, range.end - 1);
         asked.headers.push(("x-amz-copy-source-range".to_owned(), bytes));
         asked.headers.extend(condition);
+        (asked.moved, asked.proof) = (range.end - range.start, "CopyPartResult");
         let copied: xml::CopiedPart = self.content.ask(asked)?;
         self.parts.push(copied.tag);
         Ok(())
@@ -436,7 +516,7 @@ impl S3Upload {
 impl Upload for S3Upload {
     fn part(&mut self, body: Vec<u8>) -> Result<()> {
         let mut asked = self.asked_part();
-        asked.body = body;
+        asked.body = body.into();
         let answered = self.content.send(asked)?;
         let tag = text(&answered.headers, "etag").ok_or_else(|| {
             let reason = "the service did not say which part it took";
@@ -448,11 +528,15 @@ impl Upload for S3Upload {
 
     fn end(self: Box<Self>) -> Result<()> {
         let mut asked = self.asked("end the writing of", Method::POST);
-        asked.body = xml::parts(&self.parts).into_bytes();
-        match self.content.send(asked) {
-            // Our own first attempt may have been carried out and its answer lost: then the upload is gone and the object there.
-            Err(e) if e.kind == ErrorKind::NotFound && self.content.look(&self.key)?.is_some() => Ok(()),
-            other => other.map(drop),
+        asked.body = xml::parts(&self.parts).into_bytes().into();
+        asked.proof = "CompleteMultipartUploadResult";
+        let Err(e) = self.content.send(asked) else { return Ok(()) };
+        // Our own first attempt may have been carried out and its answer lost: then the upload is gone and the object there.
+        let ours = format!("-{}", self.parts.len());
+        let found = if e.kind == ErrorKind::NotFound { self.content.look(&self.key)? } else { None };
+        match found.and_then(|found| found.version.tag).is_some_and(|tag| tag.ends_with(&ours)) {
+            true => Ok(()),
+            false => Err(e),
         }
     }
 }
@@ -484,7 +568,7 @@ fn version_of(headers: &HeaderMap) -> ContentVersion {
 }
 
 /// The headers that belong to an object, by the names that they have in requests and answers alike.
-fn named(headers: &mut Headers) -> [(&'static str, &mut Option<String>); 7] {
+fn named(headers: &mut Headers) -> [(&'static str, &mut Option<String>); 6] {
     [
         ("content-type", &mut headers.content_type),
         ("content-encoding", &mut headers.content_encoding),
@@ -492,7 +576,6 @@ fn named(headers: &mut Headers) -> [(&'static str, &mut Option<String>); 7] {
         ("content-disposition", &mut headers.content_disposition),
         ("cache-control", &mut headers.cache_control),
         ("expires", &mut headers.expires),
-        ("x-amz-website-redirect-location", &mut headers.website_redirect),
     ]
 }
 

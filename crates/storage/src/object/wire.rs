@@ -105,6 +105,9 @@ impl HttpConnector for Connector {
     }
 }
 
+/// How much longer it is waited for work that the service does by itself.
+const WORK_TIME: Duration = Duration::from_secs(300);
+
 /// Where clouds give away credentials to their own machines.
 const METADATA_HOSTS: [&str; 5] =
     ["169.254.169.254", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "metadata.google.internal"];
@@ -176,7 +179,7 @@ impl HttpService for Watched {
                 rule.check(&request.uri().to_string(), for_credentials).map_err(refused)?;
             }
             let sending = request.body().content_length() as u64 / SLOWEST_BYTES_PER_SECOND;
-            let patience = self.silence + Duration::from_secs(sending);
+            let patience = self.silence + Duration::from_secs(sending) + work_of_the_service(&request);
             let Ok(outcome) = tokio::time::timeout(patience, self.client.execute(request)).await else {
                 return Err(HttpError::new(HttpErrorKind::Timeout, Silent(patience)));
             };
@@ -187,6 +190,14 @@ impl HttpService for Watched {
             Ok(response)
         })
     }
+}
+
+/// A service that copies, or puts parts together, may say nothing before it is done.
+fn work_of_the_service(request: &HttpRequest) -> Duration {
+    let copies = request.headers().contains_key("x-amz-copy-source");
+    let puts_together = request.method() == reqwest::Method::POST
+        && request.uri().query().is_some_and(|query| query.contains("uploadId="));
+    if copies || puts_together { WORK_TIME } else { Duration::ZERO }
 }
 
 /// Notes an answer of the running call.

@@ -15,8 +15,8 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Str
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Listing {
     #[serde(default)]
-    pub(super) contents: Vec<Listed>,
-    #[serde(default)]
+    contents: Vec<Listed>,
+    /// Without it this is no listing.
     pub(super) is_truncated: bool,
     pub(super) next_continuation_token: Option<String>,
     encoding_type: Option<String>,
@@ -30,7 +30,12 @@ pub(super) struct Listed {
     last_modified: String,
     #[serde(rename = "ETag", default)]
     tag: String,
+    #[serde(default)]
+    storage_class: String,
 }
+
+/// Of these an object must be brought back before it can be read.
+const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 impl Listing {
     /// Its objects, with the whole keys.
@@ -50,6 +55,7 @@ impl Listing {
                 size: listed.size,
                 modified_ms: modified.as_millisecond(),
                 tag: listed.tag.trim_matches('"').to_owned(),
+                archived: ARCHIVES.contains(&listed.storage_class.as_str()),
             })
         };
         self.contents.iter().map(entry).collect()
@@ -174,6 +180,7 @@ mod tests {
             size: 5,
             modified_ms: 1_714_979_289_010,
             tag: "0a-2".into(),
+            archived: false,
         };
         assert_eq!(found, [expected]);
         assert_eq!(page("", "a%2F+b&amp;").unwrap()[0].key, "a%2F+b&");
@@ -182,9 +189,11 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_none_is_refused() {
-        for text in ["", "no", "<Listing>", "<ListBucketResult><Contents/></ListBucketResult>"] {
+        let page = "<html><body>It works!</body></html>";
+        for text in ["", "no", "<Listing>", "<ListBucketResult><Contents/></ListBucketResult>", page] {
             assert!(read::<Listing>(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(read::<Listing>(b"<ListBucketResult></ListBucketResult>").unwrap().contents.is_empty());
+        let empty = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+        assert!(read::<Listing>(empty).unwrap().contents.is_empty());
     }
 }

@@ -51,9 +51,22 @@ pub(super) fn build(typed: Vec<typed::Component>, directory: &Path, own: &Own) -
         if !names.insert(one.name().to_owned()) {
             return Err(format!("{place}: two components have this name"));
         }
+        if let Some(other) = built.iter().find(|other| share_a_bucket(other.as_ref(), one.as_ref())) {
+            return Err(format!(
+                "{place}: it and component '{}' share objects of a bucket; protect them once",
+                other.name()
+            ));
+        }
         built.push(one);
     }
     Ok((built, paths))
+}
+
+/// A restore of one would take the other's objects, and what its restore has laid down, for objects that should not be there.
+fn share_a_bucket(one: &dyn Component, other: &dyn Component) -> bool {
+    let is_bucket = |component: &dyn Component| component.kind() == components::Kind::ObjectStore;
+    let (here, there) = (PathBuf::from(one.place()), PathBuf::from(other.place()));
+    is_bucket(one) && is_bucket(other) && (here.starts_with(&there) || there.starts_with(&here))
 }
 
 fn one(

@@ -103,6 +103,19 @@ fn a_bucket_is_taken_with_its_keys_and_a_mistake_in_them_is_told() {
     let config = load_text(&good, &[]).unwrap();
     assert_eq!(config.components[0].place(), "s3:http://127.0.0.1:9000/uploads/site1");
     let told = |lines: &str| refusal(&bucket(lines), &[]);
+    let two = |first: &str, second: &str| {
+        let other = bucket(&format!("url = \"{second}\"\n")).replace("uploads\"\nurl", "others\"\nurl");
+        load_text(&format!("{}{other}", bucket(&format!("url = \"{first}\"\n"))), &[])
+    };
+    for (first, second) in
+        [("s3://one/a", "s3://one"), ("s3://one", "s3://one/a/b"), ("s3://one", "s3://one/")]
+    {
+        assert!(
+            format!("{:?}", two(first, second).unwrap_err()).contains("share objects"),
+            "{first} {second}"
+        );
+    }
+    assert!(two("s3://one/a", "s3://one/ab").is_ok());
     assert!(told("").contains("url is missing"));
     assert!(told("url = \"/srv\"\n").contains("names no bucket"));
     assert!(told("url = \"s3://me:geheim@uploads/\"\n").contains("must hold no credentials"));
