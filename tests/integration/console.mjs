@@ -223,6 +223,21 @@ class Person {
     must(fs.readFileSync(file).equals(before), "the file is as it was");
   }
 
+  // A drill, and what it proved.
+  async drills(backup) {
+    await this.goes(`/admin/system/disasterrecovery/stores/main/backups/${backup}`);
+    await this.clicks("Drill");
+    await this.looks("drill");
+    await this.fills({ Passcode: given.passcode });
+    await this.sends("Begin the drill");
+    await this.followsTheJob("drilled");
+    await this.goes(`/admin/system/disasterrecovery/stores/main/backups/${backup}`);
+    must((await this.page.textContent("main")).includes("Recovery took"), "the page says how long a recovery takes");
+    await this.looks("drilled-backup");
+    await this.clicks("Drills");
+    await this.looks("drills");
+  }
+
   // A day for a backup, and for ever: refused together, then done.
   async keepsLonger(backup) {
     await this.goes(`/admin/system/disasterrecovery/stores/main/backups/${backup}/update`);
@@ -277,6 +292,7 @@ await one.page.getByText("The same as a table").click();
 await one.looks("backups-of-30-days");
 await one.readsAFile("second");
 await one.restores("second");
+await one.drills("second");
 await one.keepsLonger("second");
 await one.changesTheSettings();
 await one.goes("/admin/system/tasks/createTask");

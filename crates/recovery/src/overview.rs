@@ -283,6 +283,7 @@ impl Inner {
         }
         needs.look_at_stores(overview);
         needs.look_at_tasks(&overview.tasks, overview.now);
+        needs.look_at_drills(overview);
         for target in overview.targets.iter().filter(|target| target.is_given_up) {
             let text = format!(
                 "Notifications do not reach '{}' ({}): {}",
@@ -391,6 +392,33 @@ impl Needs {
         self.warn(NeedPlace::Keys, text);
     }
 
+    /// Drills by schedule that prove nothing: told by the reports in the stores, not by what this server remembers of its runs.
+    fn look_at_drills(&mut self, overview: &Overview) {
+        let drills = |state: &&TaskRuns| {
+            let task = &state.task;
+            task.kind == TaskKind::RecoveryDrill
+                && task.active
+                && task.has_passcode
+                && state.obstacle.is_none()
+        };
+        for TaskRuns { task, .. } in overview.tasks.iter().filter(drills) {
+            let meant = &task.parameters.store_name;
+            for store in overview.stores.iter().filter(|store| store.backups > 0) {
+                let (name, proven) = (&store.store.name, store.proven.as_ref().map(|report| report.end_time));
+                let since = proven.unwrap_or(0).max(task.updated);
+                if (!meant.is_empty() && meant != name) || !is_late(task, since, overview.now) {
+                    continue;
+                }
+                let last = proven.map_or("never yet".to_owned(), clock::text);
+                let text = format!(
+                    "Schedule '{}' proves no backup of store '{name}'; the last proven restore: {last}.",
+                    task.title
+                );
+                self.warn(NeedPlace::Task(task.id.clone()), text);
+            }
+        }
+    }
+
     fn look_at_tasks(&mut self, tasks: &[TaskRuns], now: i64) {
         let is_backup = |state: &&TaskRuns| state.task.kind == TaskKind::CreateBackup;
         if !tasks.iter().filter(is_backup).any(|state| state.task.active) {
@@ -453,6 +481,87 @@ mod tests {
         let mut needs = Needs::default();
         needs.look_at_keys(&ends.iter().map(key).collect::<Vec<_>>(), now);
         needs.0.pop().map(|need| need.text)
+    }
+
+    /// What is told of a daily drill of all stores, made ten days ago, of which one store was last proven then.
+    fn told_of_drills(proven_days_ago: Option<i64>) -> Vec<String> {
+        const DAY_MS: i64 = 86_400_000;
+        let now = 1_800_000_000_000;
+        let store = StoreView {
+            name: "s1".to_owned(),
+            default: true,
+            kind: "FILESYSTEM".to_owned(),
+            root_dir: String::new(),
+            connection: None,
+            storage_config: serde_json::Value::Null,
+            identity: String::new(),
+            version_created: String::new(),
+        };
+        let report = |days| DrillReport { end_time: now - days * DAY_MS, ..DrillReport::default() };
+        let stores = vec![StoreOverview {
+            store,
+            problem: None,
+            backups: 3,
+            newest: None,
+            free_bytes: None,
+            proven: proven_days_ago.map(|days| Arc::new(report(days))),
+            failed_drill: None,
+        }];
+        let every = |text: &str| text.to_owned();
+        let cron = crate::CronFields {
+            minute: every("0"),
+            hour: every("3"),
+            day_of_month: every("*"),
+            month: every("*"),
+            day_of_week: every("?"),
+        };
+        let task = TaskView {
+            id: "t".to_owned(),
+            title: "drill".to_owned(),
+            kind: TaskKind::RecoveryDrill,
+            active: true,
+            generation: 1,
+            owner: String::new(),
+            cron,
+            zone: "UTC".to_owned(),
+            interval_seconds: None,
+            start_date: 0,
+            end_date: 0,
+            max_occurrences: -1,
+            occurrences: 0,
+            created: 0,
+            updated: now - 10 * DAY_MS,
+            last_start: 0,
+            next_run: now + DAY_MS,
+            parameters: crate::TaskParameters::default(),
+            has_passcode: true,
+        };
+        let tasks = vec![TaskRuns { task, last_ended: None, last_good: None, obstacle: None }];
+        let overview = Overview {
+            now,
+            stores,
+            tasks,
+            targets: Vec::new(),
+            is_read_only: false,
+            running: None,
+            restored: None,
+            needs: Vec::new(),
+        };
+        let mut needs = Needs::default();
+        needs.look_at_drills(&overview);
+        needs.0.into_iter().map(|need| need.text).collect()
+    }
+
+    #[test]
+    fn a_daily_drill_that_proves_nothing_for_days_is_told_of_by_what_lies_in_the_store() {
+        assert_eq!(told_of_drills(Some(1)), [""; 0]);
+        let late = told_of_drills(Some(30));
+        assert!(
+            late.len() == 1
+                && late[0].contains("proves no backup of store 's1'; the last proven restore: 20"),
+            "{late:?}"
+        );
+        assert!(told_of_drills(None)[0].ends_with("never yet."));
     }
 
     #[test]

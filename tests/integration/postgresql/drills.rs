@@ -44,7 +44,20 @@ fn drill_in(
     components: &[Arc<dyn Component>],
     passcode: Option<&str>,
 ) -> DrillReport {
-    let task = DrillTask {
+    let task = task_of(name, scratch, components, passcode);
+    let report = run_drill(store, &task, &Control::new(), &Silent).unwrap();
+    let left = std::fs::read_dir(&task.directory).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "the drill left something");
+    report
+}
+
+fn task_of(
+    name: &str,
+    scratch: &TempDir,
+    components: &[Arc<dyn Component>],
+    passcode: Option<&str>,
+) -> DrillTask {
+    DrillTask {
         job_id: "a-drill".to_owned(),
         server_id: "test/1".to_owned(),
         name: name.to_owned(),
@@ -52,11 +65,7 @@ fn drill_in(
         passcode: passcode.map(world::passcode),
         components: components.to_vec(),
         directory: scratch.path().join("drills"),
-    };
-    let report = run_drill(store, &task, &Control::new(), &Silent).unwrap();
-    let left = std::fs::read_dir(&task.directory).map_or(0, Iterator::count);
-    assert_eq!(left, 0, "the drill left something");
-    report
+    }
 }
 
 fn content(scene: &Scene, hooks: Hooks) -> Arc<dyn Component> {
@@ -283,6 +292,37 @@ fn a_backup_that_verifies_and_cannot_be_restored_fails_its_drill_with_the_reason
         assert_eq!((report.outcome.as_str(), report.recovery_time), ("failed", -1), "{report:?}");
         assert_said(&report.failures, words);
     }
+    if rustix::process::geteuid().is_root() {
+        // The server runs as somebody else then, who must get there.
+        back_up(&scene, "b", std::slice::from_ref(&inner));
+        std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let report = drill(&scene, "b", &scratch, std::slice::from_ref(&inner), Some(PASSCODE));
+        assert_said(&report.failures, "may not pass through");
+    }
+}
+
+#[test]
+fn a_drill_that_is_cancelled_ends_its_server_and_leaves_neither_content_nor_report() {
+    let made = "CREATE TABLE t AS SELECT generate_series(1, 10) AS i";
+    let Some((scene, _)) = Scene::with(&[("one", made)]) else { return };
+    let (scratch, here) = (scratch(), scene.dir.path().join("here"));
+    let mut settings = scene.settings(&scene.server, &["one"]);
+    settings.hooks.drill_check =
+        script(&scene, "waits", &format!("echo $PGHOST > {}; exec sleep 600", here.display()));
+    let components: [Arc<dyn Component>; 1] = [components::relational_store(settings).unwrap()];
+    back_up(&scene, "b", &components);
+    let (task, control) = (task_of("b", &scratch, &components, Some(PASSCODE)), Control::new());
+    let (place, outcome) = std::thread::scope(|scope| {
+        let drill = scope.spawn(|| run_drill(&scene.store, &task, &control, &Silent));
+        let place =
+            wait_for("the check", || std::fs::read_to_string(&here).ok().filter(|text| text.ends_with('\n')));
+        control.cancel();
+        (place, drill.join().unwrap())
+    });
+    assert_eq!(outcome.unwrap_err().kind, recovery::ErrorKind::Cancelled);
+    assert!(!Path::new(place.trim()).exists());
+    assert_eq!(std::fs::read_dir(&task.directory).unwrap().count(), 0);
+    assert_eq!(world::keys(&scene.dir.path().join("store"), "reports/"), [""; 0]);
 }
 
 #[test]

@@ -71,6 +71,7 @@ impl Cell {
             (titles.get(place(&key)).map_or(key, |(_, title)| (*title).to_owned()), cell)
         };
         self.rows = self.rows.into_iter().map(titled).collect();
+        self.items = self.items.into_iter().map(|item| item.titled(titles)).collect();
         self
     }
 
@@ -80,8 +81,9 @@ impl Cell {
 }
 
 /// How the keys of times end.
-const TIMES: [&str; 10] = [
+const TIMES: [&str; 11] = [
     "time",
+    "recoverypoint",
     "date",
     "expires",
     "updated",
@@ -105,6 +107,8 @@ fn in_words(key: &str, number: Option<i64>) -> Option<String> {
             return Some(format!("{} ({number} seconds)", words::length(number * 1000)));
         }
         ("retentionOffset", -1) => return Some("until somebody deletes it (-1)".to_owned()),
+        ("recoveryTime" | "milliseconds", 0..) => return Some(duration(number.unsigned_abs())),
+        ("recoveryTime", _) => return Some("not measured (-1)".to_owned()),
         ("retentionOffset", 0..) => return Some(format!("{} ({number})", words::length(number))),
         _ => {}
     }
@@ -202,7 +206,8 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_shown_in_words_beside_the_number() {
-        let value = json!({"startTime": 1634736144653_i64, "retentionDate": -1, "endtime": 0, "nextRun": -1, "bytesRead": 1536, "code": 3});
+        let value = json!({"startTime": 1634736144653_i64, "retentionDate": -1, "endtime": 0, "nextRun": -1, "bytesRead": 1536, "code": 3,
+            "recoveryTime": 61500, "of a packs-only drill": {"recoveryTime": -1}});
         let page = Cell::of(&value, &|_, _, _| None).to_string();
         for text in [
             "2021-10-20 13:22:24 UTC (1634736144653)",
@@ -210,6 +215,8 @@ mod tests {
             "not yet (0)",
             "none (-1)",
             "1.5 KiB (1536 bytes)",
+            "1 min 1 s",
+            "not measured (-1)",
         ] {
             assert!(page.contains(text), "{text} in {page}");
         }

@@ -33,6 +33,8 @@ async fn the_drill_of_a_backup_is_a_job_and_its_report_is_shown_wherever_it_is_a
         page.contains("packs whole, not restored") && page.contains("<strong>Not proven</strong>"),
         "{page}"
     );
+    let page = browser.get(&format!("{backup}/drills")).await.text;
+    assert!(page.contains("A recovery takes") && page.contains("not measured (-1)"), "{page}");
     let start = browser.get(ADMIN).await.text;
     assert!(start.contains("the last drill</a>"), "{start}");
     assert!(!start.contains("Neither a restore nor a drill"), "{start}");
