@@ -21,6 +21,13 @@ use crate::{Error, Hooks, Result, file_store, relational_store};
 
 const PREFIX: &str = "drill-";
 const LOCK: &str = ".lock";
+/// So much of a hash stands in a name.
+const DIGEST_BYTES: usize = 6;
+/// What is restored into a place.
+pub(crate) const FILES: &str = "files";
+pub(crate) const ARCHIVES: &str = "archives";
+pub(crate) const CLUSTER: &str = "cluster";
+const WHATS: [&str; 3] = [FILES, ARCHIVES, CLUSTER];
 
 /// What a component needs for a drill.
 pub struct DrillContext<'a> {
@@ -73,13 +80,15 @@ impl Drilled {
     }
 
     /// The operator's own checks have succeeded, or there are none.
-    pub(crate) fn note_own_check(&mut self, hooks: &Hooks) {
+    pub(crate) fn note_own_check(&mut self, component: &str, hooks: &Hooks) {
         match hooks.drill_check.as_slice() {
-            [] => self.not_proven.push(
-                "that applications can work with it: no check of your own (drill_check) is configured"
-                    .to_owned(),
-            ),
-            checks => self.proven.push(format!("your own checks succeeded: {}", checks.join("; "))),
+            [] => self.not_proven.push(format!(
+                "that applications can work with component '{component}': no check of your own (drill_check) is configured"
+            )),
+            checks => self.proven.push(format!(
+                "component '{component}': your own checks succeeded: {}",
+                checks.join("; ")
+            )),
         }
     }
 }
@@ -100,8 +109,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// `what` tells several of one component apart.
-    pub(crate) fn make(context: &DrillContext<'_>, component: &str, what: &str) -> Result<Self> {
+    /// `what` is one of [`WHATS`].
+    pub(crate) fn make(context: &DrillContext<'_>, component: &str, what: &'static str) -> Result<Self> {
         let parent = context.directory;
         let fail = |e: io::Error| {
             let message = format!("cannot make a place for a drill in {}", parent.display());
@@ -112,7 +121,7 @@ impl Place {
         let parent = parent.canonicalize().map_err(fail)?;
         let digest =
             Sha256::new().chain_update(context.job_id).chain_update([0]).chain_update(component).finalize();
-        let name = format!("{PREFIX}{}-{what}", hex::encode(&digest[..6]));
+        let name = format!("{PREFIX}{}-{what}", hex::encode(&digest[..DIGEST_BYTES]));
         let Some(lock) = take_lock(&parent, &name).map_err(fail)? else {
             return Err(fail(io::Error::other("this very drill runs already")));
         };
@@ -161,16 +170,26 @@ pub fn clear_drills(directory: &Path) -> Result<()> {
     let parent = directory.canonicalize().map_err(fail)?;
     for entry in entries {
         let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with(PREFIX) {
+        let name = name.strip_suffix(LOCK).unwrap_or(&name);
+        if !is_ours(name) {
             continue;
         }
-        let name = name.trim_end_matches(LOCK);
         if let Some(_lock) = take_lock(&parent, name).map_err(fail)? {
             clear(&parent, name)?;
             std::fs::remove_file(lock_file(&parent, name)).map_err(fail)?;
         }
     }
     Ok(())
+}
+
+/// Whether a name can be that of a drill's place: what else lies there is somebody else's.
+fn is_ours(name: &str) -> bool {
+    let parts = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(digits, what)| {
+        digits.len() == 2 * DIGEST_BYTES
+            && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && WHATS.contains(&what)
+    })
 }
 
 /// Under its lock.
@@ -190,5 +209,31 @@ fn take_lock(parent: &Path, name: &str) -> io::Result<Option<File>> {
         Ok(()) => Ok(Some(lock)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_drills_left_goes_and_what_runs_or_is_of_others_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = |digit: &str| format!("{PREFIX}{}-{FILES}", digit.repeat(2 * DIGEST_BYTES));
+        let (left, runs) = (ours("a"), ours("b"));
+        let others = ["drill-plans", "drill-aaaaaaaaaaaa-photos", "drill-aaaaaaaaaaa-files", "files"];
+        for name in [left.as_str(), &runs].into_iter().chain(others) {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("content"), "x").unwrap();
+        }
+        let lock = take_lock(dir.path(), &runs).unwrap().unwrap();
+        clear_drills(dir.path()).unwrap();
+        let there = |name: &str| dir.path().join(name).join("content").exists();
+        assert!(!there(&left) && there(&runs) && others.iter().all(|name| there(name)));
+        drop(lock);
+        clear_drills(dir.path()).unwrap();
+        assert!(!there(&runs) && others.iter().all(|name| there(name)));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), others.len());
+        clear_drills(&dir.path().join("none")).unwrap();
     }
 }

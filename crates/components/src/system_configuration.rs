@@ -310,7 +310,7 @@ impl Component for SystemConfiguration {
         })?;
         let text = "that a server starts with the restored configuration; `strongroom rescue rebuild` on another machine shows it";
         drilled.not_proven.push(text.to_owned());
-        drilled.note_own_check(hooks);
+        drilled.note_own_check(&self.settings.name, hooks);
         Ok(())
     }
 }

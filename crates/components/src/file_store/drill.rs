@@ -7,7 +7,7 @@ use repository::RestoreRequest;
 
 use super::directory;
 use super::stage::{missing_room, subpath};
-use crate::drill::Place;
+use crate::drill::{FILES, Place};
 use crate::{Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Result};
 
 /// Where the content comes to lie in the drill's place; beside it nothing does.
@@ -23,7 +23,7 @@ pub(crate) fn drill_with_checks(
     drill_files(component.name(), context, drilled, &|content| {
         hooks.drill_check(component, content.display().to_string(), Vec::new(), &context.control)
     })?;
-    drilled.note_own_check(hooks);
+    drilled.note_own_check(component.name(), hooks);
     Ok(())
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn drill_files(
 ) -> Result<()> {
     let fail = |e| Error::engine(format!("component '{component}' cannot be restored"), e);
     let mut since = Instant::now();
-    let place = Place::make(context, component, "files")?;
+    let place = Place::make(context, component, FILES)?;
     let subpath = subpath(component, context.repository, context.snapshot)?;
     let size = repository::measure(context.repository, context.index, context.snapshot, Some(&subpath))
         .map_err(fail)?;

@@ -10,7 +10,7 @@ use super::prove::Prover;
 use super::snapshot::Snapshot;
 use super::tools::Tools;
 use super::{RelationalStore, stage};
-use crate::drill::Place;
+use crate::drill::{ARCHIVES, CLUSTER, Place};
 use crate::{DrillContext, Drilled, Hooks, RestoreContext, Result, StagedRestore};
 
 /// Tablespaces that every server has.
@@ -39,8 +39,8 @@ fn run(store: &RelationalStore, context: &DrillContext<'_>, drilled: &mut Drille
     let manifest = Snapshot::open(context.repository, context.index, context.snapshot)?.manifest(control)?;
     let tools = Tools::find_server(store.settings.tools_directory.as_deref(), manifest.server_major())?;
     control.progress.set_current("the server of the drill");
-    let archives = Place::make(context, store.settings.name.as_str(), "archives")?;
-    let home = Place::make(context, store.settings.name.as_str(), "cluster")?;
+    let archives = Place::make(context, &store.settings.name, ARCHIVES)?;
+    let home = Place::make(context, &store.settings.name, CLUSTER)?;
     let started = Cluster::start(&home, &tools, &tablespaces(&manifest), &context.control);
     drilled.prepared(&mut since);
     let cluster = started?;
@@ -100,12 +100,12 @@ fn check(
 ) -> Result<()> {
     let control = &*context.control;
     drilled.proven.push(format!(
-        "component '{}': {} databases and {} roles of PostgreSQL {} were restored into a server of release {}",
+        "component '{}': a server of PostgreSQL {} holds what was backed up of release {} (databases: {}, roles: {})",
         store.settings.name,
-        manifest.databases.len(),
-        manifest.roles.len(),
+        tools.major,
         manifest.server_major(),
-        tools.major
+        manifest.databases.len(),
+        manifest.roles.len()
     ));
     drilled.not_proven.push(format!(
         "that functions, views, sequences and rights of component '{}' are what they were: they were restored without an error, and \
@@ -123,6 +123,6 @@ fn check(
     let hooks = &store.settings.hooks;
     let place = there.server.address();
     hooks.drill_check(store, place, Cluster::environment(&home.path()), control)?;
-    drilled.note_own_check(hooks);
+    drilled.note_own_check(&store.settings.name, hooks);
     Ok(())
 }

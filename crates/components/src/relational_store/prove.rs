@@ -114,7 +114,7 @@ impl Prover<'_> {
         }
         if wrong.is_empty() {
             self.proven(&format!(
-                "{} tables with {rows} rows have the numbers and sums of the backup",
+                "all rows have the numbers and sums of the backup (tables: {}, rows: {rows})",
                 groups.len()
             ));
         }
@@ -250,7 +250,9 @@ impl Prover<'_> {
                 }
             }
         }
-        self.proven(&format!("{checked} foreign keys hold"));
+        if checked > 0 {
+            self.proven(&format!("the foreign keys hold ({checked})"));
+        }
         Ok(())
     }
 
@@ -295,7 +297,9 @@ impl Prover<'_> {
                 }
             }
         }
-        self.proven(&format!("{good} B-trees are in order and hold every row of their tables (amcheck)"));
+        self.proven(&format!(
+            "by amcheck, B-trees are in order and hold every row of their tables ({good}, the catalogue's too)"
+        ));
         self.failed(bad);
         let text = format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE");
         client.batch_execute(&text).map_err(|e| failure::server(self.what("tidy up the check"), &e))

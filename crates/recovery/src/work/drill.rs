@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use components::{Component, DrillContext, Drilled};
-use repository::{Control, Passcode, Repository};
+use repository::{Control, Index, Passcode, Repository};
 
 use super::restore::{Part, lock, look_for_packs, plan};
 use super::stages::{self, StageSink, Stages};
@@ -19,10 +19,17 @@ use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, Store, failure};
 use crate::{Error, ErrorKind, Result};
 
-/// More findings are counted, not told.
-const FINDINGS_MAX: usize = 20;
+/// Of each kind of lines, so that a report stays far below what is read of one.
+const LINES_MAX: usize = 200;
+const LINE_BYTES_MAX: usize = 2000;
 /// So many earlier reports on a backup are looked at.
 const EARLIER_MAX: usize = 20;
+
+const NOT_WITHOUT_PASSCODE: [&str; 2] = [
+    "that a passcode opens it, that it is the backup that was made, and that anything in it can be restored: no passcode was given, and \
+     nothing was restored",
+    "how long a recovery takes",
+];
 
 /// A drill to carry out.
 #[derive(Clone, Debug)]
@@ -66,16 +73,44 @@ fn drill(
 ) -> Result<DrillReport> {
     stages.begin(stages::VALIDATION);
     components::clear_drills(&task.directory).map_err(|e| failure::component("drill", e))?;
+    let Some(passcode) = &task.passcode else {
+        let entry = entry_of(store, task)?;
+        let mut drill = Drill { store, task, control, stages, report: begun(task, &entry) };
+        drill.look()?;
+        return drill.conclude(&entry, None);
+    };
     let restore = RestoreTask {
         job_id: task.job_id.clone(),
         name: task.name.clone(),
         store_name: task.store_name.clone(),
-        passcode: task.passcode.clone().unwrap_or_else(|| Passcode::new(String::new())),
+        passcode: passcode.clone(),
         components: task.components.clone(),
         selection: Vec::new(),
     };
     let (entry, parts) = plan(store, &restore)?;
-    let mut report = DrillReport {
+    let mut drill = Drill { store, task, control, stages, report: begun(task, &entry) };
+    let since = Instant::now();
+    let vault = match store.open_vault(&entry, passcode) {
+        Err(error) if error.kind == ErrorKind::Damaged => {
+            drill.fail(error);
+            return drill.conclude(&entry, None);
+        }
+        other => other?,
+    };
+    drill.prove(&restore, (&entry, &parts), &vault, since)?;
+    drill.note_forged(&vault)?;
+    drill.conclude(&entry, Some(&vault))
+}
+
+fn entry_of(store: &Store, task: &DrillTask) -> Result<CatalogueEntry> {
+    store.backup(&task.name)?.ok_or_else(|| {
+        let message = format!("there is no backup '{}' in the store '{}'", task.name, task.store_name);
+        Error::new(ErrorKind::BackupNotFound, message)
+    })
+}
+
+fn begun(task: &DrillTask, entry: &CatalogueEntry) -> DrillReport {
+    DrillReport {
         format_version: 1,
         backup: entry.name.clone(),
         run: entry.run.clone(),
@@ -87,175 +122,168 @@ fn drill(
         recovery_time: -1,
         recovery_point: entry.components.iter().map(|part| part.start_time).min().unwrap_or(entry.start_time),
         ..DrillReport::default()
-    };
-    let mut vault = None;
-    match &task.passcode {
-        None => look(store, &entry, control, stages, &mut report)?,
-        Some(passcode) => {
-            let since = Instant::now();
-            let opened = match store.open_vault(&entry, passcode) {
-                Err(error) if error.kind == ErrorKind::Damaged => {
-                    report.failures.push(error.message);
-                    None
-                }
-                other => Some(other?),
-            };
-            if let Some(opened) = &opened {
-                prove(task, &restore, (&entry, &parts), opened, since, control, stages, &mut report)?;
-                note_forged(store, opened, &mut report)?;
-            }
-            vault = opened;
+    }
+}
+
+/// A drill at work, and what it knows by now.
+struct Drill<'a, 's> {
+    store: &'a Store,
+    task: &'a DrillTask,
+    control: &'a Arc<Control>,
+    stages: &'a mut Stages<'s>,
+    report: DrillReport,
+}
+
+impl Drill<'_, '_> {
+    /// Without the passcode: every file that the backup needs is there and whole.
+    fn look(&mut self) -> Result<()> {
+        let since = Instant::now();
+        let found = verify_backup(self.store, &self.task.name, None, true, self.control)?;
+        let report = &mut self.report;
+        report.stages.push(stage("read every pack", "", since));
+        let line = |finding: &repository::Finding| format!("{}: {}", finding.file, finding.problem);
+        report.failures.extend(found.findings.iter().map(line));
+        if report.failures.is_empty() {
+            let text = "every pack of the backup is in the store, and has the content that its name tells";
+            report.proven.push(text.to_owned());
         }
+        report.not_proven.extend(NOT_WITHOUT_PASSCODE.map(str::to_owned));
+        self.stages.end(stages::VALIDATION, stages::COMPLETED);
+        Ok(())
     }
-    // Their names are nobody's business who has no passcode; the job tells them.
-    match control.warnings().len() {
-        0 => {}
-        count => report.not_proven.push(format!(
-            "that all comes back as it was: {count} things could not be set here (owners, attributes, settings); the job names them"
-        )),
-    }
-    for warning in &entry.warnings {
-        report.not_proven.push(format!("{}: not in the backup: {}", warning.item, warning.reason));
-    }
-    report.end_time = now_ms();
-    report.outcome = match (report.failures.is_empty(), report.with_passcode) {
-        (false, _) => FAILED,
-        (true, true) => PROVEN,
-        (true, false) => WHOLE,
-    }
-    .to_owned();
-    stages.begin(stages::DRILL_REPORT);
-    store.write_report(&report, vault.as_ref())?;
-    stages.end(stages::DRILL_REPORT, stages::COMPLETED);
-    Ok(report)
-}
 
-/// Without the passcode: every file that the backup needs is there and whole.
-fn look(
-    store: &Store,
-    entry: &CatalogueEntry,
-    control: &Arc<Control>,
-    stages: &mut Stages<'_>,
-    report: &mut DrillReport,
-) -> Result<()> {
-    let since = Instant::now();
-    let found = verify_backup(store, &entry.name, None, true, control)?;
-    report.stages.push(stage("read every pack", "", since));
-    report.failures.extend(
-        found
-            .findings
-            .iter()
-            .take(FINDINGS_MAX)
-            .map(|finding| format!("{}: {}", finding.file, finding.problem)),
-    );
-    if found.findings.len() > FINDINGS_MAX {
-        report.failures.push(format!("and {} more", found.findings.len() - FINDINGS_MAX));
+    /// With the passcode: everything is restored and looked at.
+    fn prove(
+        &mut self,
+        restore: &RestoreTask,
+        (entry, parts): (&CatalogueEntry, &[Part]),
+        vault: &Repository,
+        since: Instant,
+    ) -> Result<()> {
+        let _lock = lock(vault, restore)?;
+        let ready = load_index(vault, &|_| true)
+            .and_then(|index| look_for_packs(entry, parts, vault, &index, self.control).map(|()| index));
+        let opened = stage("open the backup", "", since);
+        let mut recovery = opened.milliseconds;
+        self.report.stages.push(opened);
+        let index = match ready {
+            Err(error) if is_verdict(&error) => {
+                self.fail(error);
+                return Ok(());
+            }
+            other => other?,
+        };
+        self.stages.end(stages::VALIDATION, stages::COMPLETED);
+        for part in parts {
+            self.control.check().map_err(|e| failure::engine("the drill was stopped", e))?;
+            recovery += self.prove_part(part, vault, &index)?;
+        }
+        if self.report.failures.is_empty() {
+            self.report.recovery_time = i64::try_from(recovery).unwrap_or(i64::MAX);
+            let text = "the passcode opens the backup, and its entry in the catalogue was written by whoever had the passcode";
+            self.report.proven.push(text.to_owned());
+        }
+        Ok(())
     }
-    if report.failures.is_empty() {
-        report.proven.push(
-            "every pack of the backup is in the store, and has the content that its name tells".to_owned(),
-        );
-    }
-    report.not_proven.extend(
-        [
-            "that a passcode opens it, that it is the backup that was made, and that anything in it can be restored: no passcode was given, \
-             and nothing was restored",
-            "how long a recovery takes",
-        ]
-        .map(str::to_owned),
-    );
-    stages.end(stages::VALIDATION, stages::COMPLETED);
-    Ok(())
-}
 
-/// With the passcode: everything is restored and looked at.
-#[allow(clippy::too_many_arguments)]
-fn prove(
-    task: &DrillTask,
-    restore: &RestoreTask,
-    (entry, parts): (&CatalogueEntry, &[Part]),
-    vault: &Repository,
-    since: Instant,
-    control: &Arc<Control>,
-    stages: &mut Stages<'_>,
-    report: &mut DrillReport,
-) -> Result<()> {
-    let _lock = lock(vault, restore)?;
-    let ready = load_index(vault, &|_| true)
-        .and_then(|index| look_for_packs(entry, parts, vault, &index, control).map(|()| index));
-    let opened = stage("open the backup", "", since);
-    let mut recovery = opened.milliseconds;
-    report.stages.push(opened);
-    let index = match ready {
-        Err(error) if is_verdict(&error) => return fail(report, error),
-        other => other?,
-    };
-    stages.end(stages::VALIDATION, stages::COMPLETED);
-    for part in parts {
+    /// One component; tells the milliseconds of its restore.
+    fn prove_part(&mut self, part: &Part, vault: &Repository, index: &Index) -> Result<u64> {
         let (name, of_kind) = (part.component.name(), stages::restore_stage(part.entry.kind));
-        control.check().map_err(|e| failure::engine("the drill was stopped", e))?;
-        stages.begin(&of_kind);
+        self.stages.begin(&of_kind);
         let context = DrillContext {
             repository: vault,
-            index: &index,
+            index,
             snapshot: part.entry.snapshot,
-            job_id: &task.job_id,
-            directory: &task.directory,
-            control: Arc::clone(control),
+            job_id: &self.task.job_id,
+            directory: &self.task.directory,
+            control: Arc::clone(self.control),
         };
         let mut drilled = Drilled::default();
-        let outcome =
-            part.component.drill(&context, &mut drilled).map_err(|error| failure::component(name, error));
-        for (what, milliseconds) in
-            [("prepare", drilled.prepare_ms), ("restore", drilled.restore_ms), ("check", drilled.check_ms)]
-        {
-            let (what, component) = (what.to_owned(), name.to_owned());
-            report.stages.push(DrillStage { name: what, component, milliseconds });
-        }
-        recovery += drilled.restore_ms;
+        let outcome = part.component.drill(&context, &mut drilled);
+        let mut failed = !drilled.failures.is_empty();
+        let times =
+            [("prepare", drilled.prepare_ms), ("restore", drilled.restore_ms), ("check", drilled.check_ms)];
+        let report = &mut self.report;
+        report.stages.extend(times.map(|(what, milliseconds)| DrillStage {
+            name: what.to_owned(),
+            component: name.to_owned(),
+            milliseconds,
+        }));
         report.files += drilled.files;
         report.bytes += drilled.bytes;
         report.proven.extend(drilled.proven);
         report.not_proven.extend(drilled.not_proven);
-        let failed = !drilled.failures.is_empty();
         report.failures.extend(drilled.failures);
-        match outcome {
+        match outcome.map_err(|error| failure::component(name, error)) {
             Err(error) if is_verdict(&error) => {
-                stages.end(&of_kind, "failed");
-                fail(report, error)?;
+                failed = true;
+                self.fail(error);
             }
-            Err(error) => return Err(error),
-            Ok(()) => stages.end(&of_kind, if failed { "failed" } else { stages::COMPLETED }),
+            other => other?,
         }
+        self.stages.end(&of_kind, if failed { "failed" } else { stages::COMPLETED });
+        Ok(drilled.restore_ms)
     }
-    if report.failures.is_empty() {
-        report.recovery_time = i64::try_from(recovery).unwrap_or(i64::MAX);
-        report.proven.push(
-            "the passcode opens the backup, and its entry in the catalogue was written by whoever had the passcode"
-                .to_owned(),
-        );
+
+    /// Names earlier reports on this backup that nobody with the passcode wrote, though they say so.
+    fn note_forged(&mut self, vault: &Repository) -> Result<()> {
+        for earlier in self.store.reports(&self.report.backup, EARLIER_MAX)? {
+            let of_this = earlier.report.run == self.report.run && earlier.report.with_passcode;
+            if of_this && !earlier.is_authentic(vault) {
+                self.report.not_proven.push(format!(
+                    "what the report of job {} says: it was not signed by anybody who had the passcode",
+                    earlier.report.job_id
+                ));
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn fail(&mut self, error: Error) {
+        self.report.failures.push(error.message);
+        self.report.failures.extend(error.details);
+    }
+
+    /// Writes the report.
+    fn conclude(mut self, entry: &CatalogueEntry, vault: Option<&Repository>) -> Result<DrillReport> {
+        let report = &mut self.report;
+        // Their names are nobody's business who has no passcode; the job tells them.
+        match self.control.warning_count() {
+            0 => {}
+            count => report.not_proven.push(format!(
+                "that all comes back as it was: {count} things could not be set here (owners, attributes, settings); the job names them"
+            )),
+        }
+        for warning in &entry.warnings {
+            report.not_proven.push(format!("{}: not in the backup: {}", warning.item, warning.reason));
+        }
+        for lines in [&mut report.proven, &mut report.not_proven, &mut report.failures] {
+            bound(lines);
+        }
+        report.end_time = now_ms();
+        report.outcome = match (report.failures.is_empty(), report.with_passcode) {
+            (false, _) => FAILED,
+            (true, true) => PROVEN,
+            (true, false) => WHOLE,
+        }
+        .to_owned();
+        self.stages.begin(stages::DRILL_REPORT);
+        self.store.write_report(report, vault)?;
+        self.stages.end(stages::DRILL_REPORT, stages::COMPLETED);
+        Ok(self.report)
+    }
 }
 
-/// A report that nobody with the passcode wrote, under the name of one that somebody did.
-fn note_forged(store: &Store, vault: &Repository, report: &mut DrillReport) -> Result<()> {
-    for earlier in store.reports(&report.backup, EARLIER_MAX)? {
-        let of_this = earlier.report.run == report.run && earlier.report.with_passcode;
-        if of_this && !earlier.is_authentic(vault) {
-            report.not_proven.push(format!(
-                "what the report of job {} says: it was not signed by anybody who had the passcode",
-                earlier.report.job_id
-            ));
-        }
+/// A report must be read again: more lines are counted, and longer ones cut.
+fn bound(lines: &mut Vec<String>) {
+    let more = lines.len().saturating_sub(LINES_MAX);
+    lines.truncate(LINES_MAX);
+    for line in lines.iter_mut() {
+        line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
     }
-    Ok(())
-}
-
-fn fail(report: &mut DrillReport, error: Error) -> Result<()> {
-    report.failures.push(error.message);
-    report.failures.extend(error.details);
-    Ok(())
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
 }
 
 /// Whether an error speaks of the backup, or of how it can be restored here, and not of the work.
