@@ -197,7 +197,9 @@ class Strongroom:
         self.program, self.site, self.port = program, home / "site", free_port()
         self.environment = {**os.environ, "HOME": str(home), "STRONGROOM_SERVER__LISTEN": f"127.0.0.1:{self.port}",
                             "STRONGROOM_STORES__ALLOWED_DIRECTORIES": json.dumps([str(home)]),
+                            "STRONGROOM_DRILLS__DIRECTORY": str(home / "drills"),
                             "STRONGROOM_PASSCODE": "a passcode of an example"}
+        (home / "drills").mkdir(mode=0o711)
         self.call("init", "--directory", self.site)
         (home / "secret").write_text(Bucket.SECRET)
         (home / "password").write_text("an example of a password")
@@ -264,7 +266,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strongroom", default=shutil.which("strongroom") or "target/release/strongroom", help="the program")
     parser.add_argument("--directory", default="/tmp", help="where there is room for some gigabytes")
-    parser.add_argument("--rows", type=int, default=1_500_000, help="parcels; 1,500,000 make a database of 1.4 GB")
+    parser.add_argument("--rows", type=int, default=1_500_000, help="parcels; 1,500,000 make a database of 1.2 GB")
     parser.add_argument("--objects", type=int, default=20_000)
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--keep", action="store_true", help="leave the directory")
@@ -293,6 +295,7 @@ def main():
         stages = [("backup", *stage) for stage in strongroom.stages()]
         clock.time("back up again, nothing changed", lambda: strongroom.call("backup", "create", "second", "--store", "main", "--wait"))
         stages += [("second backup", *stage) for stage in strongroom.stages()]
+        told = clock.time("drill", lambda: strongroom.call("backup", "drill", "first", "--store", "main", "--wait"))
         databases.sql(DAMAGE)
         bucket.damage(wanted.objects)
         share.damage()
@@ -301,6 +304,7 @@ def main():
         after = clock.time("look again", look)
         equal = [compare(name, one, other) for (name, one), (_, other) in zip(before, after)]
         print(strongroom.call("backup", "list", "--store", "main"))
+        print(told)
         print("stage by stage:")
         for job, name, took in stages:
             print(f"  {job:14} {name:36} {took:8.2f} s")
