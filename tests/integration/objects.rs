@@ -378,6 +378,27 @@ fn what_somebody_writes_during_a_restore_is_told_and_not_written_over_later() {
 }
 
 #[test]
+fn a_restore_that_has_nothing_to_change_may_die_too() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 1);
+    scene.put("a", b"1");
+    scene.back_up("one", &component).unwrap();
+    // The line ends once the swap has begun.
+    let begun = std::sync::atomic::AtomicBool::new(false);
+    scene.proxy.plan(move |request| {
+        let fault =
+            if begun.load(std::sync::atomic::Ordering::SeqCst) { Fault::ResetBefore } else { Fault::None };
+        begun.fetch_or(request.target.contains("state/swapping"), std::sync::atomic::Ordering::SeqCst);
+        Fate { fault, ..Fate::default() }
+    });
+    scene.restore("one", &component).unwrap_err();
+    scene.proxy.plan(|_| Fate::default());
+    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Finished);
+    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+    assert_eq!(scene.everything().len(), 1);
+}
+
+#[test]
 fn an_object_whose_tags_cannot_be_read_is_there_without_them_and_is_named() {
     let Some(scene) = Scene::new() else { return };
     let component = scene.component("", 2);

@@ -61,7 +61,7 @@ fn a_lost_server_is_rebuilt_from_store_and_passcode_with_its_users_schedules_and
     drop(server);
 
     let (done, told) = rescue(&site.store(), &[]);
-    assert!(!done && told.contains("is there already; nothing was changed"), "{told}");
+    assert!(!done && told.contains("are there already; nothing was changed"), "{told}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let (config, data) = (fs::read(site.config()).unwrap(), site.data());
     let modes = (mode(&site.config()), mode(&data.join("master.key")));
@@ -73,6 +73,13 @@ fn a_lost_server_is_rebuilt_from_store_and_passcode_with_its_users_schedules_and
     let elsewhere = site.root().join("elsewhere");
     let (done, told) = rescue(&site.store(), &["--backup", "first", "--root", elsewhere.to_str().unwrap()]);
     assert!(done && !site.config().exists(), "{told}");
+    // What SQLite would take for a part of the state.
+    let stale = data.join("state.db-wal");
+    fs::create_dir_all(&data).unwrap();
+    fs::write(&stale, "of the lost server").unwrap();
+    let (done, told) = rescue(&site.store(), &[]);
+    assert!(!done && told.contains("state.db-wal is there already") && !site.config().exists(), "{told}");
+    fs::remove_file(&stale).unwrap();
     let (done, told) = rescue(&site.store(), &[]);
     assert!(done && told.contains("strongroom serve --config"), "{told}");
     assert_eq!(fs::read(site.config()).unwrap(), config);

@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Hooks, Result, file_store, relational_store};
+use crate::{Error, ErrorKind, Hooks, Result, file_store, relational_store};
 
 const PREFIX: &str = "drill-";
 const LOCK: &str = ".lock";
@@ -87,7 +87,8 @@ impl Drilled {
             )),
             checks => self.proven.push(format!(
                 "component '{component}': your own checks succeeded: {}",
-                checks.join("; ")
+                // Their arguments are nobody's business who has no passcode.
+                checks.iter().filter_map(|check| check.split_whitespace().next()).collect::<Vec<_>>().join("; ")
             )),
         }
     }
@@ -119,6 +120,7 @@ impl Place {
         // Others may pass through it, where a server runs as somebody else, and not look around.
         DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(fail)?;
         let parent = parent.canonicalize().map_err(fail)?;
+        refuse_if_open(&parent)?;
         let digest =
             Sha256::new().chain_update(context.job_id).chain_update([0]).chain_update(component).finalize();
         let name = format!("{PREFIX}{}-{what}", hex::encode(&digest[..DIGEST_BYTES]));
@@ -202,9 +204,26 @@ fn lock_file(parent: &Path, name: &str) -> PathBuf {
     parent.join(format!("{name}{LOCK}"))
 }
 
+/// Who may write there could have us write elsewhere.
+fn refuse_if_open(directory: &Path) -> Result<()> {
+    let fail = |e| Error::io(format!("cannot look at {}", directory.display()), e);
+    let found = std::fs::metadata(directory).map_err(fail)?;
+    let own = rustix::process::geteuid().as_raw();
+    if found.mode() & 0o022 == 0 && [0, own].contains(&found.uid()) {
+        return Ok(());
+    }
+    let message = format!(
+        "others may write to {}, where drills restore; set drills.directory to one of this server's own",
+        directory.display()
+    );
+    Err(Error::new(ErrorKind::Io, message))
+}
+
 /// `None`: somebody has it.
 fn take_lock(parent: &Path, name: &str) -> io::Result<Option<File>> {
-    let lock = File::options().create(true).append(true).open(lock_file(parent, name))?;
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = File::options();
+    let lock = options.create(true).append(true).custom_flags(no_link).open(lock_file(parent, name))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(lock)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use repository::RestoreRequest;
+use repository::{RestoreRequest, TreeSize};
 
 use super::directory;
 use super::stage::{missing_room, subpath};
@@ -27,6 +27,21 @@ pub(crate) fn drill_with_checks(
     Ok(())
 }
 
+/// A drill must not fill the disk on which perhaps the state of the server lies as well.
+pub(crate) fn refuse_without_room(component: &str, place: &Path, size: &TreeSize) -> Result<()> {
+    let io = |e| Error::io(format!("cannot look at {}", place.display()), e);
+    match missing_room(directory::open(place).map_err(io)?, size).map_err(io)? {
+        None => Ok(()),
+        Some(missing) => {
+            let message = format!(
+                "a drill of component '{component}' in {} {missing}; make room there, or set drills.directory",
+                place.display()
+            );
+            Err(Error::new(ErrorKind::NoSpace, message))
+        }
+    }
+}
+
 /// Restores the files of a snapshot, checks them with `check` too, and removes them.
 pub(crate) fn drill_files(
     component: &str,
@@ -40,14 +55,7 @@ pub(crate) fn drill_files(
     let subpath = subpath(component, context.repository, context.snapshot)?;
     let size = repository::measure(context.repository, context.index, context.snapshot, Some(&subpath))
         .map_err(fail)?;
-    let io = |e| Error::io(format!("cannot look at {}", place.path().display()), e);
-    if let Some(missing) = missing_room(directory::open(&place.path()).map_err(io)?, &size).map_err(io)? {
-        let message = format!(
-            "a drill of component '{component}' in {} {missing}; make room there, or set drills.directory",
-            place.path().display()
-        );
-        return Err(Error::new(ErrorKind::NoSpace, message));
-    }
+    refuse_without_room(component, &place.path(), &size)?;
     drilled.prepared(&mut since);
 
     let content = place.path().join(CONTENT);
@@ -63,7 +71,7 @@ pub(crate) fn drill_files(
 
     drilled.proven.push(format!(
         "component '{component}': {} files, {} directories and {} other entries with {} bytes were restored; each was read back and \
-         has the content and the metadata of the backup",
+         has the content of the backup",
         outcome.files, outcome.dirs, outcome.other, outcome.bytes
     ));
     let checked = check(&content);

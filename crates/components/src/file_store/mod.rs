@@ -33,7 +33,7 @@ mod verify;
 
 use std::path::Path;
 
-pub(crate) use drill::{drill_files, drill_with_checks};
+pub(crate) use drill::{drill_files, drill_with_checks, refuse_without_room};
 pub use place::STAGING_PREFIX;
 use place::is_kept;
 

@@ -99,7 +99,8 @@ impl<'c> Area<'c> {
     }
 
     pub(super) fn write_plan(&self, plan: &[Step]) -> Result<()> {
-        let mut text = Vec::new();
+        // Of nothing no range could be read.
+        let mut text = b"\n".to_vec();
         for step in plan {
             serde_json::to_writer(&mut text, step)
                 .map_err(|e| Error::io("cannot write the plan of a restore", e))?;
@@ -179,11 +180,14 @@ impl<'c> Area<'c> {
         };
         back()?;
         // What was given up on the way forward may have been carried out late.
-        if self.verify(plan, Step::before).is_err() {
+        let mut verified = self.verify(plan, Step::before);
+        if verified.is_err() {
             back()?;
-            self.verify(plan, Step::before)?;
+            verified = self.verify(plan, Step::before);
         }
-        self.enter(State::Undone)
+        // If somebody else writes by now, nobody may copy over that at the next start.
+        self.enter(State::Undone)?;
+        verified
     }
 
     /// All that was written is there in its length, and what was removed is not.
@@ -257,6 +261,11 @@ impl<'c> Area<'c> {
         Ok(())
     }
 
+    /// Whether every object was put back, whatever was found there afterwards.
+    pub(super) fn is_undone(&self) -> Result<bool> {
+        Ok(self.state()? == Some(State::Undone))
+    }
+
     pub(super) fn is_empty(&self) -> Result<bool> {
         Ok(self.content.first(&self.key("")).map_err(store_error)?.is_none())
     }
@@ -271,7 +280,10 @@ impl<'c> Area<'c> {
                 Recovered::Finished
             }
             Some(State::Undoing) => {
-                self.backward(&self.read_plan()?)?;
+                let undone = self.backward(&self.read_plan()?);
+                if !self.is_undone()? {
+                    undone?;
+                }
                 Recovered::Undone
             }
             Some(State::Finished) => Recovered::Finished,

@@ -207,10 +207,17 @@ impl StagedRestore for Staged {
     }
 
     fn abandon(mut self: Box<Self>) -> Result<()> {
-        if std::mem::replace(&mut self.swapped, true) {
-            self.area().backward(&self.plan)?;
+        let was_swapped = std::mem::replace(&mut self.swapped, true);
+        let area = self.area();
+        if !was_swapped {
+            return area.clear();
         }
-        self.area().clear()
+        let undone = area.backward(&self.plan);
+        // Unless it can be tried again.
+        if undone.is_ok() || area.is_undone()? {
+            area.clear()?;
+        }
+        undone
     }
 }
 

@@ -9,9 +9,9 @@
 //! The shell that starts it waits for the end of a pipe that we hold, and then tells the server to stop; so it also stops when
 //! we are killed. What outlives both is ended by [`end_cluster`], before its directory is removed.
 
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeWriter, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -306,7 +306,12 @@ pub(crate) fn end_cluster(place: &Path) {
 
 /// The number in the cluster's own note, if the process of that number still works in this directory.
 fn postmaster(data: &Path) -> Option<Pid> {
-    let note = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    // What lies there was written by code of a backup's databases too: nothing that waits, and nothing long.
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+    let file =
+        std::fs::OpenOptions::new().read(true).custom_flags(flags).open(data.join("postmaster.pid")).ok()?;
+    let mut note = String::new();
+    file.take(4096).read_to_string(&mut note).ok()?;
     let number: i32 = note.lines().next()?.trim().parse().ok()?;
     let pid = Pid::from_raw(number).filter(|_| number > 1)?;
     (std::fs::read_link(format!("/proc/{number}/cwd")).ok()? == data).then_some(pid)

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use repository::Control;
+use repository::{Control, TreeSize};
 
 use super::cluster::{Cluster, cancelled};
 use super::manifest::Manifest;
@@ -11,8 +11,12 @@ use super::snapshot::Snapshot;
 use super::tools::Tools;
 use super::{RelationalStore, stage};
 use crate::drill::{ARCHIVES, CLUSTER, Place};
-use crate::{DrillContext, Drilled, Hooks, RestoreContext, Result, StagedRestore};
+use crate::{DrillContext, Drilled, Hooks, RestoreContext, Result, StagedRestore, file_store};
 
+/// Rows as they lie in tables, with their indexes, are about so many times as long as in a backup.
+const WITH_INDEXES: u64 = 2;
+/// What a server writes besides.
+const LOG_BYTES: u64 = 1 << 30;
 /// Tablespaces that every server has.
 const OWN_TABLESPACES: [&str; 2] = ["pg_default", "pg_global"];
 
@@ -41,6 +45,15 @@ fn run(store: &RelationalStore, context: &DrillContext<'_>, drilled: &mut Drille
     control.progress.set_current("the server of the drill");
     let archives = Place::make(context, &store.settings.name, ARCHIVES)?;
     let home = Place::make(context, &store.settings.name, CLUSTER)?;
+    let rows: u64 = manifest
+        .databases
+        .iter()
+        .flat_map(|one| &one.tables)
+        .flat_map(|one| &one.parts)
+        .map(|one| one.bytes)
+        .sum();
+    let size = TreeSize { files: 1, dirs: 1, bytes: rows * WITH_INDEXES + LOG_BYTES };
+    file_store::refuse_without_room(&store.settings.name, &home.path(), &size)?;
     let started = Cluster::start(&home, &tools, &tablespaces(&manifest), &context.control);
     drilled.prepared(&mut since);
     let cluster = started?;

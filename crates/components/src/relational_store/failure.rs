@@ -19,8 +19,15 @@ pub(super) fn server(what: impl Display, error: &postgres::Error) -> Error {
         SqlState::INVALID_CATALOG_NAME => ErrorKind::Missing,
         _ => ErrorKind::Io,
     };
-    let mut message = format!("{what}: {} (SQLSTATE {})", said.message(), said.code().code());
-    for more in [said.detail(), said.hint()].into_iter().flatten() {
+    let code = said.code().code();
+    // In what is said of values they stand themselves: `invalid input syntax for type json: "…"`, `Failing row contains (…)`.
+    let of_values = code.starts_with("22") || code.starts_with("23");
+    let told = match of_values {
+        true => said.message().split(": \"").next().unwrap_or_default(),
+        false => said.message(),
+    };
+    let mut message = format!("{what}: {told} (SQLSTATE {code})");
+    for more in [said.detail().filter(|_| !of_values), said.hint()].into_iter().flatten() {
         message.push_str("; ");
         message.push_str(more);
     }

@@ -182,7 +182,7 @@ impl Drop for Running {
     }
 }
 
-/// Leaves statements that failed out of what a tool says: passwords may stand in them. One may go over several lines; what the
+/// Leaves statements that failed, and rows, out of what a tool says: passwords may stand in them. One may go over several lines; what the
 /// tool says by itself begins with its name.
 struct Statements {
     name: String,
@@ -190,8 +190,9 @@ struct Statements {
     skipping: bool,
 }
 
-/// What comes before a statement, in the language that the tools are given.
-const STATEMENTS: [&str; 3] = ["Command was:", "Query was:", "STATEMENT:"];
+/// What comes before a statement, or before rows and values, in the language that the tools are given.
+const STATEMENTS: [&str; 5] =
+    ["Command was:", "Query was:", "STATEMENT:", "CONTEXT:", "DETAIL:  Failing row"];
 /// So much of a line is looked at.
 const LINE_BYTES_MAX: usize = 4096;
 

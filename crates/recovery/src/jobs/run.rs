@@ -454,15 +454,17 @@ impl Work {
         let (held, stages) = (self.held.clone(), self.stages.clone());
         let report = blocking(move || work::run_drill(&store, &task, &held.control, &*stages)).await?;
         let result = crate::drills::job_result(&report);
+        let warnings = self.held.control.warnings().into_iter().take(MESSAGES_MAX);
+        let messages: Vec<String> =
+            warnings.map(|warning| format!("{}: {}", warning.item, warning.reason)).collect();
         if report.failures.is_empty() {
-            let warnings = self.held.control.warnings().into_iter().take(MESSAGES_MAX);
-            let messages = warnings.map(|warning| format!("{}: {}", warning.item, warning.reason)).collect();
             return Ok(Outcome::Completed { result, messages });
         }
         let message =
             format!("Backup '{}' of store '{}' did not stand its drill.", self.job.backup, self.job.store);
         let mut error = Error::new(ErrorKind::Damaged, message);
         error.details = report.failures;
+        error.details.extend(messages);
         Ok(Outcome::Failed { error, result })
     }
 

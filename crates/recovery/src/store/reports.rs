@@ -13,10 +13,17 @@ use storage::ErrorKind;
 use super::catalogue::keyed_for;
 use super::sealed::{self, Found};
 use super::{Store, failure, layout, parallel};
+use crate::clock::now_ms;
 use crate::drills::{FAILED, PROVEN, WHOLE};
 use crate::{DrillReport, Error, ErrorKind as Reason, Result};
 
 const REPORT_BYTES_MAX: u64 = 4 << 20;
+/// A drill writes 201 lines of a kind at most, and a few stages for each component.
+const READ_LINES_MAX: usize = 256;
+const STAGES_MAX: usize = 10_000;
+/// So many reports are looked at for one that can be believed.
+const TRIES_MAX: usize = 20;
+const DAY_MS: i64 = 24 * 3600 * 1000;
 const MAC_PURPOSE: &str = "strongroom report v1";
 
 /// One file among the reports, by its key alone.
@@ -105,17 +112,29 @@ impl Store {
 
     /// The last report that proves a backup, and a later one that tells of a failure.
     pub(crate) fn last_drills(&self) -> Result<(Option<DrillReport>, Option<DrillReport>)> {
-        let keys = self.report_keys(None)?;
-        let last_of = |outcome: &str| keys.iter().find(|key| key.outcome == outcome);
-        let read = |key: Option<&ReportKey>| match key {
-            Some(key) => Ok(self.report(&key.key)?.map(|read| read.report)),
-            None => Ok(None),
-        };
-        let failed = read(keys.iter().find(|key| key.outcome != WHOLE).filter(|key| key.outcome == FAILED))?;
+        let soon = now_ms() + DAY_MS;
+        let keys: Vec<ReportKey> =
+            self.report_keys(None)?.into_iter().filter(|key| key.time < soon).collect();
+        let proven = self.first_believed(keys.iter().filter(|key| key.outcome == PROVEN))?;
+        let failed = self.first_believed(keys.iter().filter(|key| key.outcome != WHOLE))?;
+        let failed = failed.filter(|report| report.outcome == FAILED);
         // That every pack is there takes back that one was not, and nothing else.
         let is_whole = keys.first().is_some_and(|key| key.outcome == WHOLE);
         let failed = failed.filter(|report| report.with_passcode || !is_whole);
-        Ok((read(last_of(PROVEN))?, failed))
+        Ok((proven, failed))
+    }
+
+    /// The first that can be read and speaks of a backup that is there: who may write to the store may write others.
+    fn first_believed<'k>(&self, keys: impl Iterator<Item = &'k ReportKey>) -> Result<Option<DrillReport>> {
+        for key in keys.take(TRIES_MAX) {
+            let Some(read) = self.report(&key.key)? else { continue };
+            let of_a_backup =
+                self.backup(&read.report.backup)?.is_some_and(|entry| entry.run == read.report.run);
+            if of_a_backup && (read.report.outcome != PROVEN || !read.mac.is_empty()) {
+                return Ok(Some(read.report));
+            }
+        }
+        Ok(None)
     }
 
     /// One report; `None` if there is none, or none that is intact.
@@ -156,6 +175,10 @@ impl Store {
                 return Ok(Found::Damaged(reason, Some(version)));
             }
         };
+        let lines = [&report.proven, &report.not_proven, &report.failures];
+        if report.stages.len() > STAGES_MAX || lines.iter().any(|lines| lines.len() > READ_LINES_MAX) {
+            return Ok(Found::Damaged("it has more lines than any drill writes".to_owned(), Some(version)));
+        }
         let belongs = ReportKey::of(key.to_owned()).is_some_and(|named| {
             key.starts_with(&layout::report_prefix(&report.backup))
                 && named.outcome == report.outcome

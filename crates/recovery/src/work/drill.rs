@@ -72,7 +72,9 @@ fn drill(
     stages: &mut Stages<'_>,
 ) -> Result<DrillReport> {
     stages.begin(stages::VALIDATION);
-    components::clear_drills(&task.directory).map_err(|e| failure::component("drill", e))?;
+    if let Err(error) = components::clear_drills(&task.directory) {
+        tracing::warn!("what earlier drills left stays: {error}");
+    }
     let Some(passcode) = &task.passcode else {
         let entry = entry_of(store, task)?;
         let mut drill = Drill { store, task, control, stages, report: begun(task, &entry) };
@@ -92,6 +94,8 @@ fn drill(
     let since = Instant::now();
     let vault = match store.open_vault(&entry, passcode) {
         Err(error) if error.kind == ErrorKind::Damaged => {
+            // Nothing can be signed.
+            drill.report.with_passcode = false;
             drill.fail(error);
             return drill.conclude(&entry, None);
         }

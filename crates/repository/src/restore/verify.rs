@@ -73,8 +73,9 @@ pub(super) fn verify(
     compare(context, &group, &wrong)?;
     match wrong.into_inner() {
         0 => Ok(()),
+        // The repository gave what it should, and something else stands there.
         n => Err(Error::new(
-            ErrorKind::Io,
+            ErrorKind::Invalid,
             format!("{n} entries differ from the snapshot after they were written; the warnings name them"),
         )),
     }

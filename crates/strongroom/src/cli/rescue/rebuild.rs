@@ -48,9 +48,15 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     let manifest = SystemManifest::parse(&text)?;
     let root = std::path::absolute(&arguments.root)?;
     refuse_if_any_is_there(&manifest, &root)?;
+    let mut made = Made(Vec::new());
     for file in &manifest.files {
         let to = placed(&root, &file.path);
-        put(&source, file, &to).with_context(|| format!("cannot write {}", to.display()))?;
+        put(&source, file, &to, &mut made)
+            .with_context(|| format!("cannot write {}; nothing was changed", to.display()))?;
+    }
+    made.0.clear();
+    for warning in &view.warnings {
+        terminal::warn(format!("{}: not in the backup: {}", printable(&warning.item), warning.reason));
     }
     let configuration = manifest.files.last().map(|file| placed(&root, &file.path)).unwrap_or_default();
     if place.json {
@@ -127,23 +133,42 @@ fn placed(root: &Path, path: &Path) -> PathBuf {
 }
 
 fn refuse_if_any_is_there(manifest: &SystemManifest, root: &Path) -> Result<()> {
-    let there = manifest
-        .files
-        .iter()
-        .map(|file| placed(root, &file.path))
-        .find(|path| path.symlink_metadata().is_ok());
-    match there {
-        None => Ok(()),
-        Some(path) => Err(Failure::usage(format!("{} is there already; nothing was changed", path.display()))
-            .hint("a rebuild never writes over a server; move it away, or use --root DIR to look at the files elsewhere")
-            .into()),
+    let mut wanted: Vec<PathBuf> = manifest.files.iter().map(|file| placed(root, &file.path)).collect();
+    // What SQLite finds beside a database it takes for a part of it.
+    for file in manifest.files.iter().filter(|file| file.what == "state") {
+        for beside in ["-wal", "-shm", "-journal"] {
+            let mut path = placed(root, &file.path).into_os_string();
+            path.push(beside);
+            wanted.push(path.into());
+        }
+    }
+    wanted.retain(|path| path.symlink_metadata().is_ok());
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = wanted.iter().map(|path| path.display().to_string()).collect();
+    let is = if named.len() == 1 { "is" } else { "are" };
+    Err(Failure::usage(format!("{} {is} there already; nothing was changed", named.join(", ")))
+        .hint("a rebuild never writes over a server; move it away, or use --root DIR to look at the files elsewhere")
+        .into())
+}
+
+/// Files that go again unless all of them could be made.
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
-fn put(source: &Source, file: &KeptFile, to: &Path) -> Result<()> {
+fn put(source: &Source, file: &KeptFile, to: &Path, all: &mut Made) -> Result<()> {
     let directory = to.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let made = OpenOptions::new().write(true).create_new(true).mode(file.mode & 0o777).open(to)?;
+    all.0.push(to.to_owned());
     let mut out = BufWriter::new(made);
     source.write(&file.path_in_snapshot(), &mut out)?;
     out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
