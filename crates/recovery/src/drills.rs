@@ -41,7 +41,7 @@ pub struct DrillReport {
     pub start_time: i64,
     /// When it ended.
     pub end_time: i64,
-    /// [`PROVEN`], [`WHOLE`] or [`FAILED`].
+    /// `proven`, `whole` or `failed`.
     pub outcome: String,
     /// Whether it had the passcode. Without it nothing was restored.
     pub with_passcode: bool,
