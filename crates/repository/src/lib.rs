@@ -68,6 +68,7 @@ mod uploaders;
 mod walk;
 mod zip;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use backup::{
@@ -148,6 +149,45 @@ pub(crate) fn parallel(threads: usize, jobs: usize, worker: impl Fn() -> Result<
         let results: Vec<_> = handles.into_iter().map(join).collect();
         results.into_iter().collect()
     })
+}
+
+/// What `work` makes of each thing, in the same order, on up to so many threads; or an error, and then not all of it was done.
+/// For work that mostly waits: the threads are not the engine's.
+pub fn each<T: Sync, R: Send, E: Send>(
+    threads: usize,
+    things: &[T],
+    work: impl Fn(&T) -> std::result::Result<R, E> + Sync,
+) -> std::result::Result<Vec<R>, E> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(thing) = things.get(place) else { return Ok(done) };
+            match work(thing) {
+                Ok(result) => done.push((place, result)),
+                Err(error) => {
+                    // Nobody begins another one.
+                    next.store(things.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let others = (1..threads.min(things.len())).map_while(|_| {
+            // Where no thread can be had, those that there are do the work.
+            std::thread::Builder::new().spawn_scoped(scope, take).ok()
+        });
+        let others: Vec<_> = others.collect();
+        let mut done = take()?;
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(done)
+    })?;
+    done.sort_unstable_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Starts a thread of the engine; that the system refuses one is an error and never a panic.

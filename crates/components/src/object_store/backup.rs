@@ -26,7 +26,7 @@ pub(super) fn backup(store: &ObjectStore, context: &BackupContext<'_>) -> Result
         let message = format!("there is nothing below {}; is its prefix right?", content.location());
         return Err(Error::new(ErrorKind::Missing, message));
     }
-    let bytes = objects.iter().map(|object| object.entry.size).sum();
+    let bytes = objects.iter().fold(0u64, |sum, object| sum.saturating_add(object.entry.size));
     control.progress.files_total.fetch_add(objects.len() as u64, std::sync::atomic::Ordering::Relaxed);
     control.progress.bytes_total.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
 

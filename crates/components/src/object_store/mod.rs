@@ -18,7 +18,6 @@ mod stage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use repository::Control;
@@ -156,7 +155,7 @@ impl Component for ObjectStore {
     }
 
     fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
-        file_store::drill_with_checks(self, &self.settings.hooks, context, drilled)?;
+        file_store::drill_files(self, &self.settings.hooks, context, drilled, &|_| Ok(()))?;
         let text = "that a service takes the objects of component '{}': they were restored as files, with their headers beside them";
         drilled.not_proven.push(text.replace("{}", &self.settings.name));
         Ok(())
@@ -182,37 +181,9 @@ fn each<T: Sync, R: Send>(
     things: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mut done = Vec::new();
-        loop {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(thing) = things.get(place) else { return Ok(done) };
-            let stopped = || control.check().map_err(|e| Error::engine("the work was stopped", e));
-            match stopped().and_then(|()| work(thing)) {
-                Ok(result) => done.push((place, result)),
-                Err(error) => {
-                    // Nobody begins another one.
-                    next.store(things.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-    };
-    let threads = content.parallelism().clamp(1, THREADS_MAX).min(things.len());
-    let mut done = Vec::with_capacity(things.len());
-    std::thread::scope(|scope| {
-        let mut workers = Vec::new();
-        for _ in 0..threads {
-            let worker = std::thread::Builder::new().spawn_scoped(scope, take);
-            workers.push(worker.map_err(|e| Error::io("cannot start a thread", e))?);
-        }
-        let died = |_| Error::new(ErrorKind::Io, "a thread that spoke to a bucket died; please report this");
-        for worker in workers {
-            done.extend(worker.join().map_err(died)??);
-        }
-        Ok::<_, Error>(())
-    })?;
-    done.sort_unstable_by_key(|(place, _)| *place);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
+    let threads = content.parallelism().clamp(1, THREADS_MAX);
+    repository::each(threads, things, |thing| {
+        control.check().map_err(|e| Error::engine("the work was stopped", e))?;
+        work(thing)
+    })
 }

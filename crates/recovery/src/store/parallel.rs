@@ -1,10 +1,9 @@
 //! The same work on many things, on several threads: reading many small files takes as long as the place needs to answer,
 //! not as the machine needs to think.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// So few things are not worth a thread.
 const FEW: usize = 16;
@@ -19,43 +18,20 @@ pub(crate) fn each<T: Sync, R: Send>(
     things: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    if things.len() <= FEW {
-        return things.iter().map(work).collect();
-    }
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let threads = storage.parallelism().unwrap_or_else(cores).clamp(THREADS_MIN, THREADS_MAX);
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mut done = Vec::new();
-        loop {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(thing) = things.get(place) else { return Ok(done) };
-            match work(thing) {
-                Ok(result) => done.push((place, result)),
-                Err(error) => {
-                    // Nobody begins another one.
-                    next.store(things.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
+    let threads = match things.len() <= FEW {
+        true => 1,
+        false => storage.parallelism().unwrap_or_else(cores).clamp(THREADS_MIN, THREADS_MAX),
     };
-    let mut done = Vec::with_capacity(things.len());
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
-        for worker in workers {
-            let died = |_| Error::new(ErrorKind::Internal, "a thread that read from the store died");
-            done.extend(worker.join().map_err(died)??);
-        }
-        Ok::<_, Error>(())
-    })?;
-    done.sort_unstable_by_key(|(place, _)| *place);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
+    repository::each(threads, things, work)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::{Error, ErrorKind};
 
     #[test]
     fn results_come_in_the_order_of_the_things_and_an_error_ends_it() {

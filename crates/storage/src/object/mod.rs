@@ -16,27 +16,26 @@ mod answer;
 #[cfg(feature = "test-support")]
 mod bucket;
 mod build;
-mod content;
 mod limit;
 mod options;
 mod profile;
 mod retry;
+mod s3;
 mod wire;
-mod xml;
 
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    UpdateVersion,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
 };
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout_at};
@@ -101,7 +100,7 @@ impl ObjectStorage {
     /// A bucket whose objects belong to others. Nothing is sent yet.
     pub fn content(place: &ObjectPlace) -> Result<Arc<dyn Content>> {
         match place.service {
-            Service::S3 => Ok(Arc::new(content::S3Content::open(place)?)),
+            Service::S3 => Ok(Arc::new(s3::S3Content::open(place)?)),
             Service::Azure | Service::Google => {
                 let reason = "buckets of S3 services alone can be protected; not yet those of this one";
                 Err(Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), reason))
@@ -389,30 +388,34 @@ async fn read_once(
         return Err(retry::Failure::decided(Meaning::Short, reason));
     }
     attempts.expect(size);
-    Ok((collect(inner, result, size).await?, meta))
+    let too_long = || retry::Failure::transport("it sent more bytes than it announced");
+    let body = collect(inner, result.into_stream().map_err(retry::Failure::from), size, too_long).await?;
+    match body.len() as u64 == size {
+        true => Ok((body, meta)),
+        false => Err(retry::Failure::transport(format!("it sent {} of {size} bytes", body.len()))),
+    }
 }
 
-/// Reads a body that must neither fall silent nor drip.
-async fn collect(inner: &Inner, result: GetResult, size: u64) -> Result<Vec<u8>, retry::Failure> {
+/// Reads a body that must neither fall silent nor drip, nor be longer than `size_max`.
+async fn collect<B: AsRef<[u8]>>(
+    inner: &Inner,
+    stream: impl Stream<Item = Result<B, retry::Failure>>,
+    size_max: u64,
+    too_long: impl FnOnce() -> retry::Failure,
+) -> Result<Vec<u8>, retry::Failure> {
     let silence = inner.limits.silence;
-    let end = Instant::now() + silence + Duration::from_secs(size / SLOWEST_BYTES_PER_SECOND);
-    let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    let mut stream = result.into_stream();
+    let end = Instant::now() + silence + Duration::from_secs(size_max / SLOWEST_BYTES_PER_SECOND);
+    let mut body = Vec::new();
+    let mut stream = pin!(stream);
     loop {
-        match timeout_at(end.min(Instant::now() + silence), stream.next()).await {
-            Err(_) => {
-                let reason = format!("it sent {} of {size} bytes and then no more", body.len());
-                return Err(retry::Failure::transport(reason));
-            }
-            Ok(Some(Ok(bytes))) if body.len() as u64 + bytes.len() as u64 <= size => body.extend(bytes),
-            Ok(Some(Ok(_))) => return Err(retry::Failure::transport("it sent more bytes than it announced")),
-            Ok(Some(Err(e))) => return Err(e.into()),
-            Ok(None) if body.len() as u64 == size => return Ok(body),
-            Ok(None) => {
-                let reason = format!("it sent {} of {size} bytes", body.len());
-                return Err(retry::Failure::transport(reason));
-            }
+        let Ok(piece) = timeout_at(end.min(Instant::now() + silence), stream.next()).await else {
+            return Err(retry::Failure::transport(format!("it sent {} bytes and then no more", body.len())));
+        };
+        let Some(piece) = piece.transpose()? else { return Ok(body) };
+        if (body.len() + piece.as_ref().len()) as u64 > size_max {
+            return Err(too_long());
         }
+        body.extend_from_slice(piece.as_ref());
     }
 }
 

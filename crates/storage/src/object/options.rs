@@ -102,6 +102,9 @@ pub struct Limits {
     pub deadline: Duration,
     /// Attempts of one call.
     pub attempts: u32,
+    /// A service copies what is twice as long in parts of so much, at least 5 MiB. It could take more at once; but many say
+    /// nothing until they are done.
+    pub copy_part_bytes: u64,
 }
 
 impl Default for Limits {
@@ -113,6 +116,7 @@ impl Default for Limits {
             silence: Duration::from_secs(20),
             deadline: Duration::from_secs(180),
             attempts: 10,
+            copy_part_bytes: 128 << 20,
         }
     }
 }

@@ -221,8 +221,8 @@ fn code_in_sentence(text: &str) -> Option<u16> {
 }
 
 /// The innermost reason, which names no URL.
-fn cause(error: &object_store::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+pub(super) fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

@@ -66,25 +66,19 @@ impl Listing {
 fn decoded(text: &str) -> Result<String, String> {
     let wrong = || format!("its key '{}' is not encoded as it says", text.escape_debug());
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        (rest, bytes) = match first {
+    let mut rest = text.as_bytes().iter();
+    while let Some(&first) = rest.next() {
+        bytes.push(match first {
             b'%' => {
-                let (digits, after) = after.split_at_checked(2).ok_or_else(wrong)?;
+                let (digits, after) = rest.as_slice().split_at_checked(2).ok_or_else(wrong)?;
+                rest = after.iter();
                 let mut byte = [0];
                 hex::decode_to_slice(digits, &mut byte).map_err(|_| wrong())?;
-                bytes.push(byte[0]);
-                (after, bytes)
+                byte[0]
             }
-            b'+' => {
-                bytes.push(b' ');
-                (after, bytes)
-            }
-            plain => {
-                bytes.push(plain);
-                (after, bytes)
-            }
-        };
+            b'+' => b' ',
+            plain => plain,
+        });
     }
     String::from_utf8(bytes).map_err(|_| wrong())
 }
