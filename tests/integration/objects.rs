@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use components::{Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Recovered};
+use components::{Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Recovered, RestoreContext};
 use recovery::store::{CatalogueEntry, Store};
 use recovery::work::{RestoreDone, RestoreTask, run_restore};
 use recovery::{Cost, Kind};
@@ -74,7 +74,9 @@ impl Scene {
             secret: SecretString::from(SECRET_KEY),
             session_token: None,
         };
-        let limits = Limits { attempts, parallel: 4, silence: Duration::from_secs(5), ..Limits::default() };
+        // What is large enough is copied in parts.
+        let silence = Duration::from_secs(5);
+        let limits = Limits { attempts, parallel: 4, silence, copy_part_bytes: 8 << 20, ..Limits::default() };
         let options =
             ObjectOptions { endpoint: Some(endpoint), credentials, limits, ..ObjectOptions::default() };
         ObjectPlace::new(Kinds::S3, &self.bucket, prefix, options).unwrap()
@@ -153,16 +155,16 @@ fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
         content_language: Some("de".into()),
         content_disposition: Some("attachment; filename=\"a.tif\"".into()),
         cache_control: Some("max-age=60".into()),
+        expires: Some("Thu, 01 Dec 2050 16:00:00 GMT".into()),
         metadata: vec![("owner".into(), "somebody else".into()), ("x-y".into(), "1".into())],
         tags: vec![("kept until".into(), "2030 + later @ 1/2".into()), ("project".into(), "a=b".into())],
-        ..Headers::default()
     };
     content.write("told/of", &headers, b"with headers".to_vec()).unwrap();
     content.write("empty", &headers, Vec::new()).unwrap();
     // More than one range of reading and more than one part of writing.
     let mut upload = content.upload("large", &headers).unwrap();
     let large = noise(37 << 20);
-    large.chunks(8 << 20).for_each(|part| upload.part(part.to_vec()).unwrap());
+    large.chunks(6 << 20).for_each(|part| upload.part(part.to_vec()).unwrap());
     upload.end().unwrap();
     content.write("one part", &Headers::default(), noise(16 << 20)).unwrap();
     let before = scene.everything();
@@ -224,9 +226,13 @@ fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
 fn an_unchanged_object_is_not_read_again() {
     let Some(scene) = Scene::new() else { return };
     let component = scene.component("", 3);
-    for number in 0..40 {
-        scene.put(&format!("tile/{number}"), &[number; 1000]);
-    }
+    // More than a page of a listing.
+    let numbers: Vec<u32> = (0..1001).collect();
+    repository::each(8, &numbers, |number| {
+        scene.put(&format!("tile/{number}"), b"tile");
+        Ok::<_, ()>(())
+    })
+    .unwrap();
     scene.back_up("one", &component).unwrap();
     scene.proxy.counts().reset();
     scene.back_up("two", &component).unwrap();
@@ -235,7 +241,7 @@ fn an_unchanged_object_is_not_read_again() {
     scene.proxy.counts().reset();
     scene.back_up("three", &component).unwrap();
     assert!(scene.proxy.counts().requests() <= 4, "and the one: {:?}", scene.proxy.counts());
-    assert_eq!(scene.store.backup("three").unwrap().unwrap().components[0].files, 40);
+    assert_eq!(scene.store.backup("three").unwrap().unwrap().components[0].files, 1001);
 }
 
 #[test]
@@ -278,7 +284,7 @@ fn an_object_that_changes_goes_or_is_refused_during_the_backup_is_told_and_the_r
         } else if is("changed") && content.look("changed").unwrap().unwrap().size == 6 {
             write("changed", b"longer than before");
         } else if is("changing") {
-            write("changing", &noise(20 << 20)[..(20 << 20) - request.number as usize]);
+            write("changing", &strongroom_tests::tree::noise(request.number, 20 << 20));
         }
         fate
     });
@@ -334,24 +340,26 @@ fn a_bucket_that_goes_or_credentials_that_end_during_the_backup_fail_it() {
         scene.put(key, b"1");
     }
     // Whoever says that there is no such object and lists it all the same is not believed.
-    let plan = |status, code, also_listing: bool| {
+    let plan = |status, code, also_listing: bool, read: &'static str| {
         let listings = std::sync::atomic::AtomicUsize::new(0);
         scene.proxy.plan(move |request| {
             let is_listing = request.target.contains("list-type");
             let first = is_listing && listings.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
-            match !first && (!is_listing || also_listing) {
-                true => Fate { fault: Fault::Status(status, code), ..Fate::default() },
-                false => Fate::default(),
+            let passes = first || (is_listing && !also_listing) || request.target.ends_with(read);
+            match passes {
+                true => Fate::default(),
+                false => Fate { fault: Fault::Status(status, code), ..Fate::default() },
             }
         });
     };
-    plan(404, "NoSuchKey", false);
+    plan(404, "NoSuchKey", false, "/none");
     let error = scene.back_up("one", &component).unwrap_err();
     assert!(error.message.contains("the service lists it, and says that it is not there"), "{error}");
-    plan(404, "NoSuchBucket", true);
+    plan(404, "NoSuchBucket", true, "/none");
     let error = scene.back_up("one", &component).unwrap_err();
     assert!(error.message.contains("is its name right?"), "{error}");
-    plan(403, "ExpiredToken", true);
+    // One is read before they end.
+    plan(403, "ExpiredToken", true, "/a");
     let error = scene.back_up("one", &component).unwrap_err();
     assert!(error.message.contains("ExpiredToken"), "{error}");
     assert!(scene.store.backup("one").unwrap().is_none());
@@ -375,6 +383,54 @@ fn what_somebody_writes_during_a_restore_is_told_and_not_written_over_later() {
     assert!(error.message.contains("somebody else writes"), "{error}");
     assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
     assert_eq!(scene.everything()["a"].1, b"somebody else's");
+}
+
+#[test]
+fn a_restore_that_is_taken_back_leaves_the_bucket_as_before_also_if_the_line_ends_meanwhile() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 1);
+    for key in ["kept", "changed", "removed"] {
+        scene.put(key, b"old");
+    }
+    let entry = scene.back_up("b", &component).unwrap();
+    let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
+    let index = vault.load_index(&|_| true).unwrap();
+    scene.put("changed", b"new");
+    scene.content().delete("removed").unwrap();
+    scene.put("added", b"new");
+    let before = scene.everything();
+    let swapped = || {
+        let context = RestoreContext {
+            repository: &vault,
+            index: &index,
+            snapshot: entry.components[0].snapshot,
+            job_id: "a-restore",
+            target: None,
+            control: Control::new(),
+        };
+        let mut staged = component.stage(&context).unwrap();
+        staged.swap().unwrap();
+        assert_eq!(scene.content().look("added").unwrap().map(|found| found.size), None);
+        staged
+    };
+    swapped().abandon().unwrap();
+    assert_eq!(scene.everything(), before);
+    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+
+    // It ends as soon as it is known that all is to be taken back.
+    let staged = swapped();
+    let known = std::sync::atomic::AtomicBool::new(false);
+    scene.proxy.plan(move |request| {
+        let fault =
+            if known.load(std::sync::atomic::Ordering::SeqCst) { Fault::ResetBefore } else { Fault::None };
+        known.fetch_or(request.target.contains("state/undoing"), std::sync::atomic::Ordering::SeqCst);
+        Fate { fault, ..Fate::default() }
+    });
+    staged.abandon().unwrap_err();
+    scene.proxy.plan(|_| Fate::default());
+    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Undone);
+    assert_eq!(scene.everything(), before);
+    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
 }
 
 #[test]

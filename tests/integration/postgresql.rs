@@ -227,6 +227,10 @@ fn a_backup_is_one_instant_although_rows_come_and_go_meanwhile() {
         let sum = "SELECT (SELECT sum(amount) FROM a) + (SELECT sum(amount) FROM b)";
         assert_eq!(server.sql("bank", sum), "500000");
     }
+    // They moved while the first one was made.
+    scene.restore("b0", &component).unwrap();
+    let moved: u32 = server.sql("bank", "SELECT sum(amount) FROM b").parse().unwrap();
+    assert!(0 < moved && moved < 5000, "{moved}");
 }
 
 #[test]

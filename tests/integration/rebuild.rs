@@ -70,6 +70,14 @@ fn a_lost_server_is_rebuilt_from_store_and_passcode_with_its_users_schedules_and
     fs::remove_file(site.config()).unwrap();
     fs::remove_file(secret.path()).unwrap();
 
+    // What cannot be made whole is not left.
+    let halfway = site.root().join("halfway");
+    let obstacle = halfway.join(data.strip_prefix("/").unwrap()).join("tls");
+    fs::create_dir_all(obstacle.parent().unwrap()).unwrap();
+    fs::write(&obstacle, "not a directory").unwrap();
+    let (done, told) = rescue(&site.store(), &["--root", halfway.to_str().unwrap()]);
+    assert!(!done && told.contains("no file was left"), "{told}");
+    assert_eq!(fs::read_dir(obstacle.parent().unwrap()).unwrap().count(), 1);
     let elsewhere = site.root().join("elsewhere");
     let (done, told) = rescue(&site.store(), &["--backup", "first", "--root", elsewhere.to_str().unwrap()]);
     assert!(done && !site.config().exists(), "{told}");

@@ -236,6 +236,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_directory_in_which_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, is_fine) in [(0o700, true), (0o711, true), (0o722, false), (0o1777, false)] {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(refuse_if_open(dir.path()).is_ok(), is_fine, "{mode:o}");
+        }
+    }
+
+    #[test]
     fn what_killed_drills_left_goes_and_what_runs_or_is_of_others_stays() {
         let dir = tempfile::tempdir().unwrap();
         let ours = |digit: &str| format!("{PREFIX}{}-{FILES}", digit.repeat(2 * DIGEST_BYTES));

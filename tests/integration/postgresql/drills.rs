@@ -207,7 +207,8 @@ impl Lying {
             }))
         };
         let tags = repository.snapshot(snapshot).unwrap().tags;
-        let request = BackupRequest { tags, ..BackupRequest::new(vec!["/gis".into()]) };
+        let root = repository.snapshot(snapshot).unwrap().paths.remove(0);
+        let request = BackupRequest { tags, ..BackupRequest::new(vec![root.into()]) };
         repository::backup_feed(repository, index, &request, &mut next, 1, &Control::new()).unwrap()
     }
 }
@@ -292,6 +293,43 @@ fn a_backup_that_verifies_and_cannot_be_restored_fails_its_drill_with_the_reason
         assert_eq!((report.outcome.as_str(), report.recovery_time), ("failed", -1), "{report:?}");
         assert_said(&report.failures, words);
     }
+    // Rows that the server refuses, as their check looks at a table that is not there yet, are told nobody.
+    scene.server.sql("postgres", "CREATE DATABASE two");
+    scene.server.script(
+        "two",
+        "CREATE TABLE z (x int); INSERT INTO z VALUES (1);
+         CREATE FUNCTION ok() RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN EXISTS (SELECT FROM public.z); END';
+         CREATE TABLE a (word text, CHECK (ok())); INSERT INTO a VALUES ('a planted word');",
+    );
+    let mut settings = scene.settings(&scene.server, &["two"]);
+    settings.connections = 1;
+    let two: [Arc<dyn Component>; 1] = [components::relational_store(settings).unwrap()];
+    back_up(&scene, "two", &two);
+    let report = drill(&scene, "two", &scratch, &two, Some(PASSCODE));
+    assert_said(&report.failures, "violates check constraint");
+    assert!(!format!("{report:?}").contains("planted"), "{report:?}");
+    // The server's own configuration, of which a file is lacking.
+    let [configuration, key] = ["strongroom.toml", "master.key"].map(|name| scene.dir.path().join(name));
+    for file in [&configuration, &key] {
+        std::fs::write(file, "text").unwrap();
+    }
+    let copy = |to: &Path| std::fs::write(to, "state").map_err(|e| e.to_string());
+    let own = components::system_configuration(components::SystemConfigurationSettings {
+        name: "own".to_owned(),
+        files: vec![("security.master_key_file".to_owned(), key.clone())],
+        master_key_file: key,
+        state_file: scene.dir.path().join("state.db"),
+        copy_state: components::CopyState(Arc::new(copy)),
+        scratch_directory: scene.dir.path().join("own"),
+        optional: false,
+        hooks: Hooks::default(),
+        configuration,
+    });
+    let lying: [Arc<dyn Component>; 1] =
+        [Arc::new(Lying { inner: own, said: "\"state.db\"", says: "\"other.db\"" })];
+    back_up(&scene, "own", &lying);
+    let report = drill(&scene, "own", &scratch, &lying, Some(PASSCODE));
+    assert_said(&report.failures, "the backup lacks 'other.db', which its manifest names");
     if rustix::process::geteuid().is_root() {
         // The server runs as somebody else then, who must get there.
         back_up(&scene, "b", std::slice::from_ref(&inner));
@@ -430,9 +468,16 @@ fn a_server_killed_during_a_drill_leaves_no_database_server_and_its_next_start_t
     });
     assert!(Path::new(place.trim()).exists(), "what it had restored is there still");
 
-    let _server = site.start();
+    let mut server = site.start();
     let client = site.client();
     let job = client.ended(begun["jobid"].as_str().unwrap());
     assert_eq!((&job["status"], &job["result"]["outcome"]), (&"COMPLETED".into(), &"proven".into()), "{job}");
     assert_eq!(std::fs::read_dir(scratch.path().join("drills")).unwrap().count(), 0);
+
+    // Also what belongs to no job any more.
+    server.stop();
+    let left = scratch.path().join("drills/drill-0123456789ab-cluster");
+    std::fs::create_dir(&left).unwrap();
+    let _server = site.start();
+    wait_for("the tidying up", || (!left.exists()).then_some(()));
 }

@@ -13,20 +13,6 @@ use crate::{Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Result};
 /// Where the content comes to lie in the drill's place; beside it nothing does.
 const CONTENT: &str = "content";
 
-/// The drill of a component whose snapshot is its content as files, with the operator's own checks.
-pub(crate) fn drill_with_checks(
-    component: &dyn Component,
-    hooks: &Hooks,
-    context: &DrillContext<'_>,
-    drilled: &mut Drilled,
-) -> Result<()> {
-    drill_files(component.name(), context, drilled, &|content| {
-        hooks.drill_check(component, content.display().to_string(), Vec::new(), &context.control)
-    })?;
-    drilled.note_own_check(component.name(), hooks);
-    Ok(())
-}
-
 /// A drill must not fill the disk on which perhaps the state of the server lies as well.
 pub(crate) fn refuse_without_room(component: &str, place: &Path, size: &TreeSize) -> Result<()> {
     let io = |e| Error::io(format!("cannot look at {}", place.display()), e);
@@ -42,13 +28,15 @@ pub(crate) fn refuse_without_room(component: &str, place: &Path, size: &TreeSize
     }
 }
 
-/// Restores the files of a snapshot, checks them with `check` too, and removes them.
+/// Restores the files of a snapshot, checks them with `check` and the operator's own checks, and removes them.
 pub(crate) fn drill_files(
-    component: &str,
+    owner: &dyn Component,
+    hooks: &Hooks,
     context: &DrillContext<'_>,
     drilled: &mut Drilled,
     check: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<()> {
+    let component = owner.name();
     let fail = |e| Error::engine(format!("component '{component}' cannot be restored"), e);
     let mut since = Instant::now();
     let place = Place::make(context, component, FILES)?;
@@ -74,8 +62,10 @@ pub(crate) fn drill_files(
          has the content of the backup",
         outcome.files, outcome.dirs, outcome.other, outcome.bytes
     ));
-    let checked = check(&content);
+    let checked = check(&content)
+        .and_then(|()| hooks.drill_check(owner, content.display().to_string(), Vec::new(), &context.control));
     drilled.checked(&mut since);
     checked?;
+    drilled.note_own_check(component, hooks);
     place.remove()
 }

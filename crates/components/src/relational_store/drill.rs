@@ -52,7 +52,8 @@ fn run(store: &RelationalStore, context: &DrillContext<'_>, drilled: &mut Drille
         .flat_map(|one| &one.parts)
         .map(|one| one.bytes)
         .sum();
-    let size = TreeSize { files: 1, dirs: 1, bytes: rows * WITH_INDEXES + LOG_BYTES };
+    let size =
+        TreeSize { files: 1, dirs: 1, bytes: rows.saturating_mul(WITH_INDEXES).saturating_add(LOG_BYTES) };
     file_store::refuse_without_room(&store.settings.name, &home.path(), &size)?;
     let started = Cluster::start(&home, &tools, &tablespaces(&manifest), &context.control);
     drilled.prepared(&mut since);

@@ -182,7 +182,7 @@ impl Store {
         let belongs = ReportKey::of(key.to_owned()).is_some_and(|named| {
             key.starts_with(&layout::report_prefix(&report.backup))
                 && named.outcome == report.outcome
-                && (0..8).contains(&(named.time - report.end_time))
+                && named.time.checked_sub(report.end_time).is_some_and(|moment| (0..8).contains(&moment))
         });
         if !belongs {
             let reason = "it is the report of another drill".to_owned();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use components::{BackupContext, Recovered, RestoreContext, StagedRestore};
+use components::{BackupContext, DrillContext, Drilled, Recovered, RestoreContext, StagedRestore};
 use repository::Control;
 
 use crate::{Component, Kind};
@@ -167,6 +167,10 @@ impl Component for Gated {
 
     fn after_restore(&self) -> components::Result<()> {
         self.inner.after_restore()
+    }
+
+    fn drill(&self, context: &DrillContext<'_>, drilled: &mut Drilled) -> components::Result<()> {
+        self.inner.drill(context, drilled)
     }
 }
 

@@ -94,8 +94,6 @@ fn drill(
     let since = Instant::now();
     let vault = match store.open_vault(&entry, passcode) {
         Err(error) if error.kind == ErrorKind::Damaged => {
-            // Nothing can be signed.
-            drill.report.with_passcode = false;
             drill.fail(error);
             return drill.conclude(&entry, None);
         }
@@ -232,7 +230,9 @@ impl Drill<'_, '_> {
     /// Names earlier reports on this backup that nobody with the passcode wrote, though they say so.
     fn note_forged(&mut self, vault: &Repository) -> Result<()> {
         for earlier in self.store.reports(&self.report.backup, EARLIER_MAX)? {
-            let of_this = earlier.report.run == self.report.run && earlier.report.with_passcode;
+            // What finds the vault damaged cannot sign that.
+            let is_signed = earlier.report.with_passcode && earlier.report.outcome == PROVEN;
+            let of_this = earlier.report.run == self.report.run && is_signed;
             if of_this && !earlier.is_authentic(vault) {
                 self.report.not_proven.push(format!(
                     "what the report of job {} says: it was not signed by anybody who had the passcode",

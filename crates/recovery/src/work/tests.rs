@@ -4,6 +4,7 @@ mod backups;
 mod compaction;
 mod damage;
 mod deletion;
+mod drills;
 mod faults;
 mod interleaving;
 mod model;

@@ -31,17 +31,15 @@ pub fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<Variabl
     found
 }
 
-/// What was typed with the variables put over it, one after the other, so that a wrong one can be named.
-pub fn overlay(text: &str, typed: Typed, variables: &[Variable]) -> Result<Typed, Failure> {
-    if variables.is_empty() {
-        return Ok(typed);
-    }
+/// What was typed with the variables put over it, one after the other, so that a wrong one can be named; as it stands there and
+/// as typed.
+pub fn overlay(text: &str, typed: Typed, variables: &[Variable]) -> Result<(Table, Typed), Failure> {
     let mut table: Table = toml::from_str(text).map_err(|e| Mistake::new(&e).at("the configuration"))?;
     let mut overlaid = typed;
     for variable in variables {
         (table, overlaid) = put(&table, variable)?;
     }
-    Ok(overlaid)
+    Ok((table, overlaid))
 }
 
 /// Tries the text as TOML (`true`, `10`, `["a", "b"]`) and, where that does not fit the key, as plain text.

@@ -30,11 +30,11 @@ pub fn load(file: &Path) -> Result<Config, Failure> {
 
 fn parse(text: &str, file: &Path, variables: &[environment::Variable]) -> Result<Config, Failure> {
     let typed = typed::parse(text).map_err(|mistake| mistake.in_file(file, text))?;
-    let typed = environment::overlay(text, typed, variables)?;
+    let (table, typed) = environment::overlay(text, typed, variables)?;
     let file = std::path::absolute(file)
         .map_err(|e| Failure::usage(format!("cannot tell where {} lies: {e}", file.display())))?;
     let directory = file.parent().map(Path::to_owned).unwrap_or_else(|| PathBuf::from("/"));
-    let named = named::files(text, &directory);
+    let named = named::files(table, &directory);
     meant::from_typed(typed, &file, &directory, named)
         .map_err(|problem| Failure::usage(format!("{}: {problem}", file.display())))
 }

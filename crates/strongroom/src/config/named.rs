@@ -1,16 +1,13 @@
-//! The files that a configuration names, whatever for: a key that ends in `_file` holds a path.
+//! The files that a configuration names, in its text or by the environment: a key that ends in `_file` holds a path.
 
 use std::path::{Path, PathBuf};
 
 use super::meant::below;
 
-/// Each key with its file, in the order of the text. Relative paths start at `directory`.
-pub(super) fn files(text: &str, directory: &Path) -> Vec<(String, PathBuf)> {
+/// Each key with its file. Relative paths start at `directory`.
+pub(super) fn files(table: toml::Table, directory: &Path) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
-    // What is no configuration was refused before.
-    if let Ok(table) = text.parse::<toml::Table>() {
-        look(&toml::Value::Table(table), "", &mut |key, path| found.push((key, below(directory, path))));
-    }
+    look(&toml::Value::Table(table), "", &mut |key, path| found.push((key, below(directory, path))));
     found
 }
 
@@ -38,7 +35,7 @@ mod tests {
     fn every_key_that_names_a_file_is_found() {
         let text = "[security]\nmaster_key_file = \"m.key\"\n[server.tls]\nkey_file = \"/k\"\n\
                     [[component]]\npath = \"/srv\"\npassword_file = \"../p\"\n[[component]]\nca_file = \"c\"\n";
-        let mut found = files(text, Path::new("/etc/s"));
+        let mut found = files(text.parse().unwrap(), Path::new("/etc/s"));
         found.sort();
         let expected = [
             ("component.ca_file", "/etc/s/c"),

@@ -15,6 +15,7 @@ use storage::{Credentials, Location};
 
 use super::meant::below;
 use super::typed;
+use crate::passcode;
 
 /// Kinds of components, as requests name them.
 const KIND_WORDS: [&str; 4] = ["fileStore", "relationalStore", "objectStore", "systemConfiguration"];
@@ -152,11 +153,7 @@ fn relational_store(
         }
         (Some(_), Some(_)) => return Err("give password_file or password_env, not both".to_owned()),
     };
-    let connections = match component.connections {
-        None => DEFAULT_CONNECTIONS,
-        Some(some @ 1..=CONNECTIONS_MAX) => usize::try_from(some).unwrap_or(DEFAULT_CONNECTIONS),
-        Some(_) => return Err(format!("connections must be 1 to {CONNECTIONS_MAX}")),
-    };
+    let connections = connections(&component)?.unwrap_or(DEFAULT_CONNECTIONS);
     let databases = component.databases.take().unwrap_or_else(|| vec!["*".to_owned()]);
     if databases.is_empty() {
         return Err("databases is empty; name some, or \"*\" for all".to_owned());
@@ -200,18 +197,20 @@ fn object_store(mut component: typed::Component, directory: &Path) -> Result<Obj
     options.path_style = component.path_style.or(options.path_style);
     options.allow_http = component.allow_http.unwrap_or(options.allow_http);
     options.ca_file = component.ca_file.take().map(|file| below(directory, &file)).or(options.ca_file.take());
-    options.limits.parallel = match component.connections {
-        None => options.limits.parallel,
-        Some(some @ 1..=CONNECTIONS_MAX) => usize::try_from(some).unwrap_or(DEFAULT_CONNECTIONS),
-        Some(_) => return Err(format!("connections must be 1 to {CONNECTIONS_MAX}")),
+    options.limits.parallel = connections(&component)?.unwrap_or(options.limits.parallel);
+    let file = component.secret_access_key_file.take().map(|file| below(directory, &file));
+    let variable = component.secret_access_key_env.take();
+    let secret = passcode::configured("secret_access_key", file.as_deref(), variable.as_deref())?;
+    options.credentials = match (component.access_key_id.take(), secret) {
+        (Some(id), Some(secret)) => Credentials::AccessKey { id, secret, session_token: None },
+        (None, None) => Credentials::Ambient,
+        (Some(_), None) => {
+            return Err(
+                "access_key_id is given without secret_access_key_file or secret_access_key_env".to_owned()
+            );
+        }
+        (None, Some(_)) => return Err("a secret access key is given without access_key_id".to_owned()),
     };
-    if let Some(id) = component.access_key_id.take() {
-        let secret = secret_access_key(&mut component, directory)?
-            .ok_or("access_key_id is given without secret_access_key_file or secret_access_key_env")?;
-        options.credentials = Credentials::AccessKey { id, secret, session_token: None };
-    } else if component.secret_access_key_file.is_some() || component.secret_access_key_env.is_some() {
-        return Err("a secret access key is given without access_key_id".to_owned());
-    }
     Ok(ObjectStoreSettings {
         name: name(&component)?,
         place,
@@ -235,6 +234,9 @@ fn system_configuration(
         ));
     }
     refuse_foreign(&component, "systemConfiguration", &[])?;
+    if component.before_restore.is_some() || component.after_restore.is_some() {
+        return Err("a restore leaves a systemConfiguration as it is: before_restore and after_restore would never run".to_owned());
+    }
     let state_file = own.state_file.clone();
     let copy = move |to: &Path| recovery::copy_state(&state_file, to).map_err(|e| e.message);
     Ok(SystemConfigurationSettings {
@@ -250,27 +252,12 @@ fn system_configuration(
     })
 }
 
-fn secret_access_key(
-    component: &mut typed::Component,
-    directory: &Path,
-) -> Result<Option<SecretString>, String> {
-    match (component.secret_access_key_file.take(), component.secret_access_key_env.take()) {
-        (None, None) => Ok(None),
-        (Some(file), None) => {
-            let file = below(directory, &file);
-            let text = std::fs::read_to_string(&file)
-                .map_err(|e| format!("cannot read secret_access_key_file {}: {e}", file.display()))?;
-            Ok(Some(SecretString::from(text.trim_end_matches(['\r', '\n']))))
-        }
-        (None, Some(variable)) => {
-            let value = std::env::var(&variable).map_err(|_| {
-                format!("secret_access_key_env names the variable {variable}, which is not set")
-            })?;
-            Ok(Some(SecretString::from(value)))
-        }
-        (Some(_), Some(_)) => {
-            Err("give secret_access_key_file or secret_access_key_env, not both".to_owned())
-        }
+/// How much at once, if that was said.
+fn connections(component: &typed::Component) -> Result<Option<usize>, String> {
+    match component.connections {
+        None => Ok(None),
+        Some(some @ 1..=CONNECTIONS_MAX) => Ok(usize::try_from(some).ok()),
+        Some(_) => Err(format!("connections must be 1 to {CONNECTIONS_MAX}")),
     }
 }
 

@@ -103,7 +103,11 @@ allowed_directories = {allowed}    # where directory stores may be registered; n
 # compression = "auto"              # off, fastest, auto or max
 # deletion_grace_minutes = 60       # from leaving the catalogue to loss of the data
 
-# What is protected. One [[component]] for each thing.
+[drills]
+# directory = "data/drills"         # where backups are restored to prove them; with room for a whole one
+
+# What is protected. One [[component]] for each thing. Other kinds than directories are relationalStore (PostgreSQL),
+# objectStore (a bucket) and systemConfiguration (this server itself): docs/configuration.md.
 {component}
 # Who is told when something happens: one [[notify]] for each; docs/notifications.md has examples.
 "#;

@@ -123,7 +123,7 @@ fn a_bucket_is_taken_with_its_keys_and_a_mistake_in_them_is_told() {
         told("url = \"s3://uploads\"\naccess_key_id = \"a\"\n").contains("without secret_access_key_file")
     );
     assert!(
-        told("url = \"s3://uploads\"\nsecret_access_key_env = \"A\"\n").contains("without access_key_id")
+        told("url = \"s3://uploads\"\nsecret_access_key_env = \"PATH\"\n").contains("without access_key_id")
     );
     assert!(told("url = \"s3://uploads\"\nconnections = 0\n").contains("1 to 64"));
     assert!(told("url = \"s3://uploads\"\nendpoint = \"http://minio\"\n").contains("has no TLS"));

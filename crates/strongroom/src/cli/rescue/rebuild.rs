@@ -52,7 +52,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     for file in &manifest.files {
         let to = placed(&root, &file.path);
         put(&source, file, &to, &mut made)
-            .with_context(|| format!("cannot write {}; nothing was changed", to.display()))?;
+            .with_context(|| format!("cannot write {}; no file was left", to.display()))?;
     }
     made.0.clear();
     for warning in &view.warnings {
