@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use components::{Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Recovered, RestoreContext};
+use components::{
+    Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Portion, Recovered, RestoreContext,
+};
 use recovery::store::{CatalogueEntry, Store};
 use recovery::work::{RestoreDone, RestoreTask, run_restore};
-use recovery::{Cost, Kind};
+use recovery::{Cost, Kind, Selection};
 use repository::Control;
 use secrecy::SecretString;
 use storage::{
@@ -129,7 +131,7 @@ impl Scene {
             store_name: "store".to_owned(),
             passcode: world::passcode(PASSCODE),
             components: vec![Arc::clone(component)],
-            selection: Vec::new(),
+            selection: Selection::default(),
         }
     }
 
@@ -191,7 +193,9 @@ fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
     }
     let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
     let index = vault.load_index(&|_| true).unwrap();
-    let plan = component.plan(&vault, &index, part.snapshot, &Control::new(), &mut |_, _, _| Ok(())).unwrap();
+    let plan = component
+        .plan(&vault, &index, part.snapshot, &Portion::default(), &Control::new(), &mut |_, _, _| Ok(()))
+        .unwrap();
     let kept = before.len() as u64 - 6;
     assert_eq!((plan.made, plan.made_equal, plan.removed, plan.unchanged), (4, 2, 4, kept));
     let context = DrillContext {
@@ -216,7 +220,9 @@ fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
     }
 
     // What was put back is new to the service, and known for the same; but the tag of what was written in parts tells nothing.
-    let plan = component.plan(&vault, &index, part.snapshot, &Control::new(), &mut |_, _, _| Ok(())).unwrap();
+    let plan = component
+        .plan(&vault, &index, part.snapshot, &Portion::default(), &Control::new(), &mut |_, _, _| Ok(()))
+        .unwrap();
     assert_eq!((plan.made, plan.made_equal, plan.removed), (0, 1, 0));
     let again = scene.back_up("two", &component).unwrap();
     assert!(again.bytes_added < 100_000, "{}", again.bytes_added);
@@ -381,7 +387,7 @@ fn what_somebody_writes_during_a_restore_is_told_and_not_written_over_later() {
     });
     let error = scene.restore("one", &component).unwrap_err();
     assert!(error.message.contains("somebody else writes"), "{error}");
-    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+    assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Nothing);
     assert_eq!(scene.everything()["a"].1, b"somebody else's");
 }
 
@@ -405,7 +411,7 @@ fn a_restore_that_is_taken_back_leaves_the_bucket_as_before_also_if_the_line_end
             index: &index,
             snapshot: entry.components[0].snapshot,
             job_id: "a-restore",
-            target: None,
+            portion: Portion::default(),
             control: Control::new(),
         };
         let mut staged = component.stage(&context).unwrap();
@@ -415,7 +421,7 @@ fn a_restore_that_is_taken_back_leaves_the_bucket_as_before_also_if_the_line_end
     };
     swapped().abandon().unwrap();
     assert_eq!(scene.everything(), before);
-    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+    assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Nothing);
 
     // It ends as soon as it is known that all is to be taken back.
     let staged = swapped();
@@ -428,9 +434,9 @@ fn a_restore_that_is_taken_back_leaves_the_bucket_as_before_also_if_the_line_end
     });
     staged.abandon().unwrap_err();
     scene.proxy.plan(|_| Fate::default());
-    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Undone);
+    assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Undone);
     assert_eq!(scene.everything(), before);
-    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+    assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Nothing);
 }
 
 #[test]
@@ -449,8 +455,8 @@ fn a_restore_that_has_nothing_to_change_may_die_too() {
     });
     scene.restore("one", &component).unwrap_err();
     scene.proxy.plan(|_| Fate::default());
-    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Finished);
-    assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+    assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Finished);
+    assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Nothing);
     assert_eq!(scene.everything().len(), 1);
 }
 
@@ -510,7 +516,7 @@ fn a_restore_that_dies_at_any_request_leaves_the_bucket_as_before_or_as_after() 
         });
         let outcome = scene.restore("b", &component);
         scene.proxy.plan(|_| Fate::default());
-        let recovered = component.recover("a-restore", None).unwrap();
+        let recovered = component.recover("a-restore", &Portion::default()).unwrap();
         let now = scene.everything();
         match recovered {
             Recovered::Finished => {
@@ -524,7 +530,7 @@ fn a_restore_that_dies_at_any_request_leaves_the_bucket_as_before_or_as_after() 
                 undone += 1;
             }
         }
-        assert_eq!(component.recover("a-restore", None).unwrap(), Recovered::Nothing);
+        assert_eq!(component.recover("a-restore", &Portion::default()).unwrap(), Recovered::Nothing);
         scene.restore("b", &component).unwrap();
         assert_eq!(scene.everything(), before, "{last}");
     }

@@ -4,6 +4,8 @@
 mod drills;
 #[path = "postgresql/misfortunes.rs"]
 mod misfortunes;
+#[path = "postgresql/portions.rs"]
+mod portions;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use components::{Component, Hooks, Password, RelationalStoreSettings};
 use recovery::store::{CatalogueEntry, Store};
 use recovery::work::{RestoreDone, RestoreTask, run_restore};
-use recovery::{Cost, Kind};
+use recovery::{Cost, Kind, Selection};
 use repository::Control;
 use strongroom_tests::postgres::{PASSWORD, Postgres};
 use strongroom_tests::server::{Options, Site};
@@ -89,15 +91,18 @@ impl Scene {
         component: &Arc<dyn Component>,
         before_swap: &dyn Fn() -> recovery::Result<()>,
     ) -> recovery::Result<RestoreDone> {
-        let task = RestoreTask {
+        run_restore(&self.store, &self.task(name, component), &Control::new(), &Silent, before_swap)
+    }
+
+    fn task(&self, name: &str, component: &Arc<dyn Component>) -> RestoreTask {
+        RestoreTask {
             job_id: "a-restore".to_owned(),
             name: name.to_owned(),
             store_name: "store".to_owned(),
             passcode: world::passcode(PASSCODE),
             components: vec![Arc::clone(component)],
-            selection: Vec::new(),
-        };
-        run_restore(&self.store, &task, &Control::new(), &Silent, before_swap)
+            selection: Selection::default(),
+        }
     }
 
     /// Nothing of a restore is left on the server, nor beside it.

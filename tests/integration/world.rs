@@ -97,7 +97,7 @@ pub fn restore_in_place(
         store_name: "store".to_owned(),
         passcode: passcode(passcode_text),
         components: vec![component(content)],
-        selection: Vec::new(),
+        selection: recovery::Selection::default(),
     };
     run_restore(store, &task, &Control::new(), &Silent, &|| Ok(()))
 }

@@ -139,6 +139,20 @@ impl Parameters {
         self.text(name).map(parse).transpose()
     }
 
+    /// Texts with commas between, or a JSON list, as a text may hold commas; an empty one is not sent.
+    pub fn list(&self, name: &str, expected: &str) -> ApiResult<Option<Vec<String>>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let invalid = || ApiError::invalid(name, expected);
+        let list: Vec<String> = if text.starts_with('[') {
+            let list: Vec<Value> = serde_json::from_str(text).map_err(|_| invalid())?;
+            let texts = list.iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(invalid));
+            texts.collect::<ApiResult<_>>()?
+        } else {
+            text.split(',').map(|text| text.trim().to_owned()).collect()
+        };
+        if list.is_empty() { Err(invalid()) } else { Ok(Some(list)) }
+    }
+
     /// A JSON object.
     pub fn object(&self, name: &str) -> ApiResult<Option<Map<String, Value>>> {
         let parse = |text: &str| serde_json::from_str(text).map_err(|_| ApiError::not_an_object(name));

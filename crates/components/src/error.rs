@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Damaged,
     /// The right to go on was withdrawn: lease or lock lost.
     Forbidden,
+    /// What was to be restored is not in the backup, or not to be had alone or under that name.
+    Selection,
     /// Anything else.
     Io,
 }

@@ -13,11 +13,12 @@ mod error;
 mod file_store;
 mod hooks;
 mod object_store;
+mod portion;
 mod process;
 mod relational_store;
 mod system_configuration;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub use drill::{DrillContext, Drilled, clear_drills};
 pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
 pub use object_store::ObjectStoreSettings;
+pub use portion::Portion;
 pub use relational_store::{Password, RelationalStoreSettings};
 pub use system_configuration::{CopyState, KeptFile, SystemConfigurationSettings, SystemManifest};
 
@@ -146,8 +148,8 @@ pub struct RestoreContext<'a> {
     pub snapshot: repository::Id,
     /// Unique per job: names the staging directory and its journal, so that the next start finds them.
     pub job_id: &'a str,
-    /// Restore here instead of the component's own place.
-    pub target: Option<PathBuf>,
+    /// What of it is restored.
+    pub portion: Portion,
     /// Cancellation, progress, warnings.
     pub control: Arc<repository::Control>,
 }
@@ -207,20 +209,32 @@ pub trait Component: Send + Sync + std::fmt::Debug {
     /// cancellation nothing of it is left and the target is untouched.
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>>;
 
-    /// Tells what a restore of this snapshot would change, and changes nothing; shows each change with its path below the
+    /// Refuses what is not in this snapshot, what cannot be restored alone, and a name that is taken, each with what would be
+    /// right; changes nothing.
+    fn check(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        portion: &Portion,
+        control: &repository::Control,
+    ) -> Result<()>;
+
+    /// Tells what a restore of this portion of a snapshot would change, and changes nothing; shows each change with its path below the
     /// component's place. Files whose size and time of change fit are taken for equal and not read.
     fn plan(
         &self,
         repository: &repository::Repository,
         index: &repository::Index,
         snapshot: repository::Id,
+        portion: &Portion,
         control: &repository::Control,
         visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan>;
 
-    /// Finishes or undoes what a killed restore of this job left; `target` as it was given to the restore.
+    /// Finishes or undoes what a killed restore of this job left; `portion` as it was given to the restore.
     /// Idempotent. Never needs the passcode.
-    fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered>;
+    fn recover(&self, job_id: &str, portion: &Portion) -> Result<Recovered>;
 
     /// Runs the `after_restore` hooks; called on every way out.
     fn after_restore(&self) -> Result<()>;

@@ -16,8 +16,8 @@ use repository::{BackupRequest, Control, Fed, FedContent, FedFile, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Facts, Hooks, Kind, Recovered,
-    RestoreContext, Result, StagedRestore, file_store,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Facts, Hooks, Kind, Portion,
+    Recovered, RestoreContext, Result, StagedRestore, file_store, portion,
 };
 
 /// Where the files lie in a snapshot.
@@ -276,18 +276,30 @@ impl Component for SystemConfiguration {
         Ok(Box::new(Untouched))
     }
 
+    fn check(
+        &self,
+        _repository: &repository::Repository,
+        _index: &repository::Index,
+        _snapshot: repository::Id,
+        portion: &Portion,
+        _control: &Control,
+    ) -> Result<()> {
+        portion::refuse("the configuration of the server itself", self.name(), portion)
+    }
+
     fn plan(
         &self,
         _: &repository::Repository,
         _: &repository::Index,
         _: repository::Id,
+        _: &Portion,
         _: &Control,
         _: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
         Ok(repository::RestorePlan::default())
     }
 
-    fn recover(&self, _: &str, _: Option<&Path>) -> Result<Recovered> {
+    fn recover(&self, _: &str, _: &Portion) -> Result<Recovered> {
         Ok(Recovered::Nothing)
     }
 

@@ -7,6 +7,7 @@ use components::{Facts, Kind};
 use repository::Passcode;
 
 use crate::keys::KeyScope;
+use crate::selection::Wanted;
 
 /// What a user may do; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -253,8 +254,8 @@ pub struct RestoreBackup {
     pub store: String,
     /// The passcode of its creation.
     pub passcode: Passcode,
-    /// Kinds or names; empty = all.
-    pub components: Vec<String>,
+    /// What of it.
+    pub wanted: Wanted,
     /// Only the checks.
     pub validate_only: bool,
 }
@@ -298,6 +299,8 @@ pub struct JobView {
     pub end_time: i64,
     /// When its row last changed.
     pub updated_time: i64,
+    /// Of a restore: what is restored alone, in words; empty: whole components.
+    pub portion: String,
     /// The URL path by which it was asked for.
     pub operation_uri: String,
     /// Who asked for it.

@@ -29,6 +29,7 @@ use crate::{
     DisasterSettings, DrillReport, Error, ErrorKind, JobFigures, JobView, KeyView, Mode, NewKey, Overview,
     Passcode, Principal, Proof, Purpose, RegisterStore, RestoreBackup, Result, Role, RunStatus, RunView,
     Settings, StoreDetail, StoreView, TargetView, TaskChange, TaskKind, TaskView, UserView, Validation,
+    Wanted,
 };
 
 /// So many password hashes or passcode derivations are computed at a time; each takes tens of MiB.
@@ -487,15 +488,15 @@ impl Recovery {
         self.inner.open_file(session, (store, name), component, path).await
     }
 
-    /// What a restore of these components would change, each compared with what is there now; `None` if the backup is not
+    /// What a restore would change, each component compared with what is there now; `None` if the backup is not
     /// open in this session.
     pub async fn plan_restore(
         &self,
         session: &str,
         place: (&str, &str),
-        components: &[String],
+        wanted: &Wanted,
     ) -> Result<Option<Vec<ComponentPlan>>> {
-        self.inner.plan_restore(session, place, components).await
+        self.inner.plan_restore(session, place, wanted).await
     }
 
     /// Forgets the opened backup.

@@ -12,7 +12,7 @@ use crate::names::check_passcode;
 use crate::recovery::{Inner, blocking};
 use crate::state::{JobRow, LANE_MAIN};
 use crate::work::{self, RestoreTask};
-use crate::{Caller, Error, ErrorKind, Kind, RestoreBackup, Result};
+use crate::{Caller, Error, ErrorKind, Kind, RestoreBackup, Result, Selection};
 
 const WRONG_WINDOW: Duration = Duration::from_secs(600);
 const WRONG_FREE: usize = 5;
@@ -88,33 +88,42 @@ impl Inner {
             );
         }
         admit_restore(&self.state.active_jobs().await?, &row.name, &view.name)?;
+        let held: Vec<(Kind, &str)> =
+            view.components.iter().map(|part| (part.kind, part.name.as_str())).collect();
+        let selection = Selection::resolve(&request.wanted, &held)?;
         let task = RestoreTask {
             job_id: String::new(),
             name: view.name.clone(),
             store_name: row.name.clone(),
             passcode: request.passcode.clone(),
             components: self.settings.components.clone(),
-            selection: request.components.clone(),
+            selection: selection.clone(),
         };
         let store = self.open_store_apart(&row).await?;
         let turn = self.passcode_turns.acquire().await;
-        let checked = blocking(move || work::check_restore(&store, &task)).await;
+        let checked =
+            blocking(move || work::check_restore(&store, &task).map(|vault| (store, task, vault))).await;
         drop(turn);
-        if let Err(error) = checked {
-            return Err(self.wrong_passcodes.note(&format!("{}/{}", row.name, view.name), error).await);
-        }
+        let (store, task, vault) = match checked {
+            Ok(opened) => opened,
+            Err(error) => {
+                return Err(self.wrong_passcodes.note(&format!("{}/{}", row.name, view.name), error).await);
+            }
+        };
+        blocking(move || work::check_portions(&store, &task, &vault)).await?;
         if request.validate_only {
             return Ok(None);
         }
-        let targets = targets::of(&view, &request.components, &self.settings.components);
+        let mut parameters = json!(selection);
+        parameters["targets"] = targets::of(&view, &selection, &self.settings.components);
         let job = SubmitJob {
             operation: "Restore",
             lane: LANE_MAIN,
             store: &row.name,
             backup: &view.name,
-            parameters: json!({"components": request.components, "targets": targets}),
+            parameters,
             passcode: Some(&request.passcode),
-            stages: restore_stages(&view, &request.components),
+            stages: restore_stages(&view, &selection),
             run: None,
         };
         // Under the store's gate: a deletion that was just allowed is over or has not begun.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use components::{
-    Backup, BackupContext, Component, DrillContext, Drilled, ErrorKind, Kind, Recovered, RestoreContext,
-    StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, ErrorKind, Kind, Portion, Recovered,
+    RestoreContext, StagedRestore,
 };
 use recovery::store::Store;
 use recovery::work::{DrillTask, run_drill, verify_backup};
@@ -243,18 +243,22 @@ impl Component for Lying {
     fn stage(&self, context: &RestoreContext<'_>) -> components::Result<Box<dyn StagedRestore>> {
         self.inner.stage(context)
     }
+    fn check(&self, _: &Repository, _: &Index, _: Id, _: &Portion, _: &Control) -> components::Result<()> {
+        Err(components::Error::new(ErrorKind::Io, "nobody asks"))
+    }
     fn plan(
         &self,
         _: &Repository,
         _: &Index,
         _: Id,
+        _: &Portion,
         _: &Control,
         _: &mut repository::VisitPlanned<'_>,
     ) -> components::Result<repository::RestorePlan> {
         Err(components::Error::new(ErrorKind::Io, "nobody asks"))
     }
-    fn recover(&self, job_id: &str, target: Option<&Path>) -> components::Result<Recovered> {
-        self.inner.recover(job_id, target)
+    fn recover(&self, job_id: &str, portion: &Portion) -> components::Result<Recovered> {
+        self.inner.recover(job_id, portion)
     }
     fn after_restore(&self) -> components::Result<()> {
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use components::{Password, Recovered, RelationalStoreSettings, RestoreContext};
+use components::{Password, Portion, Recovered, RelationalStoreSettings, RestoreContext};
 use repository::{BackupRequest, Control, Fed, FedFile, Time};
 use storage::{Fault, FaultPlan, Faulty};
 use strongroom_tests::postgres::Breaking;
@@ -206,12 +206,12 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
             index: &index,
             snapshot: entry.components[0].snapshot,
             job_id: "a-restore",
-            target: None,
+            portion: Portion::default(),
             control: Control::new(),
         };
         component.stage(&context).unwrap()
     };
-    let recover = || component.recover("a-restore", None).unwrap();
+    let recover = || component.recover("a-restore", &Portion::default()).unwrap();
     std::mem::forget(begin());
     let made =
         server.sql("postgres", "SELECT min(datname) FROM pg_database WHERE datname LIKE 'strongroom_new%'");
@@ -294,7 +294,7 @@ fn a_way_that_breaks_anywhere_fails_the_work_and_leaves_all_as_before_or_as_afte
         let outcome = scene.restore("b", &over(&Breaking::start(server, bytes, false)));
         failed += usize::from(outcome.is_err());
         // The next start, when the server can be reached again.
-        component.recover("a-restore", None).unwrap();
+        component.recover("a-restore", &Portion::default()).unwrap();
         scene.assert_no_traces();
         let both = ["one", "two"].map(|database| server.sql(database, sum));
         assert_eq!(both[0], both[1], "after {bytes} bytes: {outcome:?}");
@@ -345,7 +345,7 @@ fn a_table_with_fewer_rows_than_were_counted_ends_the_restore_and_nothing_is_cha
         index: &index,
         snapshot: fed.snapshot.unwrap(),
         job_id: "a-restore",
-        target: None,
+        portion: Portion::default(),
         control: Control::new(),
     };
     let error = component.stage(&context).err().unwrap();

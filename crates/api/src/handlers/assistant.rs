@@ -4,12 +4,13 @@
 //! and tells what would change. It asks for passcode and name once more, as what follows cannot be taken back.
 
 use super::files::{asked_for, page_of, session};
+use super::restore::only;
 use super::{accepted, sent_passcode};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::pages::AssistantView;
 use crate::reply::Reply;
-use recovery::{BackupView, RestoreBackup};
+use recovery::{BackupView, RestoreBackup, Wanted};
 use std::sync::Arc;
 
 /// The components whose boxes were ticked, in the backup's order; each has a parameter of its own, so that a form without
@@ -17,6 +18,17 @@ use std::sync::Arc;
 fn chosen(call: &Call, backup: &BackupView) -> Vec<String> {
     let is_ticked = |name: &String| call.parameters.text(&parameter(name)).is_some();
     backup.components.iter().map(|part| part.name.clone()).filter(is_ticked).collect()
+}
+
+/// What is to be restored: the ticked components, or what was named instead of them.
+fn wanted(call: &Call, backup: &BackupView) -> ApiResult<Wanted> {
+    let only = only(&call.parameters)?;
+    let into = call.parameters.text("into").map(str::to_owned);
+    let components = if only.is_empty() { chosen(call, backup) } else { Vec::new() };
+    match components.is_empty() && only.is_empty() {
+        true => Err(ApiError::missing("component", "choose at least one")),
+        false => Ok(Wanted { components, only, into }),
+    }
 }
 
 /// The parameter of a component's box.
@@ -38,26 +50,27 @@ pub(crate) async fn choose(call: Arc<Call>) -> ApiResult<Reply> {
     let backup = asked_for(&call).await?;
     if !call.is_post() {
         let chosen = backup.components.iter().map(|part| part.name.clone()).collect();
-        return Ok(page(backup, chosen, None, None));
+        return Ok(page(&call, backup, chosen, None, None));
     }
     let chosen = chosen(&call, &backup);
-    match open(&call, &backup, &chosen).await {
+    match open(&call, &backup).await {
         Ok(()) => {
             let mut query = form_urlencoded::Serializer::new(String::new());
             for name in &chosen {
                 query.append_pair(&parameter(name), "true");
             }
+            for name in ["only", "into"] {
+                query.extend_pairs(call.parameters.text(name).map(|value| (name, value)));
+            }
             let path = format!("{}?{}", page_of(&call, &backup, "/assistant/plan"), query.finish());
             Ok(Reply::Go { path, cookie: None })
         }
-        Err(error) => Ok(page(backup, chosen, None, Some(error))),
+        Err(error) => Ok(page(&call, backup, chosen, None, Some(error))),
     }
 }
 
-async fn open(call: &Call, backup: &BackupView, chosen: &[String]) -> ApiResult<()> {
-    if chosen.is_empty() {
-        return Err(ApiError::missing("component", "choose at least one"));
-    }
+async fn open(call: &Call, backup: &BackupView) -> ApiResult<()> {
+    wanted(call, backup)?;
     let passcode = sent_passcode(&call.parameters)?.ok_or_else(passcode_missing)?;
     let who = call.principal.as_ref().ok_or_else(ApiError::token_required)?;
     let (recovery, session) = (&call.site.recovery, session(call)?);
@@ -70,7 +83,7 @@ pub(crate) async fn plan(call: Arc<Call>) -> ApiResult<Reply> {
     let backup = asked_for(&call).await?;
     let chosen = chosen(&call, &backup);
     let refused = if call.is_post() {
-        match restore(&call, &backup, &chosen).await {
+        match restore(&call, &backup).await {
             Ok(id) => return accepted(&call, id, "success"),
             Err(error) => Some(error),
         }
@@ -78,34 +91,35 @@ pub(crate) async fn plan(call: Arc<Call>) -> ApiResult<Reply> {
         None
     };
     let place = (backup.store.as_str(), backup.name.as_str());
+    let Ok(wanted) = wanted(&call, &backup) else {
+        return Ok(Reply::Go { path: page_of(&call, &backup, "/assistant"), cookie: None });
+    };
     let (session, mut stopping) = (session(&call)?, call.site.stopping.subscribe());
     let planned = tokio::select! {
-        planned = call.site.recovery.plan_restore(session, place, &chosen) => planned,
+        planned = call.site.recovery.plan_restore(session, place, &wanted) => planned,
         // A stop does not wait for a look: dropped, the comparison ends.
         _ = stopping.wait_for(|stopping| *stopping) => {
             return Err(ApiError::new(409, "DR_BUSY", "The server is about to stop; open this page again later."));
         }
     };
     match call.lift(planned)?.filter(|plans| !plans.is_empty()) {
-        Some(plans) => Ok(page(backup, chosen, Some(plans), refused)),
+        Some(plans) => Ok(page(&call, backup, chosen, Some(plans), refused)),
         None => Ok(Reply::Go { path: page_of(&call, &backup, "/assistant"), cookie: None }),
     }
 }
 
-async fn restore(call: &Call, backup: &BackupView, chosen: &[String]) -> ApiResult<String> {
+async fn restore(call: &Call, backup: &BackupView) -> ApiResult<String> {
     if call.parameters.text("confirmation") != Some(&backup.name) {
         let message = format!("type the backup's name, {}, as it stands here", backup.name);
         return Err(ApiError::invalid("confirmation", &message));
     }
-    if chosen.is_empty() {
-        return Err(ApiError::missing("component", "choose at least one"));
-    }
+    let wanted = wanted(call, backup)?;
     let passcode = sent_passcode(&call.parameters)?.ok_or_else(passcode_missing)?;
     let request = RestoreBackup {
         name: backup.name.clone(),
         store: backup.store.clone(),
         passcode,
-        components: chosen.to_vec(),
+        wanted,
         validate_only: false,
     };
     let id = call.lift(call.site.recovery.restore_backup(request, call.caller()).await)?;
@@ -113,10 +127,13 @@ async fn restore(call: &Call, backup: &BackupView, chosen: &[String]) -> ApiResu
 }
 
 fn page(
+    call: &Call,
     backup: BackupView,
     chosen: Vec<String>,
     plans: Option<Vec<recovery::ComponentPlan>>,
     error: Option<ApiError>,
 ) -> Reply {
-    Reply::Assistant(Box::new(AssistantView { backup, chosen, plans, error }))
+    let text = |name| call.parameters.text(name).unwrap_or_default().to_owned();
+    let (only, into) = (text("only"), text("into"));
+    Reply::Assistant(Box::new(AssistantView { backup, chosen, only, into, plans, error }))
 }

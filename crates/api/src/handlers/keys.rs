@@ -72,18 +72,9 @@ fn operations(parameters: &Parameters) -> ApiResult<Vec<OperationGroup>> {
 
 /// Names with commas between, or a JSON list, as names may hold commas. Nothing sent: all of them.
 fn stores(parameters: &Parameters) -> ApiResult<Vec<String>> {
-    let Some(text) = parameters.text("stores") else { return Ok(Vec::new()) };
-    let invalid =
-        || ApiError::invalid("stores", "names of stores with commas between, or a JSON list of them");
-    let stores: Vec<String> = if text.starts_with('[') {
-        let list: Vec<Value> = serde_json::from_str(text).map_err(|_| invalid())?;
-        let texts = list.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(invalid));
-        texts.collect::<ApiResult<_>>()?
-    } else {
-        text.split(',').map(|name| name.trim().to_owned()).collect()
-    };
     // An empty list would be good for all stores, which nobody means who sends one.
-    if stores.is_empty() { Err(invalid()) } else { Ok(stores) }
+    let stores = parameters.list("stores", "names of stores with commas between, or a JSON list of them")?;
+    Ok(stores.unwrap_or_default())
 }
 
 /// `admin/keys/<key>/revoke`

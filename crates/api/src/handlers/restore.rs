@@ -5,12 +5,14 @@ use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
 use crate::parameters::Parameters;
 use crate::reply::Reply;
-use recovery::RestoreBackup;
+use recovery::{RestoreBackup, Wanted};
 use serde_json::json;
 use std::sync::Arc;
 
 /// More components than any deployment has.
 const COMPONENTS_MAX: usize = 1000;
+/// More parts of components than anybody names.
+const ONLY_MAX: usize = 1000;
 
 /// `backups/<backup>/restore`. The domain has checked everything, the passcode too, before this answers; a
 /// known client takes any `status` but `success` for a failure, though the work only begins.
@@ -18,18 +20,37 @@ pub(crate) async fn restore(call: Arc<Call>) -> ApiResult<Reply> {
     let parameters = &call.parameters;
     let passcode = sent_passcode(parameters)?
         .ok_or_else(|| ApiError::missing("passcode", "the passcode that the backup was created with"))?;
-    let components = components(parameters)?;
+    let wanted = wanted(parameters)?;
     let validate_only = parameters.boolean("validateOnly")?;
     let (store, name) = backup_asked_for(&call).await?;
-    let request = RestoreBackup { name, store, passcode, components, validate_only };
+    let request = RestoreBackup { name, store, passcode, wanted, validate_only };
     match call.lift(call.site.recovery.restore_backup(request, call.caller()).await)? {
         Some(id) => accepted(&call, id, "success"),
         None => Ok(Reply::Json(json!({"status": "success", "isReady": true}))),
     }
 }
 
+/// What is to be restored.
+fn wanted(parameters: &Parameters) -> ApiResult<Wanted> {
+    Ok(Wanted {
+        components: components(parameters)?,
+        only: only(parameters)?,
+        into: parameters.text("into").map(str::to_owned),
+    })
+}
+
+/// `COMPONENT/PATH` each; an empty list would mean all, which nobody means who sends one.
+pub(crate) fn only(parameters: &Parameters) -> ApiResult<Vec<String>> {
+    let expected = "expected COMPONENT/PATH, several with commas between or as a JSON list";
+    let only = parameters.list("only", expected)?.unwrap_or_default();
+    if only.len() > ONLY_MAX {
+        return Err(ApiError::invalid("only", &format!("{ONLY_MAX} at most; restore the whole component")));
+    }
+    Ok(only)
+}
+
 /// Names or kinds, separated by commas.
-pub(crate) fn components(parameters: &Parameters) -> ApiResult<Vec<String>> {
+fn components(parameters: &Parameters) -> ApiResult<Vec<String>> {
     let Some(text) = parameters.text("components") else { return Ok(Vec::new()) };
     let names: Vec<String> =
         text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();

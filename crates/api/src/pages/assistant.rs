@@ -16,6 +16,9 @@ pub(crate) struct AssistantView {
     pub backup: BackupView,
     /// Names of components.
     pub chosen: Vec<String>,
+    /// What was named instead of them, and the name that it gets; as it was typed.
+    pub only: String,
+    pub into: String,
     /// What would change; none on the first page.
     pub plans: Option<Vec<ComponentPlan>>,
     pub error: Option<ApiError>,
@@ -28,6 +31,8 @@ struct ChoosePage {
     error: Option<ErrorView>,
     action: String,
     boxes: Vec<Choice>,
+    only: String,
+    into: String,
 }
 
 struct Choice {
@@ -44,7 +49,9 @@ struct PlanPage {
     error: Option<ErrorView>,
     action: String,
     name: String,
-    parameters: Vec<String>,
+    parameters: Vec<(String, String)>,
+    only: String,
+    into: String,
     rows: Vec<Row>,
     changes_nothing: bool,
     names: Vec<Names>,
@@ -89,14 +96,17 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
                 place: part.place.clone(),
                 is_chosen: view.chosen.contains(&part.name),
             });
-            finish(&ChoosePage { frame, error, action, boxes: boxes.collect() })
+            let (only, into) = (view.only.clone(), view.into.clone());
+            finish(&ChoosePage { frame, error, action, boxes: boxes.collect(), only, into })
         }
         Some(plans) => finish(&PlanPage {
             frame,
             error,
             action,
             name: view.backup.name.clone(),
-            parameters: view.chosen.iter().map(|name| parameter(name)).collect(),
+            parameters: parameters(view),
+            only: view.only.clone(),
+            into: view.into.clone(),
             rows: plans.iter().map(row).collect(),
             names: names(plans),
             changes_nothing: plans.iter().all(|plan| {
@@ -104,6 +114,14 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
             }),
         }),
     }
+}
+
+/// What the second page sends again.
+fn parameters(view: &AssistantView) -> Vec<(String, String)> {
+    let boxes = view.chosen.iter().map(|name| (parameter(name), "true".to_owned()));
+    let typed = [("only", &view.only), ("into", &view.into)];
+    let typed = typed.into_iter().filter(|(_, value)| !value.is_empty());
+    boxes.chain(typed.map(|(name, value)| (name.to_owned(), value.clone()))).collect()
 }
 
 /// What would be added, changed and removed, by name; of each component and kind as much as there is room for.

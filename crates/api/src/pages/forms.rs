@@ -176,6 +176,18 @@ const COMPONENTS: Field = field(
     "Components",
     "Names or kinds, separated by commas, to restore only those. Empty: everything in the backup.",
 );
+const ONLY: Field = field(
+    Input::Text,
+    "only",
+    "Only",
+    "COMPONENT/PATH, to restore a part of a component: a database like gis/city; several with commas between, or a JSON list.",
+);
+const INTO: Field = field(
+    Input::Text,
+    "into",
+    "Into",
+    "With one database in Only: the new name that it gets. The present databases are not touched then.",
+);
 const VALIDATE_ONLY: Field =
     field(Input::Switch, "validateOnly", "Check only", "Makes all checks of a restore and changes nothing.")
         .absent("false");
@@ -242,14 +254,15 @@ pub(crate) static CREATE_BACKUP_BY_STORE: Form = form(
 )
 .also(&[KEEP_UNTIL]);
 
-const RESTORE: &str = "Replaces the present content by that of the backup. The passcode is checked before anything \
+const RESTORE: &str = "Replaces the present content by that of the backup, all of it or a part. The passcode is checked before anything \
                        is touched; the work goes on as a job.";
 /// backups/{backup}/restore
 pub(crate) static RESTORE_BACKUP: Form =
-    caution(RESTORE, "Restore this backup", &[PASSCODE, COMPONENTS, VALIDATE_ONLY]).also(&[OF_STORE]);
+    caution(RESTORE, "Restore this backup", &[PASSCODE, COMPONENTS, ONLY, INTO, VALIDATE_ONLY])
+        .also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/restore
 pub(crate) static RESTORE_BACKUP_BY_STORE: Form =
-    caution(RESTORE, "Restore this backup", &[STORE, PASSCODE, COMPONENTS, VALIDATE_ONLY]);
+    caution(RESTORE, "Restore this backup", &[STORE, PASSCODE, COMPONENTS, ONLY, INTO, VALIDATE_ONLY]);
 
 /// backups/{backup}/update
 pub(crate) static UPDATE_BACKUP: Form = form("What is left empty stays as it is.", "Update", &[DESCRIPTION])

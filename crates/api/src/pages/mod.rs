@@ -89,6 +89,7 @@ struct JobPage {
     stages: Vec<StageRow>,
     backup: Option<Link>,
     messages: Vec<String>,
+    portion: String,
     operations: Vec<Link>,
     cell: Cell,
 }
@@ -269,6 +270,7 @@ fn job_page(call: &Call, value: &Value, job: &JobView) -> String {
         stages: stages.collect(),
         backup: backup_link(call, &job.store, &job.backup),
         messages: job.messages.clone(),
+        portion: job.portion.clone(),
         operations: if ended { Vec::new() } else { operations },
         cell: Cell::of(value, &|key, text, around| link(call, key, text, around)),
         frame,

@@ -38,8 +38,8 @@ pub use place::STAGING_PREFIX;
 use place::is_kept;
 
 use crate::{
-    Backup, BackupContext, Component, DrillContext, Drilled, Facts, FileStoreSettings, Kind, Recovered,
-    RestoreContext, Result, StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, Facts, FileStoreSettings, Kind, Portion,
+    Recovered, RestoreContext, Result, StagedRestore, portion,
 };
 
 /// One protected directory.
@@ -87,10 +87,21 @@ impl Component for FileStore {
     }
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
-        self.recover(context.job_id, context.target.as_deref())?;
+        self.recover(context.job_id, &context.portion)?;
         self.settings.hooks.before_restore(self, &context.control)?;
-        let target = context.target.as_deref().unwrap_or(&self.settings.path);
-        stage::stage(&self.settings.name, target, context)
+        portion::refuse("a directory", self.name(), &context.portion)?;
+        stage::stage(&self.settings.name, &self.settings.path, context)
+    }
+
+    fn check(
+        &self,
+        _repository: &repository::Repository,
+        _index: &repository::Index,
+        _snapshot: repository::Id,
+        portion: &Portion,
+        _control: &repository::Control,
+    ) -> Result<()> {
+        portion::refuse("a directory", self.name(), portion)
     }
 
     fn plan(
@@ -98,14 +109,16 @@ impl Component for FileStore {
         repository: &repository::Repository,
         index: &repository::Index,
         snapshot: repository::Id,
+        portion: &Portion,
         control: &repository::Control,
         visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
+        portion::refuse("a directory", self.name(), portion)?;
         stage::plan(&self.settings, repository, index, snapshot, control, visit)
     }
 
-    fn recover(&self, job_id: &str, target: Option<&Path>) -> Result<Recovered> {
-        recover::recover(&self.settings.name, target.unwrap_or(&self.settings.path), job_id)
+    fn recover(&self, job_id: &str, _portion: &Portion) -> Result<Recovered> {
+        recover::recover(&self.settings.name, &self.settings.path, job_id)
     }
 
     fn after_restore(&self) -> Result<()> {

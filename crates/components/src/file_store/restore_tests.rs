@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::place::STAGING_PREFIX;
 use super::remove::{Left, remove};
 use super::test_support::{Mount, fill, is_root, picture};
 use crate::{
-    BackupContext, Component, ErrorKind, FileStoreSettings, Hooks, Kind, Recovered, RestoreContext, Result,
-    StagedRestore, file_store,
+    BackupContext, Component, ErrorKind, FileStoreSettings, Hooks, Kind, Portion, Recovered, RestoreContext,
+    Result, StagedRestore, file_store,
 };
 
 const JOB: &str = "job-1";
@@ -81,7 +81,6 @@ impl Scene {
         &self,
         repository: &Repository,
         snapshot: Id,
-        target: Option<PathBuf>,
         control: &Arc<Control>,
     ) -> Result<Box<dyn StagedRestore>> {
         let index = self.repository.load_index(&|_| true).unwrap();
@@ -91,13 +90,13 @@ impl Scene {
             index: &index,
             snapshot,
             job_id: JOB,
-            target,
+            portion: Portion::default(),
             control,
         })
     }
 
     fn stage(&self, snapshot: Id) -> Result<Box<dyn StagedRestore>> {
-        self.stage_with(&self.repository, snapshot, None, &Control::new())
+        self.stage_with(&self.repository, snapshot, &Control::new())
     }
 
     /// Another content in the place of the one that was backed up.
@@ -152,7 +151,7 @@ fn a_restore_brings_back_names_links_modes_attributes_and_times() {
     assert_eq!(times(scene.path()), times_before);
     assert!(outcome.bytes >= 3 << 20, "{outcome:?}");
     scene.assert_no_staging();
-    assert_eq!(scene.component().recover(JOB, None).unwrap(), Recovered::Nothing);
+    assert_eq!(scene.component().recover(JOB, &Portion::default()).unwrap(), Recovered::Nothing);
 }
 
 #[test]
@@ -169,7 +168,7 @@ fn a_restore_into_a_mount_point_brings_back_the_same() {
     fs::create_dir(scene.path()).unwrap();
     let mount = Mount::bind(&source, scene.path());
     let control = Control::new();
-    let mut restore = scene.stage_with(&scene.repository, snapshot, None, &control).unwrap();
+    let mut restore = scene.stage_with(&scene.repository, snapshot, &control).unwrap();
     restore.swap().unwrap();
     restore.finish().unwrap();
     assert_eq!(control.warnings(), []);
@@ -181,17 +180,18 @@ fn a_restore_into_a_mount_point_brings_back_the_same() {
 
 #[test]
 fn a_restore_makes_a_target_that_does_not_exist() {
-    let scene = Scene::filled();
+    let mut scene = Scene::filled();
     let before = picture(scene.path());
     let snapshot = scene.backup().unwrap();
-    let target = scene.dir.path().canonicalize().unwrap().join("fresh/server/content");
-    let mut restore =
-        scene.stage_with(&scene.repository, snapshot, Some(target.clone()), &Control::new()).unwrap();
+    let (target, old) =
+        (scene.dir.path().canonicalize().unwrap().join("fresh/server/content"), scene.path().to_owned());
+    scene.settings.path = target.clone();
+    let mut restore = scene.stage(snapshot).unwrap();
     assert!(!target.exists());
     restore.swap().unwrap();
     restore.finish().unwrap();
     assert_eq!(picture(&target), before);
-    assert_eq!(picture(scene.path()), before);
+    assert_eq!(picture(&old), before);
     assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
 }
 
@@ -297,8 +297,8 @@ fn a_restore_that_was_left_after_its_swap_is_finished_by_recovery() {
     let mut restore = scene.stage(snapshot).unwrap();
     restore.swap().unwrap();
     drop(restore);
-    assert_eq!(scene.component().recover(JOB, None).unwrap(), Recovered::Finished);
-    assert_eq!(scene.component().recover(JOB, None).unwrap(), Recovered::Nothing);
+    assert_eq!(scene.component().recover(JOB, &Portion::default()).unwrap(), Recovered::Finished);
+    assert_eq!(scene.component().recover(JOB, &Portion::default()).unwrap(), Recovered::Nothing);
     assert_eq!(picture(scene.path()), before);
     scene.assert_no_staging();
 }
@@ -311,7 +311,7 @@ fn cancelled_while_staging_nothing_is_left() {
     let before = picture(scene.path());
     let control = Control::new();
     control.cancel();
-    let error = scene.stage_with(&scene.repository, snapshot, None, &control).err().unwrap();
+    let error = scene.stage_with(&scene.repository, snapshot, &control).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Cancelled);
     assert_eq!(picture(scene.path()), before);
     scene.assert_no_staging();
@@ -326,7 +326,7 @@ fn a_store_that_fails_at_any_call_leaves_the_target_untouched() {
     for at in 1.. {
         let faulty = Arc::new(Faulty::new(Arc::clone(&scene.storage), FaultPlan::new(at, Fault::DieBefore)));
         let Ok(repository) = Repository::open(faulty, &passcode()) else { continue };
-        match scene.stage_with(&repository, snapshot, None, &Control::new()) {
+        match scene.stage_with(&repository, snapshot, &Control::new()) {
             Ok(restore) => {
                 restore.abandon().unwrap();
                 break;
@@ -409,8 +409,10 @@ fn a_plan_tells_each_change_by_name_and_nothing_of_what_is_never_swapped() {
         told.push((String::from_utf8(path.to_vec()).unwrap(), change));
         Ok(())
     };
-    let plan =
-        scene.component().plan(&scene.repository, &index, snapshot, &Control::new(), &mut see).unwrap();
+    let plan = scene
+        .component()
+        .plan(&scene.repository, &index, snapshot, &Portion::default(), &Control::new(), &mut see)
+        .unwrap();
     told.sort_by(|a, b| a.0.cmp(&b.0));
     let expected = [("/large", repository::Planned::Made), ("/other", repository::Planned::Removed)];
     assert_eq!(told, expected.map(|(path, change)| (path.to_owned(), change)));

@@ -24,8 +24,8 @@ use repository::Control;
 use storage::{Content, ObjectPlace, ObjectStorage};
 
 use crate::{
-    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Kind, Recovered,
-    RestoreContext, Result, StagedRestore, file_store,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Kind, Portion,
+    Recovered, RestoreContext, Result, StagedRestore, file_store, portion,
 };
 use area::Area;
 use compare::Action;
@@ -108,13 +108,21 @@ impl Component for ObjectStore {
     }
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
-        if context.target.is_some() {
-            let message = "a bucket cannot be restored into a directory; restore into the bucket, or read the files of the backup";
-            return Err(Error::new(ErrorKind::Io, message));
-        }
-        self.recover(context.job_id, None)?;
+        self.recover(context.job_id, &context.portion)?;
+        portion::refuse("a bucket", self.name(), &context.portion)?;
         self.settings.hooks.before_restore(self, &context.control)?;
         stage::stage(self, context)
+    }
+
+    fn check(
+        &self,
+        _repository: &repository::Repository,
+        _index: &repository::Index,
+        _snapshot: repository::Id,
+        portion: &Portion,
+        _control: &repository::Control,
+    ) -> Result<()> {
+        portion::refuse("a bucket", self.name(), portion)
     }
 
     fn plan(
@@ -122,10 +130,12 @@ impl Component for ObjectStore {
         repository: &repository::Repository,
         index: &repository::Index,
         snapshot: repository::Id,
+        portion: &Portion,
         control: &Control,
         visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
         use repository::Planned;
+        portion::refuse("a bucket", self.name(), portion)?;
         let compared = compare::compare(self, (repository, index, snapshot), control)?;
         let mut plan = repository::RestorePlan { unchanged: compared.kept, ..Default::default() };
         for change in &compared.changes {
@@ -142,7 +152,7 @@ impl Component for ObjectStore {
         Ok(plan)
     }
 
-    fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
+    fn recover(&self, job_id: &str, _portion: &Portion) -> Result<Recovered> {
         let area = Area::new(&*self.content, job_id, &self.settings.name);
         if Area::new(&*self.impatient, job_id, &self.settings.name).is_empty()? {
             return Ok(Recovered::Nothing);

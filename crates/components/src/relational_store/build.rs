@@ -28,7 +28,14 @@ const LOADING: [(&str, &str); 2] = [("synchronous_commit", "off"), ("maintenance
 const PRIVILEGES: [&str; 3] = ["CREATE", "CONNECT", "TEMPORARY"];
 
 /// Makes an empty database that nobody else gets into; returns its number in the server's catalogue.
-pub(super) fn create(client: &mut Client, about: &About, database: &Database, name: &str) -> Result<u32> {
+/// `beside`: in the end it takes nobody's place.
+pub(super) fn create(
+    client: &mut Client,
+    about: &About,
+    database: &Database,
+    name: &str,
+    beside: bool,
+) -> Result<u32> {
     let fail =
         |e: &postgres::Error| failure::server(format!("cannot create a database for '{}'", database.name), e);
     let ident = quote::ident(name);
@@ -52,7 +59,7 @@ pub(super) fn create(client: &mut Client, about: &About, database: &Database, na
         });
     }
     client.batch_execute(&text).map_err(|e| fail(&e))?;
-    let note = Note::new(swap::BECOMES, &database.name, database.comment.clone());
+    let note = Note { beside, ..Note::new(swap::BECOMES, &database.name, database.comment.clone()) };
     let hide = format!("REVOKE ALL ON DATABASE {ident} FROM PUBLIC; {}", comment(name, Some(&note.text()?)));
     client.batch_execute(&hide).map_err(|e| fail(&e))?;
     let row =

@@ -95,7 +95,7 @@ fn restore(there: &RelationalStore, context: &DrillContext<'_>) -> Result<reposi
         index: context.index,
         snapshot: context.snapshot,
         job_id: context.job_id,
-        target: None,
+        portion: crate::Portion::default(),
         control: std::sync::Arc::clone(&context.control),
     };
     let mut staged: Box<dyn StagedRestore> = stage::stage(there, &context)?;

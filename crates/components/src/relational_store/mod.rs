@@ -23,6 +23,7 @@ mod prove;
 mod quote;
 mod roles;
 mod rows;
+mod select;
 mod server;
 mod session;
 mod snapshot;
@@ -31,13 +32,13 @@ mod swap;
 mod tools;
 mod trace;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) use cluster::end_cluster;
 pub use server::Password;
 
 use crate::{
-    Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Kind, Recovered,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, Hooks, Kind, Portion, Recovered,
     RestoreContext, Result, StagedRestore,
 };
 use names::Names;
@@ -125,13 +126,25 @@ impl Component for RelationalStore {
     }
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
-        if context.target.is_some() {
-            let message = "a database server cannot be restored into a directory; restore into a server, or read the files of the backup";
-            return Err(Error::new(ErrorKind::Io, message));
-        }
-        self.recover(context.job_id, None)?;
+        self.recover(context.job_id, &context.portion)?;
         self.settings.hooks.before_restore(self, &context.control)?;
         stage::stage(self, context)
+    }
+
+    fn check(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        portion: &Portion,
+        control: &repository::Control,
+    ) -> Result<()> {
+        let manifest = Snapshot::open(repository, index, snapshot)?.manifest(control)?;
+        let selected = select::select(manifest, portion)?;
+        match selected.beside {
+            true => select::refuse_taken(&mut swap::aside(&self.server, &[])?, &selected),
+            false => Ok(()),
+        }
     }
 
     fn plan(
@@ -139,12 +152,15 @@ impl Component for RelationalStore {
         repository: &repository::Repository,
         index: &repository::Index,
         snapshot: repository::Id,
+        portion: &Portion,
         control: &repository::Control,
         visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
         use repository::Planned;
-        let manifest = Snapshot::open(repository, index, snapshot)?.manifest(control)?;
+        let selected =
+            select::select(Snapshot::open(repository, index, snapshot)?.manifest(control)?, portion)?;
         let mut client = swap::aside(&self.server, &[])?;
+        select::refuse_taken(&mut client, &selected)?;
         let about = inventory::about(&mut client)?;
         let (present, closed) = inventory::databases(&mut client, about.major())?;
         let mut plan = repository::RestorePlan::default();
@@ -156,24 +172,25 @@ impl Component for RelationalStore {
             plan.bytes += bytes;
             visit(path.as_bytes(), planned, bytes).map_err(|e| Error::engine("the plan was stopped", e))
         };
-        for database in &manifest.databases {
+        for database in &selected.manifest.databases {
             let is_there =
                 present.iter().map(|one| &one.name).chain(&closed).any(|name| *name == database.name);
             let planned = match is_there {
                 true => Planned::MadeEqual,
                 false => Planned::Made,
             };
-            show(database.directory.clone(), planned, 0)?;
+            let directory = quote::file_name(&database.name);
+            show(directory.clone(), planned, 0)?;
             for table in &database.tables {
                 let bytes = table.parts.iter().map(|part| part.bytes).sum();
                 let (schema, name) = (quote::file_name(&table.schema), quote::file_name(&table.name));
-                show(format!("{}/{schema}/{name}", database.directory), planned, bytes)?;
+                show(format!("{directory}/{schema}/{name}"), planned, bytes)?;
             }
         }
         Ok(plan)
     }
 
-    fn recover(&self, job_id: &str, _target: Option<&Path>) -> Result<Recovered> {
+    fn recover(&self, job_id: &str, _portion: &Portion) -> Result<Recovered> {
         let names = Names::new(job_id, &self.settings.name);
         build::clear_scratch(&self.settings.scratch_directory, &names)?;
         swap::recover(&self.server, &self.trace(names))

@@ -30,6 +30,9 @@ pub(super) struct Note {
     pub database: String,
     /// The comment that it gets or had.
     pub comment: Option<String>,
+    /// It takes nobody's place: if that name is taken, it does not get it.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 /// A database of a restore, as it was found.
@@ -106,7 +109,7 @@ pub(super) fn comment(database: &str, text: Option<&str>) -> String {
 impl Note {
     /// What to say of a database that gets, or had, the name `database` and the comment `comment`.
     pub(super) fn new(what: &str, database: &str, comment: Option<String>) -> Self {
-        Self { strongroom: what.to_owned(), database: database.to_owned(), comment }
+        Self { strongroom: what.to_owned(), database: database.to_owned(), comment, beside: false }
     }
 
     pub(super) fn text(&self) -> Result<String> {

@@ -1,6 +1,6 @@
 //! A restore up to the point where nothing has changed yet: every database is built beside the present one.
 //!
-//! manifest → can it be restored here (`check`)? → roles that are missing (`roles`) → each database (`build`)
+//! manifest → what of it (`select`) → can it be restored here (`check`)? → roles that are missing (`roles`) → each database (`build`)
 
 use repository::RestoreOutcome;
 
@@ -8,6 +8,7 @@ use super::build::{Builder, create};
 use super::check::check;
 use super::names::Names;
 use super::roles::make_roles;
+use super::select::{refuse_taken, select};
 use super::snapshot::Snapshot;
 use super::tools::Tools;
 use super::trace::Trace;
@@ -27,13 +28,15 @@ pub(super) struct Staged {
 pub(super) fn stage(store: &RelationalStore, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
     let control = &*context.control;
     let snapshot = Snapshot::open(context.repository, context.index, context.snapshot)?;
-    let manifest = snapshot.manifest(control)?;
+    let selected = select(snapshot.manifest(control)?, &context.portion)?;
+    let manifest = &selected.manifest;
     let mut client = swap::aside(&store.server, &[])?;
+    refuse_taken(&mut client, &selected)?;
     let about = inventory::about(&mut client)?;
-    check(&mut client, &about, &manifest, control)?;
+    check(&mut client, &about, manifest, control)?;
     let tools =
         Tools::find(store.settings.tools_directory.as_deref(), about.major().max(manifest.tools_version))?;
-    make_roles(&mut client, about.major(), &manifest, control)?;
+    make_roles(&mut client, about.major(), manifest, control)?;
 
     let trace = store.trace(Names::new(context.job_id, &store.settings.name));
     swap::clear_leftovers(&store.server, &trace.directory, &trace.component);
@@ -48,7 +51,7 @@ pub(super) fn stage(store: &RelationalStore, context: &RestoreContext<'_>) -> Re
     let builder = Builder { store, snapshot: &snapshot, tools: &tools, control };
     for (number, database) in manifest.databases.iter().enumerate() {
         let name = staged.trace.names.new_one(number);
-        let made = create(&mut client, &about, database, &name)?;
+        let made = create(&mut client, &about, database, &name, selected.beside)?;
         staged.built.push((database.name.clone(), made));
         builder.build(&mut client, database, &name, &mut staged.outcome)?;
     }

@@ -37,6 +37,13 @@ pub(super) fn swap_in(server: &Server, names: &Names) -> Result<()> {
     for (number, new) in found.iter().filter(|one| !one.old).enumerate() {
         let note = note_of(new)?;
         if let Some(present) = comment_of(&mut client, &note.database)? {
+            if note.beside {
+                let message = format!(
+                    "a database '{}' was made during the restore, and it is not touched; restore again under another name",
+                    note.database
+                );
+                return Err(Error::new(ErrorKind::Selection, message));
+            }
             let was = Note::new(WAS, &note.database, present);
             let old = names.old_one(number);
             renames.push(Rename { from: note.database.clone(), to: old, comment: Some(was.text()?) });
@@ -87,14 +94,31 @@ fn take_back(server: &Server, names: &Names, built: &[(String, u32)]) -> Result<
     Err(Error::new(ErrorKind::Io, "the databases of a restore keep changing while they are taken back"))
 }
 
+/// Whether a database of this name is the one that was built.
+fn is_ours(client: &mut Client, (name, number): &(String, u32)) -> Result<bool> {
+    let found = client
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1 AND oid = $2", &[name, number])
+        .map_err(|e| failure::server(format!("cannot look for the database '{name}'"), &e))?;
+    Ok(found.is_some())
+}
+
+/// Whether what was built bears its names. All get them in one transaction.
+fn bears_names(server: &Server, built: &[(String, u32)]) -> Result<bool> {
+    let mut client = aside(server, &[])?;
+    for one in built {
+        if is_ours(&mut client, one)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Those of which there was none before bear their names in the end, and nothing else tells what they are.
 fn remove_built(server: &Server, built: &[(String, u32)]) -> Result<()> {
-    for (name, number) in built {
+    for one in built {
+        let name = &one.0;
         let mut client = aside(server, std::slice::from_ref(name))?;
-        let ours = client
-            .query_opt("SELECT 1 FROM pg_database WHERE datname = $1 AND oid = $2", &[name, number])
-            .map_err(|e| failure::server(format!("cannot look for the database '{name}'"), &e))?;
-        if ours.is_some() {
+        if is_ours(&mut client, one)? {
             drop_database(server, &mut client, name)?;
         }
     }
@@ -158,7 +182,11 @@ pub(super) fn recover(server: &Server, trace: &Trace) -> Result<Recovered> {
         remove(server, names, true)?;
         Recovered::Finished
     } else if found.is_empty() {
-        Recovered::Nothing
+        // Those of which there was none before bear their names in the end, and only our note tells what they are.
+        match bears_names(server, &trace.built()?)? {
+            true => Recovered::Finished,
+            false => Recovered::Nothing,
+        }
     } else {
         remove(server, names, false)?;
         Recovered::Undone

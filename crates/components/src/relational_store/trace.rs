@@ -72,6 +72,12 @@ impl Trace {
         Ok(built.databases)
     }
 
+    /// What was built; nothing if there is no note.
+    pub(super) fn built(&self) -> Result<Vec<(String, u32)>> {
+        let note = self.note();
+        if note.exists() { self.read(&note) } else { Ok(Vec::new()) }
+    }
+
     pub(super) fn component_of_note(&self) -> Option<String> {
         let built: Built = serde_json::from_slice(&std::fs::read(self.note()).ok()?).ok()?;
         Some(built.component)

@@ -11,7 +11,7 @@ use repository::{Control, RestorePlan};
 
 use super::{Opened, PlannedNames};
 use crate::recovery::{Inner, blocking};
-use crate::{Component, Error, ErrorKind, Result};
+use crate::{Component, Error, ErrorKind, Kind, Result, Selection, Wanted};
 
 /// Comparisons with what is there now, which are long: they have places of their own, so that listings go on beside them.
 pub(super) const PLANS_MAX: usize = 2;
@@ -47,21 +47,28 @@ impl Opened {
     fn plan(
         &self,
         components: &[Arc<dyn Component>],
-        names: &[String],
+        selection: &Selection,
         control: &Control,
     ) -> Result<Vec<ComponentPlan>> {
         let index = self.index()?;
-        let parts = self.entry.components.iter().filter(|part| names.contains(&part.name));
+        let parts = self.entry.components.iter().filter(|part| selection.includes(part.kind, &part.name));
         let plan = |part: &crate::store::EntryComponent| {
             let mut names = PlannedNames::default();
             let found = components.iter().find(|c| c.name() == part.name && c.kind() == part.kind);
             let plan = match found {
                 None => Err("No component of this name and kind is configured here.".to_owned()),
                 Some(component) => component
-                    .plan(&self.vault, &index, part.snapshot, control, &mut |path, change, _| {
-                        names.note(path, change);
-                        Ok(())
-                    })
+                    .plan(
+                        &self.vault,
+                        &index,
+                        part.snapshot,
+                        &selection.portion(&part.name),
+                        control,
+                        &mut |path, change, _| {
+                            names.note(path, change);
+                            Ok(())
+                        },
+                    )
                     .map_err(|error| match control.check().is_err() {
                         true => "Comparing takes too long to be waited for here.".to_owned(),
                         false => error.to_string(),
@@ -79,10 +86,13 @@ impl Inner {
         &self,
         session: &str,
         (store, name): (&str, &str),
-        names: &[String],
+        wanted: &Wanted,
     ) -> Result<Option<Vec<ComponentPlan>>> {
         let Some(opened) = self.opened(session, store, name) else { return Ok(None) };
-        let (components, names) = (self.settings.components.clone(), names.to_vec());
+        let held: Vec<(Kind, &str)> =
+            opened.entry.components.iter().map(|part| (part.kind, part.name.as_str())).collect();
+        let selection = Selection::resolve(wanted, &held)?;
+        let components = self.settings.components.clone();
         let turn = tokio::time::timeout(PLAN_TIME_MAX, self.browsing.plans.acquire()).await;
         let Ok(_turn) = turn else {
             let message = "Too many comparisons are being made just now; try again in a moment.";
@@ -92,7 +102,7 @@ impl Inner {
         let _broken_off = BreakOff(control.clone());
         let work = blocking({
             let control = control.clone();
-            move || opened.plan(&components, &names, &control).map(Some)
+            move || opened.plan(&components, &selection, &control).map(Some)
         });
         let mut work = std::pin::pin!(work);
         let end = tokio::time::Instant::now() + PLAN_TIME_MAX;

@@ -146,7 +146,12 @@ fn no_such_job(id: &str) -> Error {
 fn view(job: JobRow, now: i64) -> JobView {
     let silent = matches!(job.status, JobStatus::Executing | JobStatus::Cancelling)
         && now - job.updated_at > UNAVAILABLE_MS;
+    let portion = match job.operation.as_str() {
+        "Restore" => targets::selection_of(&job).map(|selection| selection.in_words()).unwrap_or_default(),
+        _ => String::new(),
+    };
     JobView {
+        portion,
         status: if silent { JobStatus::Unavailable } else { job.status },
         schedule_type: crate::backups::schedule_type(&job.parameters),
         id: job.id,

@@ -9,7 +9,7 @@ use storage::Guarded;
 
 use super::lease::{Held, Stop, Undo};
 use super::progress;
-use super::stages::{Stages, is_selected};
+use super::stages::Stages;
 use super::targets;
 use crate::backups::{findings, schedule_type, text};
 use crate::clock::{self, now_ms};
@@ -18,7 +18,7 @@ use crate::state::{Cancel, Finish, JobRow};
 use crate::store::Store;
 use crate::stores::from_job;
 use crate::work::{self, BackupTask, DrillTask, RestoreTask};
-use crate::{BackupView, Component, Error, ErrorKind, JobStatus, RELEASE, Result, StoreView};
+use crate::{BackupView, Component, Error, ErrorKind, JobStatus, RELEASE, Result, Selection, StoreView};
 
 /// After this many interruptions a job is given up.
 const INTERRUPTIONS_MAX: i64 = 3;
@@ -285,8 +285,7 @@ impl Work {
 
     async fn restore(&self) -> Result<Outcome> {
         let components = self.inner.settings.components.clone();
-        let selection: Vec<String> =
-            serde_json::from_value(self.job.parameters["components"].clone()).unwrap_or_default();
+        let selection = targets::selection_of(&self.job)?;
         if self.job.lease_token > 1
             && let Some(outcome) = self.resume_restore(&components, &selection).await?
         {
@@ -327,11 +326,11 @@ impl Work {
     async fn resume_restore(
         &self,
         components: &[Arc<dyn Component>],
-        selection: &[String],
+        selection: &Selection,
     ) -> Result<Option<Outcome>> {
         let (id, swapping) = (self.job.id.clone(), self.job.phase == CHANGING);
-        let parts = selected_components(components, selection);
-        let finished = blocking(move || work::recover_restore(&id, &parts, swapping)).await?;
+        let (parts, selected) = (components.to_vec(), selection.clone());
+        let finished = blocking(move || work::recover_restore(&id, &parts, &selected, swapping)).await?;
         if let Some(error) = targets::gone(&self.job, components) {
             // What may be left there is tried again at each start, until its component is configured again.
             self.inner.state.set_phase(&self.job.lease(), CHANGING, now_ms()).await?;
@@ -353,7 +352,7 @@ impl Work {
     async fn prepare_restore(
         &self,
         components: Vec<Arc<dyn Component>>,
-        selection: Vec<String>,
+        selection: Selection,
     ) -> Result<(RestoreTask, Store)> {
         self.inner.clear_the_way(&selected_components(&components, &selection)).await?;
         let task = self.restore_task(components, selection)?;
@@ -366,11 +365,7 @@ impl Work {
         self.thaw("after_restore", |component| component.after_restore()).await;
     }
 
-    fn restore_task(
-        &self,
-        components: Vec<Arc<dyn Component>>,
-        selection: Vec<String>,
-    ) -> Result<RestoreTask> {
+    fn restore_task(&self, components: Vec<Arc<dyn Component>>, selection: Selection) -> Result<RestoreTask> {
         Ok(RestoreTask {
             job_id: self.job.id.clone(),
             name: self.job.backup.clone(),
@@ -386,7 +381,7 @@ impl Work {
         if self.job.lease_token <= 1 {
             return;
         }
-        let task = self.restore_task(Vec::new(), Vec::new());
+        let task = self.restore_task(Vec::new(), Selection::default());
         let done = match (task, self.open_store().await) {
             (Ok(task), Ok(store)) => {
                 let store = self.guarded(&store);
@@ -543,8 +538,8 @@ impl Work {
     }
 }
 
-fn selected_components(components: &[Arc<dyn Component>], selection: &[String]) -> Vec<Arc<dyn Component>> {
-    let chosen = |part: &&Arc<dyn Component>| is_selected(selection, part.kind(), part.name());
+fn selected_components(components: &[Arc<dyn Component>], selection: &Selection) -> Vec<Arc<dyn Component>> {
+    let chosen = |part: &&Arc<dyn Component>| selection.includes(part.kind(), part.name());
     components.iter().filter(chosen).cloned().collect()
 }
 

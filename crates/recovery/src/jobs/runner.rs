@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::lease::{Held, Stop};
+use super::targets;
 use crate::clock::{self, now_ms};
 use crate::recovery::{Inner, blocking};
 use crate::state::{LANE_MAIN, LANE_SIDE, LANE_VERIFY, State};
@@ -214,9 +215,12 @@ impl Inner {
     /// before anything else touches the content. Where nothing is left this looks at a few names and is done.
     async fn tidy_failed_restores(&self) -> Result<()> {
         for job in self.state.failed_restores().await? {
-            let (id, components) = (job.clone(), self.settings.components.clone());
-            if let Err(error) = blocking(move || work::recover_restore(&id, &components, true)).await {
-                tracing::error!(%job, "what a failed restore left could not be tidied up: {error}");
+            let (id, components) = (job.id.clone(), self.settings.components.clone());
+            let tidied = blocking(move || {
+                work::recover_restore(&job.id, &components, &targets::selection_of(&job)?, true)
+            });
+            if let Err(error) = tidied.await {
+                tracing::error!(job = %id, "what a failed restore left could not be tidied up: {error}");
             }
         }
         Ok(())

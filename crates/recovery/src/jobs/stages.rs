@@ -6,9 +6,8 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::clock::now_ms;
-use crate::restores::kind_text;
 use crate::work::StageSink;
-use crate::{BackupView, Component, JobStatus, Kind, StageView};
+use crate::{BackupView, Component, JobStatus, Kind, Selection, StageView};
 
 const KINDS: [(Kind, &str); 4] = [
     (Kind::RelationalStore, "Relational store"),
@@ -24,9 +23,9 @@ pub(crate) fn backup_stages(components: &[Arc<dyn Component>]) -> Vec<StageView>
 }
 
 /// The stages of a restore of the selected components of a backup.
-pub(crate) fn restore_stages(backup: &BackupView, selection: &[String]) -> Vec<StageView> {
+pub(crate) fn restore_stages(backup: &BackupView, selection: &Selection) -> Vec<StageView> {
     list("Restore", "Post restore operation cleanup", |kind| {
-        backup.components.iter().any(|part| part.kind == kind && is_selected(selection, kind, &part.name))
+        backup.components.iter().any(|part| part.kind == kind && selection.includes(kind, &part.name))
     })
 }
 
@@ -35,12 +34,6 @@ pub(crate) fn drill_stages(backup: &BackupView, with_passcode: bool) -> Vec<Stag
     list("Restore", "Drill report", |kind| {
         with_passcode && backup.components.iter().any(|part| part.kind == kind)
     })
-}
-
-/// Whether a component is among the selected kinds and names; nothing selected means all.
-pub(crate) fn is_selected(selection: &[String], kind: Kind, name: &str) -> bool {
-    let chosen = |word: &String| word == name || kind_text(kind).eq_ignore_ascii_case(word);
-    selection.is_empty() || selection.iter().any(chosen)
 }
 
 fn list(verb: &str, last: &str, present: impl Fn(Kind) -> bool) -> Vec<StageView> {

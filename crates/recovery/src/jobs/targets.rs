@@ -9,22 +9,29 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::stages::is_selected;
 use crate::recovery::{Inner, blocking};
 use crate::state::JobRow;
 use crate::work;
-use crate::{BackupView, Component, Error, ErrorKind, Result};
+use crate::{BackupView, Component, Error, ErrorKind, Result, Selection};
 
 /// For a job's parameters: the components that this restore changes.
-pub(crate) fn of(backup: &BackupView, selection: &[String], components: &[Arc<dyn Component>]) -> Value {
+pub(crate) fn of(backup: &BackupView, selection: &Selection, components: &[Arc<dyn Component>]) -> Value {
     let in_backup = |component: &Arc<dyn Component>| {
         let same = |part: &crate::BackupComponentView| {
             part.kind == component.kind() && part.name == component.name()
         };
-        backup.components.iter().any(same) && is_selected(selection, component.kind(), component.name())
+        backup.components.iter().any(same) && selection.includes(component.kind(), component.name())
     };
     let changed = components.iter().filter(|component| in_backup(component));
     changed.map(|component| json!({"name": component.name(), "place": component.place()})).collect()
+}
+
+/// What a restore's job restores.
+pub(crate) fn selection_of(job: &JobRow) -> Result<Selection> {
+    serde_json::from_value(job.parameters.clone()).map_err(|e| {
+        let message = format!("the parameters of job {} are not understood: {e}; restore again", job.id);
+        Error::new(ErrorKind::Internal, message)
+    })
 }
 
 /// Why the restore cannot go on: a component that it had begun with is gone, or lies elsewhere now.
@@ -57,11 +64,11 @@ impl Inner {
     /// there.
     pub async fn clear_the_way(&self, components: &[Arc<dyn Component>]) -> Result<()> {
         for job in self.state.failed_restores().await? {
-            let (id, parts) = (job.clone(), components.to_vec());
-            blocking(move || work::recover_restore(&id, &parts, true)).await.map_err(|error| {
+            let (id, parts, selection) = (job.id.clone(), components.to_vec(), selection_of(&job)?);
+            blocking(move || work::recover_restore(&id, &parts, &selection, true)).await.map_err(|error| {
                 let message = format!(
-                    "nothing was changed: an earlier restore (job {job}) left something that must be put right first: {}",
-                    error.message
+                    "nothing was changed: an earlier restore (job {}) left something that must be put right first: {}",
+                    job.id, error.message
                 );
                 Error { message, ..error }
             })?;

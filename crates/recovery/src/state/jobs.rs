@@ -232,13 +232,14 @@ impl State {
     }
 
     /// Restores that failed after they had begun to change their target.
-    pub async fn failed_restores(&self) -> Result<Vec<String>> {
-        sqlx::query_scalar(
-            "SELECT id FROM jobs WHERE operation = 'Restore' AND status = 'FAILED' AND phase <> '' ORDER BY seq",
+    pub async fn failed_restores(&self) -> Result<Vec<JobRow>> {
+        let rows = sqlx::query(
+            "SELECT * FROM jobs WHERE operation = 'Restore' AND status = 'FAILED' AND phase <> '' ORDER BY seq",
         )
         .fetch_all(self.reader())
         .await
-        .map_err(self.read_error())
+        .map_err(self.read_error())?;
+        rows.iter().map(job_of).collect::<Result<_, _>>().map_err(self.read_error())
     }
 
     /// The verifications asked for by this request that failed.

@@ -47,6 +47,7 @@ fn engine_kind(kind: Engine) -> ErrorKind {
 /// An error of a component; its message names what failed already, the component's name is put before it.
 pub(crate) fn component(name: &str, error: components::Error) -> Error {
     let kind = match (error.kind, &error.source) {
+        (Part::Selection, _) => ErrorKind::ParameterInvalid,
         (Part::NoSpace, _) => ErrorKind::NoSpace,
         (Part::Cancelled, _) => ErrorKind::Cancelled,
         (Part::Forbidden, _) => ErrorKind::LeaseLost,

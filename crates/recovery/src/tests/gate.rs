@@ -1,13 +1,12 @@
 //! A component that stops at chosen points of its work, so that a test can do something just then.
 
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use components::{BackupContext, DrillContext, Drilled, Recovered, RestoreContext, StagedRestore};
 use repository::Control;
 
-use crate::{Component, Kind};
+use crate::{Component, Kind, Portion};
 
 /// Where the work stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,20 +148,32 @@ impl Component for Gated {
         Ok(Box::new(GatedRestore { inner, gate: self.gate.clone(), control: context.control.clone() }))
     }
 
+    fn check(
+        &self,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
+        portion: &Portion,
+        control: &repository::Control,
+    ) -> components::Result<()> {
+        self.inner.check(repository, index, snapshot, portion, control)
+    }
+
     fn plan(
         &self,
         repository: &repository::Repository,
         index: &repository::Index,
         snapshot: repository::Id,
+        portion: &Portion,
         control: &repository::Control,
         visit: &mut repository::VisitPlanned<'_>,
     ) -> components::Result<repository::RestorePlan> {
         self.gate.pass(Point::Plan, control)?;
-        self.inner.plan(repository, index, snapshot, control, visit)
+        self.inner.plan(repository, index, snapshot, portion, control, visit)
     }
 
-    fn recover(&self, job_id: &str, target: Option<&Path>) -> components::Result<Recovered> {
-        self.inner.recover(job_id, target)
+    fn recover(&self, job_id: &str, portion: &Portion) -> components::Result<Recovered> {
+        self.inner.recover(job_id, portion)
     }
 
     fn after_restore(&self) -> components::Result<()> {

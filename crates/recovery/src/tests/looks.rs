@@ -22,7 +22,8 @@ type Planned = tokio::task::JoinHandle<Result<Option<Vec<ComponentPlan>>>>;
 /// Begins a comparison that stops at the gate.
 fn begin_plan(server: &Recovery) -> Planned {
     let server = server.clone();
-    tokio::spawn(async move { server.plan_restore(SESSION, ("s", "b1"), &["content".to_owned()]).await })
+    let wanted = Wanted { components: vec!["content".to_owned()], ..Wanted::default() };
+    tokio::spawn(async move { server.plan_restore(SESSION, ("s", "b1"), &wanted).await })
 }
 
 /// Polls for less long than a comparison may take.

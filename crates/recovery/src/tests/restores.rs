@@ -45,7 +45,10 @@ async fn what_cannot_be_restored_is_refused_before_anything_is_touched() {
     assert_eq!(refused(&|r| r.passcode = passcode("short")).await.kind, ErrorKind::PasscodeShort);
     assert_eq!(refused(&|r| r.name = "x".to_owned()).await.kind, ErrorKind::BackupNotFound);
     assert_eq!(refused(&|r| r.store = "x".to_owned()).await.kind, ErrorKind::StoreNotFound);
-    assert_eq!(refused(&|r| r.components = vec!["nope".to_owned()]).await.kind, ErrorKind::ParameterInvalid);
+    assert_eq!(
+        refused(&|r| r.wanted.components = vec!["nope".to_owned()]).await.kind,
+        ErrorKind::ParameterInvalid
+    );
     // An unknown backup comes before a wrong passcode.
     let both = refused(&|r| (r.name, r.passcode) = ("x".to_owned(), passcode("wrong passcode"))).await;
     assert_eq!(both.kind, ErrorKind::BackupNotFound);

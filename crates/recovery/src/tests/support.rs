@@ -171,7 +171,7 @@ pub(crate) fn restore(store: &str, name: &str) -> RestoreBackup {
         name: name.to_owned(),
         store: store.to_owned(),
         passcode: passcode(PASSCODE),
-        components: Vec::new(),
+        wanted: crate::Wanted::default(),
         validate_only: false,
     }
 }

@@ -17,7 +17,7 @@ use crate::clock::now_ms;
 use crate::drills::{DrillReport, DrillStage, FAILED, PROVEN, WHOLE};
 use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, Store, failure};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Selection};
 
 /// Of each kind of lines, so that a report stays far below what is read of one.
 const LINES_MAX: usize = 200;
@@ -87,7 +87,7 @@ fn drill(
         store_name: task.store_name.clone(),
         passcode: passcode.clone(),
         components: task.components.clone(),
-        selection: Vec::new(),
+        selection: Selection::default(),
     };
     let (entry, parts) = plan(store, &restore)?;
     let mut drill = Drill { store, task, control, stages, report: begun(task, &entry) };

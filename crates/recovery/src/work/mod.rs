@@ -34,12 +34,14 @@ use std::sync::Arc;
 use components::Component;
 use repository::{Compression, Cost, Passcode, Warning};
 
+use crate::Selection;
+
 pub use backup::run_backup;
 pub use check::verify_backup;
 pub use drill::{DrillTask, run_drill};
 pub use locks::clear_after_restore;
 pub use replicate::{Replicated, replicate};
-pub use restore::{check_restore, recover_restore, run_restore};
+pub use restore::{check_portions, check_restore, recover_restore, run_restore};
 pub use scrub::scrub;
 pub use stages::StageSink;
 pub use undo::undo_backup;
@@ -90,8 +92,8 @@ pub struct RestoreTask {
     pub passcode: Passcode,
     /// The configured components.
     pub components: Vec<Arc<dyn Component>>,
-    /// Kinds or names of what is restored; empty = all that the backup holds.
-    pub selection: Vec<String>,
+    /// What is restored.
+    pub selection: Selection,
 }
 
 /// What a restore did.

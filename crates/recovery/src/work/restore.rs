@@ -14,7 +14,7 @@ use super::stages::{self, StageSink, Stages};
 use super::{RestoreDone, RestoreTask, locks};
 use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, EntryComponent, FORMAT_VERSION, Store, failure, layout};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Selection};
 
 /// One component of the backup with the configured one that takes it.
 pub(super) struct Part {
@@ -23,10 +23,28 @@ pub(super) struct Part {
 }
 
 /// Checks without changing anything: the backup is there, complete and of a known format; each selected component has
-/// a target; the passcode opens it; the entry is authentic.
-pub fn check_restore(store: &Store, task: &RestoreTask) -> Result<()> {
+/// a target; the passcode opens it; the entry is authentic. What it opened is for [`check_portions`].
+pub fn check_restore(store: &Store, task: &RestoreTask) -> Result<Repository> {
     let (entry, _) = plan(store, task)?;
-    store.open_vault(&entry, &task.passcode).map(drop)
+    store.open_vault(&entry, &task.passcode)
+}
+
+/// Checks without changing anything: what is to be restored alone is in the backup, and can be had so.
+pub fn check_portions(store: &Store, task: &RestoreTask, vault: &Repository) -> Result<()> {
+    if task.selection.portions.is_empty() {
+        return Ok(());
+    }
+    let (_, parts) = plan(store, task)?;
+    let index = load_index(vault, &|_| true)?;
+    for Part { entry, component } in &parts {
+        let portion = task.selection.portion(component.name());
+        if !portion.is_all() {
+            component
+                .check(vault, &index, entry.snapshot, &portion, &Control::new())
+                .map_err(|e| failure::component(component.name(), e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Restores. `before_swap` is called once, right before anything changes; its error stops the restore.
@@ -67,13 +85,20 @@ pub fn run_restore(
 /// After a kill: finishes or undoes what a restore of this job had begun in each component, and runs the
 /// `after_restore` hooks where something was found. `swapping`: whether `before_swap` had been called.
 ///
-/// `true` only if every one of `components` turned out finished. Else the job is to be run again, which is harmless
+/// `true` only if every one that was restored turned out finished. Else the job is to be run again, which is harmless
 /// also where some had been finished.
-pub fn recover_restore(task_job_id: &str, components: &[Arc<dyn Component>], swapping: bool) -> Result<bool> {
-    let mut all_finished = !components.is_empty();
+pub fn recover_restore(
+    task_job_id: &str,
+    components: &[Arc<dyn Component>],
+    selection: &Selection,
+    swapping: bool,
+) -> Result<bool> {
+    let selected: Vec<_> =
+        components.iter().filter(|part| selection.includes(part.kind(), part.name())).collect();
+    let mut all_finished = !selected.is_empty();
     let mut first_error = None;
-    for component in components {
-        match component.recover(task_job_id, None) {
+    for component in selected {
+        match component.recover(task_job_id, &selection.portion(component.name())) {
             Ok(recovered) => {
                 all_finished &= recovered == Recovered::Finished;
                 if recovered != Recovered::Nothing
@@ -116,12 +141,11 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
         );
         return Err(Error::new(ErrorKind::NotRestorable, message));
     }
-    let selected = |part: &EntryComponent, word: &str| {
+    let means = |part: &EntryComponent, word: &str| {
         part.name == word || kind_word(part.kind).eq_ignore_ascii_case(word)
     };
-    if let Some(unknown) =
-        task.selection.iter().find(|word| !entry.components.iter().any(|part| selected(part, word)))
-    {
+    let words = &task.selection.components;
+    if let Some(unknown) = words.iter().find(|word| !entry.components.iter().any(|part| means(part, word))) {
         let held: Vec<&str> = entry.components.iter().map(|part| part.name.as_str()).collect();
         let message =
             format!("backup '{}' holds no component '{unknown}'; it holds: {}", entry.name, held.join(", "));
@@ -129,7 +153,7 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
     }
     let (mut parts, mut missing) = (Vec::new(), Vec::new());
     for part in &entry.components {
-        if !task.selection.is_empty() && !task.selection.iter().any(|word| selected(part, word)) {
+        if !task.selection.includes(part.kind, &part.name) {
             continue;
         }
         match task.components.iter().find(|c| c.name() == part.name && c.kind() == part.kind) {
@@ -229,7 +253,7 @@ fn stage_all(
                 index,
                 snapshot: part.entry.snapshot,
                 job_id: &task.job_id,
-                target: None,
+                portion: task.selection.portion(&part.entry.name),
                 control: Arc::clone(control),
             };
             let name = part.component.name();

@@ -6,7 +6,7 @@ use repository::Control;
 
 use super::support::*;
 use crate::work::{check_restore, recover_restore, run_restore};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Selection};
 
 #[test]
 fn a_restore_brings_back_what_was_there() {
@@ -47,10 +47,10 @@ fn what_is_asked_for_and_not_there_is_named() {
     let unknown = check_restore(&world.store, &world.restore_task("two")).unwrap_err();
     assert_eq!(unknown.kind, ErrorKind::BackupNotFound);
     let mut task = world.restore_task("one");
-    task.selection = vec!["maps".to_owned()];
+    task.selection.components = vec!["maps".to_owned()];
     let error = check_restore(&world.store, &task).unwrap_err();
     assert!(error.kind == ErrorKind::ParameterInvalid && error.message.contains("content"), "{error}");
-    task.selection = vec!["filestore".to_owned()];
+    task.selection.components = vec!["filestore".to_owned()];
     check_restore(&world.store, &task).unwrap();
     task.components = vec![file_store("other", &world.content())];
     let error = check_restore(&world.store, &task).unwrap_err();
@@ -71,7 +71,7 @@ fn a_restore_that_is_stopped_before_the_swap_changes_nothing() {
     assert_eq!(error.kind, ErrorKind::Cancelled);
     assert_eq!(tree(&world.content()), before);
     assert!(seen.0.into_inner().unwrap().contains(&("Restore volumes".to_owned(), "cancelled".to_owned())));
-    assert!(!recover_restore("restore-one", &[world.component()], true).unwrap());
+    assert!(!recover_restore("restore-one", &[world.component()], &Selection::default(), true).unwrap());
 }
 
 #[test]

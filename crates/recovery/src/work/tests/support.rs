@@ -109,7 +109,7 @@ impl World {
             store_name: "local".to_owned(),
             passcode: passcode(PASSCODE),
             components: vec![self.component()],
-            selection: Vec::new(),
+            selection: crate::Selection::default(),
         }
     }
 

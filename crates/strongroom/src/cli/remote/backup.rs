@@ -77,6 +77,12 @@ struct Restore {
     /// Only this component, by name or kind; may be repeated
     #[arg(long = "component", value_name = "COMPONENT")]
     components: Vec<String>,
+    /// Only this part of a component, like gis/city for a database; may be repeated
+    #[arg(long, value_name = "COMPONENT/PATH")]
+    only: Vec<String>,
+    /// The new name that the one database of --only gets; the present ones are not touched
+    #[arg(long, value_name = "NAME", requires = "only")]
+    into: Option<String>,
     /// Check everything, the passcode too, and change nothing
     #[arg(long, conflicts_with = "yes")]
     validate_only: bool,
@@ -269,16 +275,22 @@ fn restore(place: &Place, client: &Client, store: &str, wanted: &Restore) -> Res
         return Err(Failure::usage(format!("'{}' is the name of no component", word.escape_debug())).into());
     }
     let path = client::backup(store, name);
-    if !wanted.validate_only && !wanted.yes {
+    // What gets a new name replaces nothing.
+    if !wanted.validate_only && !wanted.yes && wanted.into.is_none() {
         let backup = client.get(&path)?;
-        confirm(place, &backup, &wanted.components)?;
+        confirm(place, &backup, wanted)?;
     }
     let passcode = wanted.passcode.existing()?;
     let components = wanted.components.join(",");
+    let only = Value::from(wanted.only.clone()).to_string();
     let mut fields = vec![("passcode", passcode.expose())];
     if !components.is_empty() {
         fields.push(("components", &components));
     }
+    if !wanted.only.is_empty() {
+        fields.push(("only", &only));
+    }
+    fields.extend(wanted.into.as_deref().map(|name| ("into", name)));
     if wanted.validate_only {
         fields.push(("validateOnly", "true"));
         let answer = client.post(&format!("{path}/restore"), &fields)?;
@@ -291,7 +303,7 @@ fn restore(place: &Place, client: &Client, store: &str, wanted: &Restore) -> Res
 }
 
 /// Asks whether what is there now may be replaced. Where nobody can be asked, it may not.
-fn confirm(place: &Place, backup: &Value, components: &[String]) -> Result<()> {
+fn confirm(place: &Place, backup: &Value, wanted: &Restore) -> Result<()> {
     let asks = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !place.json;
     if !asks {
         return Err(Failure::usage(
@@ -305,7 +317,8 @@ fn confirm(place: &Place, backup: &Value, components: &[String]) -> Result<()> {
         "This replaces the present content by that of '{}', made {made}:",
         shown(&backup["backupName"])
     ));
-    if components.is_empty() {
+    let chosen = [wanted.components.as_slice(), &wanted.only].concat();
+    if chosen.is_empty() {
         for (kind, component) in self::components(backup) {
             terminal::note(format!(
                 "  {} ({kind})  {}",
@@ -314,7 +327,7 @@ fn confirm(place: &Place, backup: &Value, components: &[String]) -> Result<()> {
             ));
         }
     } else {
-        terminal::note(format!("  {}", printable(&components.join(", "))));
+        terminal::note(format!("  {}", printable(&chosen.join(", "))));
     }
     let _ = write!(std::io::stderr().lock(), "Replace it? [y/N] ");
     let mut answer = String::new();
