@@ -245,3 +245,109 @@ fn a_restore_into_another_name_that_fails_or_dies_leaves_nothing_or_the_whole() 
     assert_eq!((word("copy"), word("one")), ("old".into(), "new".into()));
     scene.assert_no_traces();
 }
+
+/// Rows, definition, rights and values of sequences, as text.
+fn picture(scene: &Scene, database: &str, table: &str) -> String {
+    let ask = |text: &str| scene.server.sql(database, &text.replace("TABLE", table));
+    [
+        ask("SELECT string_agg(t::text, E'\\n' ORDER BY t::text) FROM ONLY TABLE t"),
+        ask("SELECT string_agg(pg_get_indexdef(indexrelid), ' ' ORDER BY pg_get_indexdef(indexrelid)) FROM pg_index WHERE indrelid = 'TABLE'::regclass"),
+        ask("SELECT string_agg(conname || pg_get_constraintdef(oid), ' ' ORDER BY conname) FROM pg_constraint WHERE conrelid = 'TABLE'::regclass"),
+        ask("SELECT relacl::text || relowner::regrole || COALESCE(obj_description(oid), '') FROM pg_class WHERE oid = 'TABLE'::regclass"),
+        ask("SELECT string_agg(last_value::text, ' ' ORDER BY sequencename) FROM pg_sequences"),
+    ]
+    .join("\n--\n")
+}
+
+#[test]
+fn tables_alone_come_into_a_database_of_their_own_with_all_that_belongs_to_them() {
+    let Some(scene) = Scene::new() else { return };
+    let server = &scene.server;
+    let tablespace = server.directory("space");
+    server.sql("postgres", &format!("CREATE TABLESPACE \"some space\" LOCATION '{}'", tablespace.display()));
+    server.script("postgres", super::TORTURE);
+    server.script("torture", "COMMENT ON CONSTRAINT egg_hen_fkey ON app.egg IS 'a comment'");
+    let component = scene.component(&["torture"]);
+    scene.back_up("b", &component).unwrap();
+    let before = server.dump("torture");
+    let count =
+        |database: &str, table: &str| server.sql(database, &format!("SELECT count(*) FROM ONLY {table}"));
+    let rows = |table: &str| {
+        ["torture", "part"].map(|database| {
+            let text = format!("SELECT string_agg(t::text, ' ' ORDER BY t::text) FROM {table} t");
+            server.sql(database, &text)
+        })
+    };
+
+    // Two tables with strange names and all kinds of columns; their parents, children and neighbours stay empty.
+    let only = ["torture/app/parent", "torture/a%2Fb.c/t\"able %25", "torture/%2Ehidden"];
+    let done = scene.restore_only(&component, &only, Some("part")).unwrap();
+    assert_eq!(done.warnings, []);
+    for table in ["app.parent", "\"a/b.c\".\"t\"\"able %\"", "\".hidden\".\".\""] {
+        let [there, here] = ["torture", "part"].map(|database| picture(&scene, database, table));
+        assert!(there.len() > 20, "{there}");
+        super::assert_same(&there, &here);
+    }
+    for table in ["app.child", "app.long", "app.far", "app.log", "app.egg", "app.measured_other"] {
+        assert_eq!(count("part", table), "0", "{table}");
+    }
+    assert_eq!(server.sql("part", "SELECT length(lo_get(4711))"), "600000");
+    server.sql("postgres", "DROP DATABASE part");
+
+    // A foreign key that leads out is left out and named, with its comment; the one that comes from elsewhere stays.
+    let done = scene.restore_only(&component, &["torture/app/egg"], Some("part")).unwrap();
+    let told: Vec<&str> = done.warnings.iter().map(|warning| warning.reason.as_str()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("'app egg egg_hen_fkey postgres' was left out"), "{told:?}");
+    let keys = "SELECT string_agg(conname, ' ' ORDER BY conname) FROM pg_constraint WHERE contype = 'f'";
+    assert_eq!((count("part", "app.egg"), server.sql("part", keys)), ("1".into(), "hen_egg_fkey".into()));
+    server.sql("postgres", "DROP DATABASE part");
+
+    // All partitions by the name of their table; a schema with foreign keys among its own.
+    let done = scene.restore_only(&component, &["torture/app/measured"], Some("part")).unwrap();
+    assert_eq!(done.warnings, []);
+    let [there, here] = rows("app.measured");
+    assert_eq!(there, here);
+    server.sql("postgres", "DROP DATABASE part");
+    let done = scene.restore_only(&component, &["torture/app/", "torture/app/egg"], Some("part")).unwrap();
+    assert_eq!(done.warnings, []);
+    let [there, here] = ["torture", "part"].map(|database| picture(&scene, database, "app.egg"));
+    super::assert_same(&there, &here);
+    assert_eq!(server.sql("part", keys), "egg_hen_fkey hen_egg_fkey");
+    assert_eq!(count("part", "\".hidden\".\".\""), "0");
+    assert!(server.sql("part", "SELECT NOT relispopulated FROM pg_class WHERE relname = 'z_first'") == "t");
+
+    super::assert_same(&before, &server.dump("torture"));
+    scene.assert_no_traces();
+}
+
+#[test]
+fn a_table_is_refused_without_a_name_for_its_database_and_an_unknown_one_with_those_that_there_are() {
+    let made = "CREATE TABLE roads (id int); CREATE TABLE rivers (id int); CREATE SCHEMA other; CREATE VIEW other.v AS SELECT 1";
+    let Some((scene, component)) = Scene::with(&[("one", made)]) else { return };
+    scene.back_up("b", &component).unwrap();
+    let refusal = |only: &str, into| scene.refusal(&component, &[only], into);
+    assert!(refusal("one/public/roads", None).contains("give it a name with into"));
+    let told = refusal("one/public/paths", Some("new"));
+    assert!(told.contains("no table 'paths' with rows; it has rivers, roads"), "{told}");
+    let told = refusal("one/other", Some("new"));
+    assert!(told.contains("no schema 'other' with tables; it has public"), "{told}");
+    assert!(refusal("one/public/roads/1", Some("new")).contains("a slash in a name is written %2F"));
+}
+
+#[test]
+fn a_table_is_taken_over_into_the_present_database_as_it_is_documented() {
+    let made = "CREATE TABLE roads (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text); CREATE INDEX ON roads (name);
+         INSERT INTO roads (name) SELECT 'road ' || i FROM generate_series(1, 100) i;";
+    let Some((scene, component)) = Scene::with(&[("city", made)]) else { return };
+    let server = &scene.server;
+    scene.back_up("b", &component).unwrap();
+    let before = picture(&scene, "city", "public.roads");
+    server.script("city", "DELETE FROM roads WHERE id > 10");
+    scene.restore_only(&component, &["city/public/roads"], Some("june")).unwrap();
+    server.script("city", "CREATE SCHEMA before; ALTER TABLE public.roads SET SCHEMA before");
+    let dumped = server.tool("pg_dump").args(["-t", "public.roads", "june"]).output().unwrap();
+    server.script("city", &String::from_utf8(dumped.stdout).unwrap());
+    server.sql("city", "DROP SCHEMA before CASCADE");
+    super::assert_same(&before, &picture(&scene, "city", "public.roads"));
+}

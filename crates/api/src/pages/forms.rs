@@ -180,13 +180,13 @@ const ONLY: Field = field(
     Input::Text,
     "only",
     "Only",
-    "COMPONENT/PATH, to restore a part of a component: a database like gis/city; several with commas between, or a JSON list.",
+    "COMPONENT/PATH, to restore a part of a component: a database (gis/city), a schema or table of it (gis/city/public/roads); several with commas between, or a JSON list.",
 );
 const INTO: Field = field(
     Input::Text,
     "into",
     "Into",
-    "With one database in Only: the new name that it gets. The present databases are not touched then.",
+    "The new name that a database in Only gets, or that of a database for its tables. The present ones are not touched then.",
 );
 const VALIDATE_ONLY: Field =
     field(Input::Switch, "validateOnly", "Check only", "Makes all checks of a restore and changes nothing.")

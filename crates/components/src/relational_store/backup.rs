@@ -29,7 +29,7 @@ use super::{RelationalStore, failure, quote, swap};
 use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
 
 /// `pg_dump` is told that it should leave the rows of so many tables, the largest, to us; it keeps those of the others.
-const TABLES_MAX: usize = 10_000;
+pub(super) const TABLES_MAX: usize = 10_000;
 /// More databases are backed up in groups, so as not to use up the server's connections; each group has its own instant.
 const DATABASES_AT_ONCE: usize = 8;
 /// So often a group's snapshots are taken again because a table was rewritten right after them.

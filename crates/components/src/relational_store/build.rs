@@ -17,6 +17,7 @@ use super::names::{Names, Note, comment};
 use super::roles::set;
 use super::server::TOOL_OPTIONS;
 use super::snapshot::Snapshot;
+use super::tables::Tables;
 use super::tools::{self, Tools};
 use super::{RelationalStore, failure, quote, swap};
 use crate::{Error, ErrorKind, Result};
@@ -76,32 +77,39 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Fills the database `name`, which is empty.
+    /// Fills the database `name`, which is empty. `tables`: if not all come.
     pub(super) fn build(
         &self,
         client: &mut Client,
         database: &Database,
+        tables: Option<&Tables>,
         name: &str,
         outcome: &mut RestoreOutcome,
     ) -> Result<()> {
         self.control.progress.set_current(&format!("database {}", database.name));
-        let archive = Scratch::new(self, name)?;
+        let archive = Scratch::new(self, &format!("{name}.dump"))?;
         let mut file = archive.create()?;
         let of_database = format!("databases/{}", database.directory);
         self.snapshot.write(&format!("{of_database}/{}", manifest::SCHEMA), self.control, &mut file)?;
         drop(file);
+        let list = tables.map(|tables| self.list(&archive, database, tables, name)).transpose()?;
+        let chosen: Vec<String> =
+            list.iter().map(|list| format!("--use-list={}", list.path.display())).collect();
+        let options = |more: &[&str]| {
+            chosen.iter().cloned().chain(more.iter().map(|&one| one.to_owned())).collect::<Vec<_>>()
+        };
         if !database.public {
             let mut inside = self.store.server.connect(name)?;
             inside.batch_execute("DROP SCHEMA IF EXISTS public").map_err(|e| {
                 failure::server(format!("cannot prepare the database '{}'", database.name), &e)
             })?;
         }
-        self.run_restore(&archive, database, name, &["--section=pre-data"])?;
+        self.run_restore(&archive, database, name, &options(&["--section=pre-data"]))?;
         let (rows, bytes) = self.load(database, name, &of_database)?;
-        self.run_restore(&archive, database, name, &["--section=data"])?;
+        self.run_restore(&archive, database, name, &options(&["--section=data"]))?;
         let jobs = format!("--jobs={}", self.store.settings.connections);
-        self.run_restore(&archive, database, name, &["--section=post-data", &jobs])?;
-        drop(archive);
+        self.run_restore(&archive, database, name, &options(&["--section=post-data", &jobs]))?;
+        drop((archive, list));
         self.analyse(database, name)?;
         self.dress(client, database, name)?;
         outcome.files += 1 + database.tables.iter().map(|table| table.parts.len() as u64).sum::<u64>();
@@ -115,12 +123,32 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// What of an archive is restored with some tables alone; tells what is not.
+    fn list(&self, archive: &Scratch, database: &Database, tables: &Tables, name: &str) -> Result<Scratch> {
+        let fail = |e: io::Error| {
+            Error::io(format!("cannot list the definitions of the database '{}'", database.name), e)
+        };
+        let mut command = self.store.server.tool(&self.tools.path("pg_restore"), name)?;
+        command.args(["--list", "--verbose"]).arg(&archive.path);
+        let mut text = Vec::new();
+        tools::start(command).and_then(|tool| tools::run(tool, self.control, &mut text)).map_err(fail)?;
+        let chosen = tables.choose_of(&String::from_utf8_lossy(&text));
+        for key in &chosen.foreign_keys {
+            let reason =
+                format!("the foreign key '{key}' was left out: it leads to rows that were not selected");
+            self.control.warn(database.name.clone(), reason);
+        }
+        let list = Scratch::new(self, &format!("{name}.list"))?;
+        list.create()?.write_all(chosen.list.as_bytes()).map_err(fail)?;
+        Ok(list)
+    }
+
     fn run_restore(
         &self,
         archive: &Scratch,
         database: &Database,
         name: &str,
-        options: &[&str],
+        options: &[String],
     ) -> Result<()> {
         let mut command = self.store.server.tool(&self.tools.path("pg_restore"), name)?;
         let set: Vec<String> = LOADING.iter().map(|(key, value)| format!("-c {key}={value}")).collect();
@@ -300,12 +328,12 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(builder: &Builder<'_>, name: &str) -> Result<Self> {
+    fn new(builder: &Builder<'_>, file: &str) -> Result<Self> {
         let directory = &builder.store.settings.scratch_directory;
         std::fs::create_dir_all(directory).map_err(|e| {
             Error::io(format!("cannot make the scratch directory {}", directory.display()), e)
         })?;
-        Ok(Self { path: directory.join(format!("{name}.dump")) })
+        Ok(Self { path: directory.join(file) })
     }
 
     fn create(&self) -> Result<std::fs::File> {

@@ -171,3 +171,47 @@ impl Manifest {
         self.server_version / 10_000
     }
 }
+
+/// What tests are made of.
+#[cfg(test)]
+pub(super) mod samples {
+    use super::{Database, Table};
+
+    pub fn table(schema: &str, name: &str, top: Option<&str>) -> Table {
+        Table {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            top: top.map(|top| (schema.to_owned(), top.to_owned())),
+            columns: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    pub fn database(name: &str, tables: Vec<Table>) -> Database {
+        Database {
+            name: name.to_owned(),
+            directory: super::super::quote::file_name(name),
+            owner: "owner".to_owned(),
+            encoding: "UTF8".to_owned(),
+            collate: "C".to_owned(),
+            ctype: "C".to_owned(),
+            provider: "c".to_owned(),
+            locale: None,
+            icu_rules: None,
+            is_template: false,
+            public: true,
+            collation_version: None,
+            connection_limit: -1,
+            tablespace: "pg_default".to_owned(),
+            tablespaces: Vec::new(),
+            comment: None,
+            grants: None,
+            settings: Vec::new(),
+            extensions: Vec::new(),
+            geodatabase: false,
+            log_position: String::new(),
+            snapshot_time: 0,
+            tables,
+        }
+    }
+}

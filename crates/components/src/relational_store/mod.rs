@@ -29,6 +29,7 @@ mod session;
 mod snapshot;
 mod stage;
 mod swap;
+mod tables;
 mod tools;
 mod trace;
 

@@ -1,9 +1,11 @@
-//! Which databases of a backup are restored, and under which names.
+//! Which databases of a backup are restored, or which tables of one, and under which names.
 
 use postgres::Client;
 
-use super::failure;
-use super::manifest::Manifest;
+use super::backup::TABLES_MAX;
+use super::manifest::{Database, Manifest};
+use super::tables::Tables;
+use super::{failure, quote};
 use crate::{Error, ErrorKind, Portion, Result};
 
 /// PostgreSQL cuts longer ones off.
@@ -17,59 +19,125 @@ pub(super) struct Selected {
     pub manifest: Manifest,
     /// Its database takes nobody's place.
     pub beside: bool,
+    /// If not all tables of its database come: those that do are in the manifest.
+    pub tables: Option<Tables>,
 }
 
-/// Takes what is wanted out of a manifest. A path is the directory of a database in the backup.
+/// A path in a portion: a database, a schema in it, a table in that, each as its directory is named in the backup.
+struct Path<'p> {
+    database: &'p str,
+    schema: Option<&'p str>,
+    table: Option<&'p str>,
+}
+
+impl<'p> Path<'p> {
+    fn parse(text: &'p str) -> Result<Self> {
+        let mut parts = text.strip_suffix('/').unwrap_or(text).split('/');
+        let path =
+            Self { database: parts.next().unwrap_or_default(), schema: parts.next(), table: parts.next() };
+        match parts.next() {
+            None => Ok(path),
+            Some(_) => refuse(format!(
+                "only: '{}' must be DATABASE, DATABASE/SCHEMA or DATABASE/SCHEMA/TABLE; a slash in a name is written %2F",
+                text.escape_debug()
+            )),
+        }
+    }
+
+    fn holds(&self, schema: &str, table: &str) -> bool {
+        let is = |part: Option<&str>, name: &str| part.is_none_or(|part| part == quote::file_name(name));
+        is(self.schema, schema) && is(self.table, table)
+    }
+}
+
+/// Takes what is wanted out of a manifest.
 pub(super) fn select(mut manifest: Manifest, portion: &Portion) -> Result<Selected> {
     if portion.is_all() {
-        return Ok(Selected { manifest, beside: false });
+        return Ok(Selected { manifest, beside: false, tables: None });
     }
-    for path in &portion.paths {
-        let directory = path.trim_end_matches('/');
-        if !manifest.databases.iter().any(|database| database.directory == directory) {
-            return Err(unknown(&manifest, directory));
+    let paths = portion.paths.iter().map(|path| Path::parse(path)).collect::<Result<Vec<_>>>()?;
+    for path in &paths {
+        look_for(&manifest, path)?;
+    }
+    manifest.databases.retain(|database| paths.iter().any(|path| path.database == database.directory));
+    let is_whole = paths.iter().any(|path| path.schema.is_none());
+    let Some(name) = &portion.into else {
+        return match paths.iter().find(|path| path.schema.is_some()) {
+            None => Ok(Selected { manifest, beside: false, tables: None }),
+            Some(path) => refuse(format!(
+                "a schema or table of the database '{}' is restored into a database of its own alone: give it a name with into",
+                path.database
+            )),
+        };
+    };
+    check_name(name)?;
+    let [database] = manifest.databases.as_mut_slice() else {
+        return refuse(format!("one database alone can be restored into '{name}'; only names several"));
+    };
+    database.name.clone_from(name);
+    let tables = match is_whole {
+        true => None,
+        false => {
+            Some(Tables::choose(database, |schema, table| paths.iter().any(|path| path.holds(schema, table))))
         }
-    }
-    manifest
-        .databases
-        .retain(|database| portion.paths.iter().any(|path| path.trim_end_matches('/') == database.directory));
-    if let Some(name) = &portion.into {
-        check_name(name)?;
-        match manifest.databases.as_mut_slice() {
-            [database] => database.name.clone_from(name),
-            _ => {
-                return refuse(format!(
-                    "one database alone can be restored into '{name}'; only names several"
-                ));
-            }
-        }
-    }
-    Ok(Selected { manifest, beside: portion.into.is_some() })
+    };
+    Ok(Selected { manifest, beside: true, tables })
 }
 
 fn refuse<T>(message: String) -> Result<T> {
     Err(Error::new(ErrorKind::Selection, message))
 }
 
-fn unknown(manifest: &Manifest, directory: &str) -> Error {
-    let (shown, rest) =
-        directory.split_once('/').map_or((directory, None), |(name, rest)| (name, Some(rest)));
-    let message = match rest {
-        Some(rest) if manifest.databases.iter().any(|database| database.directory == shown) => {
-            format!("only a whole database can be restored alone: leave out '/{}'", rest.escape_debug())
-        }
-        _ => format!(
+/// Refuses what the backup does not hold, with what it holds.
+fn look_for(manifest: &Manifest, path: &Path<'_>) -> Result<()> {
+    let Some(database) = manifest.databases.iter().find(|database| database.directory == path.database)
+    else {
+        return refuse(format!(
             "the backup holds no database '{}'; it holds {}",
-            shown.escape_debug(),
-            listed(manifest.databases.iter().map(|database| database.directory.as_str()))
-        ),
+            path.database.escape_debug(),
+            told(manifest.databases.iter().map(|database| database.directory.clone()))
+        ));
     };
-    Error::new(ErrorKind::Selection, message)
+    let Some(schema) = path.schema else { return Ok(()) };
+    if database.tables.len() >= TABLES_MAX {
+        return refuse(format!(
+            "the database '{}' has {TABLES_MAX} tables or more, and pg_dump keeps the rows of the smallest itself: restore all of it \
+             into another name, and take the table from there",
+            database.directory
+        ));
+    }
+    let is_there = |(schema, table): (&str, &str)| path.holds(schema, table);
+    if names(database).any(is_there) {
+        return Ok(());
+    }
+    let of_schema = |(of, _): &(&str, &str)| quote::file_name(of) == schema;
+    match path.table.filter(|_| names(database).any(|name| of_schema(&name))) {
+        Some(table) => refuse(format!(
+            "the schema '{schema}' of the database '{}' has no table '{}' with rows; it has {}",
+            database.directory,
+            table.escape_debug(),
+            told(names(database).filter(of_schema).map(|(_, table)| quote::file_name(table)))
+        )),
+        None => refuse(format!(
+            "the database '{}' has no schema '{}' with tables; it has {}",
+            database.directory,
+            schema.escape_debug(),
+            told(names(database).map(|(schema, _)| quote::file_name(schema)))
+        )),
+    }
 }
 
-/// The first names, and how many more there are.
-fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let mut names: Vec<&str> = names.collect();
+/// Schema and name of each table, and of each that is divided into partitions.
+fn names(database: &Database) -> impl Iterator<Item = (&str, &str)> {
+    database.tables.iter().flat_map(|table| {
+        let top = table.top.as_ref().map(|(schema, name)| (schema.as_str(), name.as_str()));
+        [(table.schema.as_str(), table.name.as_str())].into_iter().chain(top)
+    })
+}
+
+/// The first names, each once, and how many more there are.
+fn told(names: impl Iterator<Item = String>) -> String {
+    let mut names: Vec<String> = names.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     let more = names.len().saturating_sub(TOLD_MAX);
     names.truncate(TOLD_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -100,4 +168,41 @@ pub(super) fn refuse_taken(client: &mut Client, selected: &Selected) -> Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::FORMAT;
+    use super::super::manifest::samples::{database, table};
+    use super::*;
+
+    fn manifest(databases: Vec<Database>) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            server_version: 150_000,
+            tools_version: 15,
+            system_identifier: String::new(),
+            roles: Vec::new(),
+            memberships: Vec::new(),
+            with_passwords: true,
+            databases,
+        }
+    }
+
+    #[test]
+    fn no_row_is_lost_in_silence_where_pg_dump_keeps_rows_itself() {
+        let tables = |count| (0..count).map(|at| table("public", &format!("t{at}"), None)).collect();
+        let portion = |path: &str| Portion { paths: vec![path.to_owned()], into: Some("new".to_owned()) };
+        let many = manifest(vec![database("many", tables(TABLES_MAX))]);
+        let error = select(many.clone(), &portion("many/public/t1")).err().unwrap();
+        assert!(
+            error.kind == ErrorKind::Selection
+                && error.message.contains("restore all of it into another name"),
+            "{error}"
+        );
+        assert!(select(many, &portion("many")).unwrap().tables.is_none());
+        let fewer = manifest(vec![database("many", tables(TABLES_MAX - 1))]);
+        let selected = select(fewer, &portion("many/public/t1")).unwrap();
+        assert_eq!((selected.manifest.databases[0].tables.len(), selected.tables.is_some()), (1, true));
+    }
 }

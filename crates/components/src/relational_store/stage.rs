@@ -53,7 +53,7 @@ pub(super) fn stage(store: &RelationalStore, context: &RestoreContext<'_>) -> Re
         let name = staged.trace.names.new_one(number);
         let made = create(&mut client, &about, database, &name, selected.beside)?;
         staged.built.push((database.name.clone(), made));
-        builder.build(&mut client, database, &name, &mut staged.outcome)?;
+        builder.build(&mut client, database, selected.tables.as_ref(), &name, &mut staged.outcome)?;
     }
     staged.trace.write(&staged.built)?;
     Ok(Box::new(staged))
