@@ -229,6 +229,103 @@ fn whatever_a_bucket_holds_comes_back_with_all_that_belongs_to_it() {
 }
 
 #[test]
+fn a_prefix_alone_is_compared_replaced_and_put_back_and_all_else_stays_as_it_is() {
+    let Some(scene) = Scene::new() else { return };
+    let component = scene.component("", 1);
+    let old = [
+        "photos/2026/a",
+        "photos/2026/b",
+        "photos/2026/c/d",
+        "photos/2025/a",
+        "photos/2026",
+        "photos/20267",
+        "logo",
+    ];
+    old.iter().for_each(|key| scene.put(key, b"old"));
+    let entry = scene.back_up("b", &component).unwrap();
+    let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
+    let index = vault.load_index(&|_| true).unwrap();
+    let snapshot = entry.components[0].snapshot;
+    let damage = || {
+        old.iter().for_each(|key| scene.put(key, b"newer"));
+        scene.content().delete("photos/2026/b").unwrap();
+        ["photos/2026/new", "photos/2025/new"].iter().for_each(|key| scene.put(key, b"new"));
+        scene.everything()
+    };
+    let portion = |path: &str| Portion { paths: vec![path.to_owned()], into: None };
+    let restored = |before: &Everything, prefix: &str| {
+        let mut wanted = before.clone();
+        wanted.retain(|key, _| !key.starts_with(prefix));
+        wanted.extend(
+            old.iter()
+                .filter(|key| key.starts_with(prefix))
+                .map(|key| ((*key).to_owned(), (Headers::default(), b"old".to_vec()))),
+        );
+        wanted.into_iter().map(|(key, (_, body))| (key, body)).collect::<Vec<_>>()
+    };
+    let bodies = || scene.everything().into_iter().map(|(key, (_, body))| (key, body)).collect::<Vec<_>>();
+    let run = |path: &str| {
+        let mut task = scene.task("b", &component);
+        task.selection.portions = [(component.name().to_owned(), portion(path))].into();
+        run_restore(&scene.store, &task, &Control::new(), &Silent, &|| Ok(()))
+    };
+
+    let before = damage();
+    let mut planned = Vec::new();
+    let plan = component
+        .plan(&vault, &index, snapshot, &portion("photos/2026/"), &Control::new(), &mut |path, _, _| {
+            planned.push(String::from_utf8(path.to_vec()).unwrap());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(planned, ["photos/2026/a", "photos/2026/b", "photos/2026/c/d", "photos/2026/new"]);
+    assert_eq!((plan.made, plan.made_equal, plan.removed, plan.unchanged), (1, 2, 1, 0));
+    run("photos/2026/").unwrap();
+    assert_eq!(bodies(), restored(&before, "photos/2026/"));
+    run("logo").unwrap();
+    assert_eq!(scene.everything()["logo"].1, b"old");
+    assert_eq!(scene.everything()["photos/2025/a"].1, b"newer");
+
+    // Taken back, or dead before the swap and after it.
+    let before = damage();
+    let stage = || {
+        let context = RestoreContext {
+            repository: &vault,
+            index: &index,
+            snapshot,
+            job_id: "a-restore",
+            portion: portion("photos/2026/"),
+            control: Control::new(),
+        };
+        component.stage(&context).unwrap()
+    };
+    let mut staged = stage();
+    staged.swap().unwrap();
+    staged.abandon().unwrap();
+    assert_eq!(scene.everything(), before);
+    std::mem::forget(stage());
+    assert_eq!(component.recover("a-restore", &portion("photos/2026/")).unwrap(), Recovered::Undone);
+    assert_eq!(scene.everything(), before);
+    let mut staged = stage();
+    staged.swap().unwrap();
+    std::mem::forget(staged);
+    assert_eq!(component.recover("a-restore", &portion("photos/2026/")).unwrap(), Recovered::Finished);
+    assert_eq!(bodies(), restored(&before, "photos/2026/"));
+
+    let before = scene.everything();
+    for path in ["photos/2027/", "photos/202", "logo/", "nothing"] {
+        let error = run(path).unwrap_err();
+        assert_eq!(error.kind, recovery::ErrorKind::ParameterInvalid, "{error}");
+        assert!(error.message.contains("holds no object"), "{error}");
+        component.check(&vault, &index, snapshot, &portion(path), &Control::new()).unwrap_err();
+    }
+    let named = Portion { into: Some("other".to_owned()), ..portion("logo") };
+    let error = component.check(&vault, &index, snapshot, &named, &Control::new()).unwrap_err();
+    assert!(error.message.contains("in its own place alone"), "{error}");
+    assert_eq!(scene.everything(), before);
+}
+
+#[test]
 fn an_unchanged_object_is_not_read_again() {
     let Some(scene) = Scene::new() else { return };
     let component = scene.component("", 3);

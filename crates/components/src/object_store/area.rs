@@ -198,7 +198,7 @@ impl<'c> Area<'c> {
     fn verify(&self, plan: &[Step], expected: impl Fn(&Step) -> Option<u64>) -> Result<()> {
         let mut present: HashMap<&str, Option<u64>> =
             plan.iter().map(|step| (step.key.as_str(), None)).collect();
-        listing::visit(self.content, &Control::default(), &mut |entry| {
+        listing::visit(self.content, "", &Control::default(), &mut |entry| {
             if let Some(size) = present.get_mut(entry.key.as_str()) {
                 *size = Some(entry.size);
             }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use repository::{Control, Id, Index, Node, NodeKind, Repository};
 use storage::{Content, ContentEntry, Headers};
 
+use super::keys::Keys;
 use super::{ETAG, HEADERS, ObjectStore, each, listing, names, store_error};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Portion, Result};
 
 /// What becomes of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,14 +48,20 @@ pub(super) struct Compared {
 pub(super) fn compare(
     store: &ObjectStore,
     (repository, index, snapshot): (&Repository, &Index, Id),
+    portion: &Portion,
     control: &Control,
 ) -> Result<Compared> {
     let content = &*store.content;
+    let keys = Keys::find(portion, (repository, index, snapshot))?;
     control.progress.set_current(&format!("listing {}", content.location()));
     let mut present: HashMap<String, ContentEntry> = HashMap::new();
-    listing::visit(content, control, &mut |entry| {
-        present.insert(entry.key.clone(), entry);
-    })?;
+    for prefix in keys.prefixes() {
+        listing::visit(content, prefix, control, &mut |entry| {
+            if keys.hold(&entry.key) {
+                present.insert(entry.key.clone(), entry);
+            }
+        })?;
+    }
     let fail = |e| Error::engine("cannot read the snapshot of a bucket", e);
     let found = repository.snapshot(snapshot).map_err(fail)?;
     let root =
@@ -73,6 +80,9 @@ pub(super) fn compare(
                 format!("'{}' in the snapshot stands for no object of a bucket", shown.escape_debug());
             repository::Error::new(repository::ErrorKind::Damaged, message)
         })?;
+        if !keys.hold(&key) {
+            return Ok(());
+        }
         let there = present.remove(&key);
         let is_alike = there.as_ref().is_some_and(|entry| is_alike(entry, node));
         if is_alike && there.as_ref().is_some_and(|entry| entry.modified_ms == milliseconds(node)) {

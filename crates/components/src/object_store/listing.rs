@@ -14,14 +14,15 @@ pub(super) struct Listed {
     pub(super) entry: ContentEntry,
 }
 
-/// Calls `visit` for each object that belongs to the content: what a restore has lying about does not.
+/// Calls `visit` for each object that belongs to the content and begins with these letters: what a restore has lying about does not.
 pub(super) fn visit(
     content: &dyn Content,
+    prefix: &str,
     control: &Control,
     visit: &mut dyn FnMut(ContentEntry),
 ) -> Result<()> {
     let mut stopped = None;
-    let listed = content.list("", &mut |entry| {
+    let listed = content.list(prefix, &mut |entry| {
         if let Err(e) = control.check() {
             let why = e.message.clone();
             stopped = Some(e);
@@ -47,7 +48,7 @@ pub(super) fn beyond_us(entry: &ContentEntry) -> Option<&'static str> {
 /// All objects, in the order of their paths. An object that no file can stand for is named and left out.
 pub(super) fn in_order(content: &dyn Content, control: &Control) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
-    visit(content, control, &mut |entry| match beyond_us(&entry) {
+    visit(content, "", control, &mut |entry| match beyond_us(&entry) {
         Some(why) => control.warn(&entry.key, why),
         None => found.push(Listed { path: names::path_of(&entry.key), entry }),
     })?;

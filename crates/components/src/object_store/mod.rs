@@ -12,6 +12,7 @@
 mod area;
 mod backup;
 mod compare;
+mod keys;
 mod listing;
 mod names;
 mod stage;
@@ -25,10 +26,11 @@ use storage::{Content, ObjectPlace, ObjectStorage};
 
 use crate::{
     Backup, BackupContext, Component, DrillContext, Drilled, Error, ErrorKind, Hooks, Kind, Portion,
-    Recovered, RestoreContext, Result, StagedRestore, file_store, portion,
+    Recovered, RestoreContext, Result, StagedRestore, file_store,
 };
 use area::Area;
 use compare::Action;
+use keys::Keys;
 
 /// Attribute of a file: the object's ETag.
 const ETAG: &str = "user.strongroom.etag";
@@ -109,20 +111,19 @@ impl Component for ObjectStore {
 
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
         self.recover(context.job_id, &context.portion)?;
-        portion::refuse("a bucket", self.name(), &context.portion)?;
         self.settings.hooks.before_restore(self, &context.control)?;
         stage::stage(self, context)
     }
 
     fn check(
         &self,
-        _repository: &repository::Repository,
-        _index: &repository::Index,
-        _snapshot: repository::Id,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
         portion: &Portion,
         _control: &repository::Control,
     ) -> Result<()> {
-        portion::refuse("a bucket", self.name(), portion)
+        Keys::find(portion, (repository, index, snapshot)).map(drop)
     }
 
     fn plan(
@@ -135,8 +136,7 @@ impl Component for ObjectStore {
         visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
         use repository::Planned;
-        portion::refuse("a bucket", self.name(), portion)?;
-        let compared = compare::compare(self, (repository, index, snapshot), control)?;
+        let compared = compare::compare(self, (repository, index, snapshot), portion, control)?;
         let mut plan = repository::RestorePlan { unchanged: compared.kept, ..Default::default() };
         for change in &compared.changes {
             let (planned, count) = match change.action {

@@ -30,7 +30,8 @@ pub(super) struct Staged {
 
 pub(super) fn stage(store: &ObjectStore, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
     let (content, control) = (&*store.content, &*context.control);
-    let compared = compare(store, (context.repository, context.index, context.snapshot), control)?;
+    let snapshot = (context.repository, context.index, context.snapshot);
+    let compared = compare(store, snapshot, &context.portion, control)?;
     let changes = &compared.changes;
     control.progress.files_total.fetch_add(changes.len() as u64, Ordering::Relaxed);
     control.progress.bytes_total.fetch_add(changes.iter().map(Change::bytes).sum(), Ordering::Relaxed);
