@@ -180,7 +180,7 @@ const ONLY: Field = field(
     Input::Text,
     "only",
     "Only",
-    "COMPONENT/PATH, to restore a part of a component: a database (gis/city), a schema or table of it (gis/city/public/roads), a prefix of a bucket (uploads/photos/); several with commas between, or a JSON list.",
+    "COMPONENT/PATH, to restore a part of a component: a database (gis/city), a schema or table of it (gis/city/public/roads), a prefix of a bucket (uploads/photos/), a directory (content/photos); several with commas between, or a JSON list.",
 );
 const INTO: Field = field(
     Input::Text,

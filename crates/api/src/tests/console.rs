@@ -262,6 +262,37 @@ async fn the_assistant_shows_what_would_change_and_restores_what_was_chosen_by_n
 }
 
 #[tokio::test]
+async fn the_assistant_restores_a_part_alone_and_the_page_of_its_job_says_so() {
+    let world = World::open().await.with_store().await;
+    let content = world.directory.path().join("content");
+    std::fs::create_dir(content.join("photos")).expect("directory");
+    std::fs::write(content.join("photos/one"), "first").expect("file");
+    backed_up(&world, "b1").await;
+    std::fs::write(content.join("photos/one"), "damaged, and longer").expect("file");
+    std::fs::write(content.join("a.txt"), "changed, and stays so").expect("file");
+    let browser = Browser::sign_in(&world, "admin").await;
+    let first = format!("{DR}/stores/s1/backups/b1/assistant");
+    let form = format!("component.content=true&only=content/photos&passcode={PASSCODE}");
+    let plan = browser.submit(&first, &form).await.header("location").to_owned();
+    let page = browser.get(&plan).await.text;
+    assert!(page.contains("Only <strong>content/photos</strong>"), "{page}");
+    assert!(page.contains("<li>photos/one</li>") && !page.contains("a.txt"), "{page}");
+    let begun = browser.submit(&plan, &format!("confirmation=b1&passcode={PASSCODE}")).await;
+    let job = begun.header("location").rsplit('/').next().expect("job").to_owned();
+    assert_eq!(world.wait(&json!({"jobid": job})).await["status"], "COMPLETED");
+    assert_eq!(std::fs::read_to_string(content.join("photos/one")).expect("file"), "first");
+    assert_eq!(std::fs::read_to_string(content.join("a.txt")).expect("file"), "changed, and stays so");
+    let page = browser.get(&format!("{ADMIN}/jobs/{job}")).await.text;
+    assert!(page.contains("Only: content/photos"), "{page}");
+    for (only, told) in [("content/nothing", "holds no"), ("nothing/x", "COMPONENT/PATH")] {
+        let form = format!("f=json&only={only}&passcode={PASSCODE}");
+        let refused = world.run(&format!("{DR}/stores/s1/backups/b1/restore"), &form).await;
+        assert_eq!(refused["error"]["messageCode"], "PARAM_INVALID", "{refused}");
+        assert!(refused["error"]["message"].to_string().contains(told), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn the_names_of_what_would_change_are_told_up_to_a_number_and_the_rest_is_counted() {
     let world = World::open().await.with_store().await;
     backed_up(&world, "b1").await;

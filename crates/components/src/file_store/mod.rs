@@ -16,6 +16,7 @@ mod drill;
 mod entries;
 mod journal;
 mod metadata;
+mod part;
 mod place;
 mod recover;
 mod remove;
@@ -39,7 +40,7 @@ use place::is_kept;
 
 use crate::{
     Backup, BackupContext, Component, DrillContext, Drilled, Facts, FileStoreSettings, Kind, Portion,
-    Recovered, RestoreContext, Result, StagedRestore, portion,
+    Recovered, RestoreContext, Result, StagedRestore,
 };
 
 /// One protected directory.
@@ -89,19 +90,20 @@ impl Component for FileStore {
     fn stage(&self, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
         self.recover(context.job_id, &context.portion)?;
         self.settings.hooks.before_restore(self, &context.control)?;
-        portion::refuse("a directory", self.name(), &context.portion)?;
         stage::stage(&self.settings.name, &self.settings.path, context)
     }
 
     fn check(
         &self,
-        _repository: &repository::Repository,
-        _index: &repository::Index,
-        _snapshot: repository::Id,
+        repository: &repository::Repository,
+        index: &repository::Index,
+        snapshot: repository::Id,
         portion: &Portion,
         _control: &repository::Control,
     ) -> Result<()> {
-        portion::refuse("a directory", self.name(), portion)
+        let relative = part::relative(portion)?;
+        part::find(self.name(), (repository, index, snapshot), relative)?;
+        part::target(&self.settings.path, relative).map(drop)
     }
 
     fn plan(
@@ -113,12 +115,15 @@ impl Component for FileStore {
         control: &repository::Control,
         visit: &mut repository::VisitPlanned<'_>,
     ) -> Result<repository::RestorePlan> {
-        portion::refuse("a directory", self.name(), portion)?;
-        stage::plan(&self.settings, repository, index, snapshot, control, visit)
+        let snapshot = (repository, index, snapshot);
+        stage::plan(&self.settings, snapshot, part::relative(portion)?, control, visit)
     }
 
-    fn recover(&self, job_id: &str, _portion: &Portion) -> Result<Recovered> {
-        recover::recover(&self.settings.name, &self.settings.path, job_id)
+    fn recover(&self, job_id: &str, portion: &Portion) -> Result<Recovered> {
+        match part::target_before(&self.settings.path, part::relative(portion)?)? {
+            Some(target) => recover::recover(&self.settings.name, &target, job_id),
+            None => Ok(Recovered::Nothing),
+        }
     }
 
     fn after_restore(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +83,16 @@ impl Scene {
         snapshot: Id,
         control: &Arc<Control>,
     ) -> Result<Box<dyn StagedRestore>> {
+        self.stage_portion(repository, snapshot, Portion::default(), control)
+    }
+
+    fn stage_portion(
+        &self,
+        repository: &Repository,
+        snapshot: Id,
+        portion: Portion,
+        control: &Arc<Control>,
+    ) -> Result<Box<dyn StagedRestore>> {
         let index = self.repository.load_index(&|_| true).unwrap();
         let control = Arc::clone(control);
         self.component().stage(&RestoreContext {
@@ -90,7 +100,7 @@ impl Scene {
             index: &index,
             snapshot,
             job_id: JOB,
-            portion: Portion::default(),
+            portion,
             control,
         })
     }
@@ -417,4 +427,102 @@ fn a_plan_tells_each_change_by_name_and_nothing_of_what_is_never_swapped() {
     let expected = [("/large", repository::Planned::Made), ("/other", repository::Planned::Removed)];
     assert_eq!(told, expected.map(|(path, change)| (path.to_owned(), change)));
     assert_eq!((plan.made, plan.removed), (1, 1), "{plan:?}");
+}
+
+/// What lies below a path, and what does not.
+fn divided(scene: &Scene, path: &str) -> [BTreeMap<Vec<u8>, String>; 2] {
+    let below = |name: &[u8]| name == path.as_bytes() || name.starts_with(format!("{path}/").as_bytes());
+    // The numbers of hard links depend on what else is there.
+    let lines = [picture(&scene.path().join(path)), picture(scene.path())];
+    let [inside, all] = lines;
+    [inside, all.into_iter().filter(|(name, _)| !below(name)).collect()]
+}
+
+#[test]
+fn a_directory_alone_comes_back_and_all_around_it_stays_as_it_is() {
+    let scene = Scene::filled();
+    let snapshot = scene.backup().unwrap();
+    let portion = Portion { paths: vec!["sub/deep/".to_owned()], into: None };
+    let [before, _] = divided(&scene, "sub/deep");
+    fs::set_permissions(scene.path().join("sub/deep"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(scene.path().join("sub/deep/c"), "damaged, and longer").unwrap();
+    fs::write(scene.path().join("sub/deep/new"), "came later").unwrap();
+    fs::write(scene.path().join("sub/b"), "changed too").unwrap();
+    fs::write(scene.path().join("another"), "came later").unwrap();
+    let [damaged, around] = divided(&scene, "sub/deep");
+    let stage =
+        || scene.stage_portion(&scene.repository, snapshot, portion.clone(), &Control::new()).unwrap();
+    let recover = || scene.component().recover(JOB, &portion).unwrap();
+
+    let index = scene.repository.load_index(&|_| true).unwrap();
+    let mut told = Vec::new();
+    let mut see = |path: &[u8], _: repository::Planned, _| {
+        told.push(String::from_utf8(path.to_vec()).unwrap());
+        Ok(())
+    };
+    scene.component().plan(&scene.repository, &index, snapshot, &portion, &Control::new(), &mut see).unwrap();
+    told.sort();
+    assert!(
+        told.contains(&"/sub/deep/c".to_owned()) && told.contains(&"/sub/deep/new".to_owned()),
+        "{told:?}"
+    );
+    assert!(told.iter().all(|path| path.starts_with("/sub/deep")), "{told:?}");
+
+    // Dead before the swap, taken back after it, dead after it.
+    std::mem::forget(stage());
+    assert_eq!(recover(), Recovered::Undone);
+    assert_eq!(divided(&scene, "sub/deep"), [damaged.clone(), around.clone()]);
+    let mut staged = stage();
+    staged.swap().unwrap();
+    staged.abandon().unwrap();
+    assert_eq!(divided(&scene, "sub/deep"), [damaged, around.clone()]);
+    let mut staged = stage();
+    staged.swap().unwrap();
+    std::mem::forget(staged);
+    assert_eq!(recover(), Recovered::Finished);
+    assert_eq!(divided(&scene, "sub/deep"), [before.clone(), around.clone()]);
+    assert_eq!(recover(), Recovered::Nothing);
+
+    // One that is gone is made again.
+    fs::remove_dir_all(scene.path().join("sub/deep")).unwrap();
+    let mut staged = stage();
+    staged.swap().unwrap();
+    staged.finish().unwrap();
+    assert_eq!(divided(&scene, "sub/deep"), [before, around]);
+    scene.assert_no_staging();
+}
+
+#[test]
+fn a_path_that_leads_out_or_is_no_directory_is_refused_and_nothing_is_changed() {
+    let scene = Scene::filled();
+    fs::create_dir_all(scene.path().join("ways/inner")).unwrap();
+    let snapshot = scene.backup().unwrap();
+    let outside = scene.dir.path().join("outside");
+    fs::create_dir_all(outside.join("inner")).unwrap();
+    let index = scene.repository.load_index(&|_| true).unwrap();
+    let refused = |paths: &[&str], into: Option<&str>, words: &str| {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let portion = Portion { paths, into: into.map(str::to_owned) };
+        let before = picture(scene.path());
+        let check = scene.component().check(&scene.repository, &index, snapshot, &portion, &Control::new());
+        let staged = scene.stage_portion(&scene.repository, snapshot, portion, &Control::new());
+        for error in [check.err().unwrap(), staged.err().unwrap()] {
+            assert!(error.kind == ErrorKind::Selection && error.message.contains(words), "{error}");
+        }
+        assert_eq!(picture(scene.path()), before);
+    };
+    for path in ["..", "sub/../..", "./sub", "/etc", "sub//deep", ""] {
+        refused(&[path], None, "is no path below");
+    }
+    refused(&["a"], None, "is no directory in the backup");
+    refused(&["nothing"], None, "holds no 'nothing'");
+    refused(&["sub", "ways"], None, "one directory at a time");
+    refused(&["sub"], Some("elsewhere"), "in its own place alone");
+    // Links where there were directories.
+    fs::remove_dir_all(scene.path().join("ways")).unwrap();
+    refused(&["ways/inner"], None, "is no directory now");
+    symlink(&outside, scene.path().join("ways")).unwrap();
+    refused(&["ways/inner"], None, "a symbolic link lies on the way");
+    refused(&["ways"], None, "is no directory now; move it away");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }

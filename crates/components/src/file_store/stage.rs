@@ -19,24 +19,25 @@ use repository::{
 
 use super::directory;
 use super::journal::{Method, Phase};
-use super::place;
 use super::staging::{NEW, Staging};
 use super::swap::Swap;
+use super::{part, place};
 use crate::{Error, ErrorKind, FileStoreSettings, RestoreContext, Result, StagedRestore};
 
 /// Room that is asked for above the plain sum of the files, as a divisor of it: 5 %.
 const RESERVE_DIVISOR: u64 = 20;
 
-/// Stages one snapshot for `target`.
+/// Stages a snapshot for `root`, or a directory of it for that below `root`.
 pub(super) fn stage(
     component: &str,
-    target: &Path,
+    root: &Path,
     context: &RestoreContext<'_>,
 ) -> Result<Box<dyn StagedRestore>> {
     let fail = |e| Error::engine(format!("cannot restore component '{component}'"), e);
     context.control.check().map_err(fail)?;
-    let target = place::resolve(target)?;
-    let subpath = subpath(component, context.repository, context.snapshot)?;
+    let relative = part::relative(&context.portion)?;
+    let subpath = part::find(component, (context.repository, context.index, context.snapshot), relative)?;
+    let target = part::target(root, relative)?;
     let size = repository::measure(context.repository, context.index, context.snapshot, Some(&subpath))
         .map_err(fail)?;
     let (staging, method) = make_staging(&target, context.job_id)?;
@@ -62,22 +63,21 @@ pub(super) fn stage(
     Ok(Box::new(restore))
 }
 
-/// What a restore to the component's own place would change.
+/// What a restore of what lies at `relative` would change, with paths below the component's place.
 pub(super) fn plan(
     settings: &FileStoreSettings,
-    repository: &Repository,
-    index: &Index,
-    snapshot: Id,
+    (repository, index, snapshot): (&Repository, &Index, Id),
+    relative: &str,
     control: &Control,
     visit: &mut VisitPlanned<'_>,
 ) -> Result<RestorePlan> {
     let name = &settings.name;
     let fail = |e| Error::engine(format!("cannot compare component '{name}'"), e);
     let request = RestoreRequest {
-        subpath: Some(subpath(name, repository, snapshot)?),
+        subpath: Some(part::find(name, (repository, index, snapshot), relative)?),
         existing: Existing::MadeEqualUnlessAlike,
         remove_others: true,
-        ..RestoreRequest::new(snapshot, place::resolve(&settings.path)?)
+        ..RestoreRequest::new(snapshot, part::target(&settings.path, relative)?)
     };
     let mut stays = 0;
     let mut see = |path: &[u8], planned: Planned, bytes: u64| {
@@ -87,7 +87,10 @@ pub(super) fn plan(
             stays += 1;
             return Ok(());
         }
-        visit(path, planned, bytes)
+        match relative {
+            "" => visit(path, planned, bytes),
+            above => visit(&[b"/", above.as_bytes(), path].concat(), planned, bytes),
+        }
     };
     let mut plan = repository::plan_restore(repository, index, &request, control, &mut see).map_err(fail)?;
     plan.removed -= stays;

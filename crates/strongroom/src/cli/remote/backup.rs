@@ -78,7 +78,7 @@ struct Restore {
     #[arg(long = "component", value_name = "COMPONENT")]
     components: Vec<String>,
     /// Only this part of a component: a database (gis/city), a table (gis/city/public/roads), a
-    /// prefix of a bucket (uploads/photos/2026/); may be repeated
+    /// prefix of a bucket (uploads/photos/), a directory (content/photos); may be repeated
     #[arg(long, value_name = "COMPONENT/PATH")]
     only: Vec<String>,
     /// The new name that the one database of --only gets; the present ones are not touched
