@@ -138,6 +138,45 @@ async fn a_restore_goes_on_after_a_kill_before_and_after_the_swap() {
 }
 
 #[tokio::test]
+async fn a_restore_of_a_part_goes_on_after_a_kill_with_that_part_alone() {
+    for point in [Point::Staged, Point::Swapped] {
+        let site = Site::new();
+        let part = site.base.join("content/part");
+        std::fs::create_dir_all(&part).unwrap();
+        std::fs::write(part.join("file"), "good").unwrap();
+        let server = site.server_with_store().await;
+        make(&server, "b").await;
+        std::fs::write(part.join("file"), "damaged").unwrap();
+        std::fs::write(site.base.join("content/beside"), "came later").unwrap();
+        site.gate.close(point);
+        let wanted = Wanted { only: vec!["content/part".to_owned()], ..Wanted::default() };
+        let request = RestoreBackup { wanted, ..restore("s", "b") };
+        let id = server.restore_backup(request, caller()).await.unwrap().unwrap();
+        site.gate.reached(point).await;
+        kill(server, &site);
+        site.gate.open();
+        let server = site.server().await;
+        let job = ended(&server, &id).await;
+        assert_eq!(
+            (job.status, job.portion.as_str()),
+            (JobStatus::Completed, "content/part"),
+            "{point:?}: {job:?}"
+        );
+        assert_eq!(std::fs::read_to_string(part.join("file")).unwrap(), "good", "{point:?}");
+        assert!(site.base.join("content/beside").exists(), "{point:?}: all of it was restored");
+        assert_eq!(
+            std::fs::read_dir(site.base.join("content"))
+                .unwrap()
+                .filter(|entry| { entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with('.') })
+                .count(),
+            0,
+            "{point:?}: something is left"
+        );
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_restore_that_is_given_up_leaves_the_content_as_it_was() {
     let site = Site::new();
     let mut server = site.server_with_store().await;
