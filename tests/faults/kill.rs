@@ -7,6 +7,8 @@
 
 #[path = "kill/deployment.rs"]
 mod deployment;
+#[path = "kill/log.rs"]
+mod log;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};

@@ -290,6 +290,7 @@ fn a_prefix_alone_is_compared_replaced_and_put_back_and_all_else_stays_as_it_is(
     let before = damage();
     let stage = || {
         let context = RestoreContext {
+            at: None,
             repository: &vault,
             index: &index,
             snapshot,
@@ -504,6 +505,7 @@ fn a_restore_that_is_taken_back_leaves_the_bucket_as_before_also_if_the_line_end
     let before = scene.everything();
     let swapped = || {
         let context = RestoreContext {
+            at: None,
             repository: &vault,
             index: &index,
             snapshot: entry.components[0].snapshot,

@@ -70,35 +70,50 @@ fn passable_directory() -> TempDir {
     home
 }
 
-/// A fresh cluster, made once and copied for each server.
-fn template(bin: &Path) -> &'static Path {
-    static MADE: OnceLock<TempDir> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let home = passable_directory();
-        let (data, password) = (home.path().join("data"), home.path().join("password"));
-        std::fs::create_dir(&data).unwrap();
-        std::fs::write(&password, PASSWORD).unwrap();
-        if let Some((uid, gid)) = user() {
-            chown(&data, Some(uid), Some(gid)).unwrap();
-            chown(&password, Some(uid), Some(gid)).unwrap();
-        }
-        let options =
-            ["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
-        run(as_user(&bin.join("initdb")).arg("-D").arg(&data).args(options).arg("--pwfile").arg(&password));
-        home
-    })
-    .path()
+/// A fresh cluster, made once of each kind and copied for each server.
+fn template(bin: &Path, small_segments: bool) -> &'static Path {
+    static MADE: [OnceLock<TempDir>; 2] = [OnceLock::new(), OnceLock::new()];
+    MADE[usize::from(small_segments)]
+        .get_or_init(|| {
+            let home = passable_directory();
+            let (data, password) = (home.path().join("data"), home.path().join("password"));
+            std::fs::create_dir(&data).unwrap();
+            std::fs::write(&password, PASSWORD).unwrap();
+            if let Some((uid, gid)) = user() {
+                chown(&data, Some(uid), Some(gid)).unwrap();
+                chown(&password, Some(uid), Some(gid)).unwrap();
+            }
+            let options =
+                ["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+            let mut command = as_user(&bin.join("initdb"));
+            command.arg("-D").arg(&data).args(options).arg("--pwfile").arg(&password);
+            if small_segments {
+                command.arg("--wal-segsize=1");
+            }
+            run(&mut command);
+            home
+        })
+        .path()
 }
 
 impl Postgres {
     /// Starts one of the newest release that is installed; `None`, with a word about it, if none is.
     pub fn start() -> Option<Self> {
+        Self::start_with(false)
+    }
+
+    /// The same with segments of its write-ahead log of 1 MiB, so that a test sees many.
+    pub fn start_with_small_segments() -> Option<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(small_segments: bool) -> Option<Self> {
         let Some((_, bin)) = installed().pop() else {
             eprintln!("SKIPPED: no PostgreSQL server is installed");
             return None;
         };
         let home = passable_directory();
-        let template = template(&bin);
+        let template = template(&bin, small_segments);
         run(Command::new("cp").arg("-a").arg(template.join("data")).arg(home.path().join("data")));
         let postgres = Self { home, bin, port: free_port() };
         postgres.control("start");
@@ -131,7 +146,59 @@ impl Postgres {
         self.control("stop");
     }
 
-    /// After [`Postgres::stop`].
+    /// Keeps its files as they are, after [`Postgres::stop`].
+    pub fn keep_state(&self) {
+        let home = self.home.path();
+        run(Command::new("cp").arg("-a").arg(home.join("data")).arg(home.join("earlier")));
+    }
+
+    /// Gives it back the files that were kept: what came since is undone. After [`Postgres::stop`].
+    pub fn go_back(&self) {
+        let home = self.home.path();
+        std::fs::remove_dir_all(home.join("data")).unwrap();
+        std::fs::rename(home.join("earlier"), home.join("data")).unwrap();
+    }
+
+    /// Has it begin a new time line, as after a restore of its own. After [`Postgres::stop`].
+    pub fn start_on_a_new_time_line(&self) {
+        let signal = self.home.path().join("data/recovery.signal");
+        std::fs::write(&signal, "").unwrap();
+        if let Some((uid, gid)) = user() {
+            chown(&signal, Some(uid), Some(gid)).unwrap();
+        }
+        self.control("start");
+        wait_for("the end of the recovery", || {
+            (self.sql("postgres", "SELECT pg_is_in_recovery()") == "f").then_some(())
+        });
+    }
+
+    /// kill -9 of the server and of all that it has started.
+    pub fn kill(&self) {
+        let note = std::fs::read_to_string(self.home.path().join("data/postmaster.pid")).unwrap();
+        let server: i32 = note.lines().next().unwrap().parse().unwrap();
+        let pid = |number| rustix::process::Pid::from_raw(number).unwrap();
+        // It can start no more of them while it stands still.
+        rustix::process::kill_process(pid(server), rustix::process::Signal::STOP).unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+        let children: Vec<i32> = children.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        let all = || children.iter().copied().chain([server]);
+        for number in all() {
+            let _ = rustix::process::kill_process(pid(number), rustix::process::Signal::KILL);
+        }
+        // Whoever is dead and was not asked for yet is a zombie.
+        let is_gone = |number: i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_none_or(|(_, state)| state.trim_start().starts_with('Z'))
+        };
+        wait_for("killed processes", || all().all(is_gone).then_some(()));
+        // To whom asks by its number a zombie is there.
+        let data = self.home.path().join("data");
+        for lock in [data.join("postmaster.pid"), data.join(format!(".s.PGSQL.{}.lock", self.port))] {
+            std::fs::remove_file(lock).unwrap();
+        }
+    }
+
+    /// After [`Postgres::stop`] or [`Postgres::kill`].
     pub fn start_again(&self) {
         self.control("start");
     }

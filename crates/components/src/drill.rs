@@ -27,7 +27,10 @@ const DIGEST_BYTES: usize = 6;
 pub(crate) const FILES: &str = "files";
 pub(crate) const ARCHIVES: &str = "archives";
 pub(crate) const CLUSTER: &str = "cluster";
-const WHATS: [&str; 3] = [FILES, ARCHIVES, CLUSTER];
+/// A server that replays its log, and the rows that come of it.
+pub(crate) const RECOVERED: &str = "recovered";
+pub(crate) const ROWS: &str = "rows";
+const WHATS: [&str; 5] = [FILES, ARCHIVES, CLUSTER, RECOVERED, ROWS];
 
 /// What a component needs for a drill.
 pub struct DrillContext<'a> {
@@ -111,8 +114,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// `what` is one of [`WHATS`].
-    pub(crate) fn make(context: &DrillContext<'_>, component: &str, what: &'static str) -> Result<Self> {
-        let parent = context.directory;
+    pub(crate) fn make(parent: &Path, job_id: &str, component: &str, what: &'static str) -> Result<Self> {
         let fail = |e: io::Error| {
             let message = format!("cannot make a place for a drill in {}", parent.display());
             Error::io(message, e)
@@ -121,8 +123,7 @@ impl Place {
         DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(fail)?;
         let parent = parent.canonicalize().map_err(fail)?;
         refuse_if_open(&parent)?;
-        let digest =
-            Sha256::new().chain_update(context.job_id).chain_update([0]).chain_update(component).finalize();
+        let digest = Sha256::new().chain_update(job_id).chain_update([0]).chain_update(component).finalize();
         let name = format!("{PREFIX}{}-{what}", hex::encode(&digest[..DIGEST_BYTES]));
         let Some(lock) = take_lock(&parent, &name).map_err(fail)? else {
             return Err(fail(io::Error::other("this very drill runs already")));

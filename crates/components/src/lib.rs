@@ -20,14 +20,14 @@ mod system_configuration;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use drill::{DrillContext, Drilled, clear_drills};
 pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
 pub use object_store::ObjectStoreSettings;
 pub use portion::Portion;
-pub use relational_store::{Password, RelationalStoreSettings};
+pub use relational_store::{Method, Password, PhysicalSettings, RelationalStoreSettings};
 pub use system_configuration::{CopyState, KeptFile, SystemConfigurationSettings, SystemManifest};
 
 /// What kind of thing a component is; the words are those of the Administrator API.
@@ -120,6 +120,29 @@ pub struct Facts {
     /// Release of the server that was backed up; empty where there is no such thing.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// The instants that can be restored, if there are more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+}
+
+/// From one instant to another, both with it: milliseconds since 1970, by the clock of the server that was backed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Window {
+    /// The first.
+    pub from: i64,
+    /// The last.
+    pub until: i64,
+}
+
+/// How a server's log arrives here.
+#[derive(Clone, Debug, Default)]
+pub struct LogState {
+    /// Why it does not arrive, and since when.
+    pub failure: Option<(String, SystemTime)>,
+    /// Bytes that the server keeps for us, as they have not arrived yet; `None`: the server could not be asked.
+    pub behind_bytes: Option<u64>,
+    /// Bytes that lie here: what no backup holds yet, and what came in the last day.
+    pub held_bytes: u64,
 }
 
 /// What a component needs to be backed up.
@@ -150,6 +173,8 @@ pub struct RestoreContext<'a> {
     pub job_id: &'a str,
     /// What of it is restored.
     pub portion: Portion,
+    /// The instant to restore, in milliseconds since 1970, where the backup holds several; `None`: the last.
+    pub at: Option<i64>,
     /// Cancellation, progress, warnings.
     pub control: Arc<repository::Control>,
 }
@@ -197,6 +222,14 @@ pub trait Component: Send + Sync + std::fmt::Debug {
 
     /// Can it be read (backup)? A missing root is an error, never an empty backup.
     fn probe(&self) -> Result<()>;
+
+    /// Work beside backups that goes on as long as the server does: returns soon after `stop` says so, or at once where there is none.
+    fn attend(&self, _stop: &(dyn Fn() -> bool + Sync)) {}
+
+    /// How that work goes, where there is some that receives a log.
+    fn log_state(&self) -> Option<LogState> {
+        None
+    }
 
     /// Runs the `before_backup` hooks and makes one snapshot. The caller then calls [`Component::after_backup`],
     /// whatever came of it.

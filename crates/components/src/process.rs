@@ -14,6 +14,21 @@ const OUTPUT_BYTES_MAX: usize = 4096;
 /// How often it is looked whether a running program is to be stopped.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
+pub(crate) const SHELL: &str = "/bin/sh";
+
+/// A script that runs the program in its arguments, and sends it the signal `$0` when its own standard input, a pipe that we hold, is
+/// closed. What a shell starts in this way ignores INT and QUIT, unless it handles them.
+pub(crate) const GUARD: &str = r#"exec 3<&0 </dev/null
+"$@" 3<&- &
+program=$!
+{ read -r _ <&3; kill -"$0" "$program"; } 2>/dev/null &
+guard=$!
+exec 3<&-
+wait "$program"
+status=$?
+kill "$guard" 2>/dev/null
+exit "$status""#;
+
 /// How a program ended.
 pub(crate) enum Ended {
     /// By itself.

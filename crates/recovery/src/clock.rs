@@ -16,6 +16,12 @@ pub(crate) fn text(ms: i64) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// A time for people and programs: RFC 3339 in UTC, to the millisecond.
+pub(crate) fn exact(ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
 /// A wall clock that moved this far against the monotonic one is not believed at once.
 const JUMP_MIN: Duration = Duration::from_secs(24 * 3600);
 

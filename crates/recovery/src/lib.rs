@@ -44,7 +44,7 @@ pub mod work;
 pub use audit::{AuditEntry, AuditView};
 pub use browse::{ComponentPlan, EntryKind, FileEntry, FileListing, OpenedFile, PlannedNames};
 pub use buckets::{BucketConnection, kind_of};
-pub use components::{Component, Facts, FileStoreSettings, Hooks, Kind, Portion, file_store};
+pub use components::{Component, Facts, FileStoreSettings, Hooks, Kind, LogState, Portion, file_store};
 pub use drills::{DrillReport, DrillStage};
 pub use error::{Error, ErrorKind, Result};
 pub use keys::{KEY_ENDS_SOON_MS, KeyScope, KeyView, NewKey, OperationGroup};

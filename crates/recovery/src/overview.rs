@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use components::LogState;
 use futures_util::future::join_all;
 
 use crate::looks::Seen;
@@ -18,12 +19,15 @@ use crate::recovery::{Inner, blocking};
 use crate::state::StoreRow;
 use crate::tasks::is_late;
 use crate::{
-    BackupView, DrillReport, EventKind, JobStatus, JobView, Result, RunStatus, RunView, StoreView,
+    BackupView, Component, DrillReport, EventKind, JobStatus, JobView, Result, RunStatus, RunView, StoreView,
     TargetView, TaskKind, TaskView,
 };
 
 /// A look at the deployment waits so long for a store.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A log that does not arrive for so long is alarming.
+const LOG_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +142,8 @@ pub struct Overview {
     pub running: Option<JobView>,
     /// The last restore that was carried out.
     pub restored: Option<MeasuredRestore>,
+    /// Of each component whose log is received: its name, and how that goes.
+    pub logs: Vec<(String, LogState)>,
     /// What needs somebody, the worst first.
     pub needs: Vec<Need>,
 }
@@ -203,6 +209,7 @@ impl Inner {
             tasks: self.tasks_with_last_runs().await?,
             targets: self.targets().await?,
             is_read_only: self.mode().await?.is_read_only,
+            logs: self.logs(),
             needs: Vec::new(),
             stores,
         };
@@ -275,6 +282,11 @@ impl Inner {
         })
     }
 
+    fn logs(&self) -> Vec<(String, LogState)> {
+        let of = |component: &Arc<dyn Component>| Some((component.name().to_owned(), component.log_state()?));
+        self.settings.components.iter().filter_map(of).collect()
+    }
+
     fn needs(&self, overview: &Overview, last_job: Option<&JobView>, keys: &[KeyView]) -> Vec<Need> {
         let mut needs = Needs::default();
         if self.settings.components.is_empty() {
@@ -284,6 +296,7 @@ impl Inner {
         needs.look_at_stores(overview);
         needs.look_at_tasks(&overview.tasks, overview.now);
         needs.look_at_drills(overview);
+        needs.look_at_logs(overview);
         for target in overview.targets.iter().filter(|target| target.is_given_up) {
             let text = format!(
                 "Notifications do not reach '{}' ({}): {}",
@@ -322,6 +335,20 @@ impl Needs {
     fn told_as(&mut self, event: EventKind, since: Option<i64>) {
         if let Some(need) = self.0.last_mut() {
             need.cause = Some(Cause { event, since });
+        }
+    }
+
+    /// A server that is started anew is away for a moment, and that is nothing to tell.
+    fn look_at_logs(&mut self, overview: &Overview) {
+        for (name, state) in &overview.logs {
+            let Some((why, since)) = &state.failure else { continue };
+            if since.elapsed().unwrap_or_default() < LOG_PATIENCE {
+                continue;
+            }
+            let text = format!(
+                "The write-ahead log of '{name}' does not arrive: {why}. Its server keeps it meanwhile and needs more and more room."
+            );
+            self.alarm(NeedPlace::Configuration, text);
         }
     }
 
@@ -545,6 +572,7 @@ mod tests {
             is_read_only: false,
             running: None,
             restored: None,
+            logs: Vec::new(),
             needs: Vec::new(),
         };
         let mut needs = Needs::default();

@@ -6,7 +6,7 @@ use components::{Kind, Portion};
 use serde::{Deserialize, Serialize};
 
 use crate::restores::kind_text;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, clock};
 
 /// What is to be restored, in the words of a request; by default everything.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Wanted {
     pub only: Vec<String>,
     /// The name that this gets; what is there is not touched.
     pub into: Option<String>,
+    /// The instant, in milliseconds since 1970, of components that hold several; none: the last.
+    pub at: Option<i64>,
 }
 
 /// What of a backup is restored; by default everything. A job keeps it in its parameters.
@@ -28,14 +30,17 @@ pub struct Selection {
     /// What of a component is restored, by its name; all of those that are not here.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub portions: BTreeMap<String, Portion>,
+    /// The instant, in milliseconds since 1970, of components that hold several; none: the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 impl Selection {
     /// What the words of a request mean for a backup that holds these components.
     pub(crate) fn resolve(wanted: &Wanted, held: &[(Kind, &str)]) -> Result<Self> {
-        let Wanted { components, only, into } = wanted;
+        let Wanted { components, only, into, at } = wanted;
         let invalid = |message: String| Err(Error::new(ErrorKind::ParameterInvalid, message));
-        let mut selection = Self { components: components.clone(), portions: BTreeMap::new() };
+        let mut selection = Self { components: components.clone(), portions: BTreeMap::new(), at: *at };
         for word in only {
             // A name may hold a slash.
             let names = held
@@ -84,13 +89,14 @@ impl Selection {
         self.portions.get(component).cloned().unwrap_or_default()
     }
 
-    /// In words: "gis/city as city_old"; nothing where whole components are restored.
+    /// In words: "gis/city as city_old, as of 2026-05-04T11:59:30Z"; nothing where whole components are restored.
     pub fn in_words(&self) -> String {
         let words = self.portions.iter().flat_map(|(name, portion)| {
             let into = portion.into.as_ref().map(|into| format!(" as {into}")).unwrap_or_default();
             portion.paths.iter().map(move |path| format!("{name}/{path}{into}"))
         });
-        words.collect::<Vec<_>>().join(", ")
+        let at = self.at.map(|at| format!("as of {}", clock::exact(at)));
+        words.chain(at).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -104,7 +110,8 @@ mod tests {
     fn resolve(components: &[&str], only: &[&str], into: Option<&str>) -> Result<Selection> {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let into = into.map(str::to_owned);
-        Selection::resolve(&Wanted { components: owned(components), only: owned(only), into }, &HELD)
+        let wanted = Wanted { components: owned(components), only: owned(only), into, at: None };
+        Selection::resolve(&wanted, &HELD)
     }
 
     #[test]
@@ -146,6 +153,6 @@ mod tests {
         assert_eq!(serde_json::from_value::<Selection>(kept).unwrap(), selection);
         let older = serde_json::json!({"components": ["gis"], "targets": []});
         let read: Selection = serde_json::from_value(older).unwrap();
-        assert_eq!(read, Selection { components: vec!["gis".to_owned()], portions: BTreeMap::new() });
+        assert_eq!(read, Selection { components: vec!["gis".to_owned()], ..Selection::default() });
     }
 }

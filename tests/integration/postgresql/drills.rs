@@ -21,13 +21,13 @@ use super::Scene;
 use crate::world::{self, PASSCODE, Silent};
 
 /// Where a server that runs as somebody else can get to.
-fn scratch() -> TempDir {
+pub(super) fn scratch() -> TempDir {
     let scratch = tempfile::Builder::new().prefix("dr").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     scratch
 }
 
-fn drill(
+pub(super) fn drill(
     scene: &Scene,
     name: &str,
     scratch: &TempDir,
@@ -90,7 +90,7 @@ fn back_up(scene: &Scene, name: &str, components: &[Arc<dyn Component>]) {
 }
 
 #[track_caller]
-fn assert_said(lines: &[String], words: &str) {
+pub(super) fn assert_said(lines: &[String], words: &str) {
     assert!(lines.iter().any(|line| line.contains(words)), "'{words}' is not in {lines:#?}");
 }
 

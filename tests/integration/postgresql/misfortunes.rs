@@ -202,6 +202,7 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
         let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
         let index = vault.load_index(&|_| true).unwrap();
         let context = RestoreContext {
+            at: None,
             repository: &vault,
             index: &index,
             snapshot: entry.components[0].snapshot,
@@ -341,6 +342,7 @@ fn a_table_with_fewer_rows_than_were_counted_ends_the_restore_and_nothing_is_cha
     let fed = repository::backup_feed(&vault, &index, &request, &mut next, 1, &Control::new()).unwrap();
     let index = vault.load_index(&|_| true).unwrap();
     let context = RestoreContext {
+        at: None,
         repository: &vault,
         index: &index,
         snapshot: fed.snapshot.unwrap(),

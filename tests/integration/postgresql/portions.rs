@@ -22,7 +22,7 @@ fn portion(only: &[&str], into: Option<&str>) -> Portion {
 
 fn selection(portion: Portion) -> Selection {
     let portions = [("gis".to_owned(), portion)].into();
-    Selection { components: vec!["gis".to_owned()], portions }
+    Selection { components: vec!["gis".to_owned()], portions, at: None }
 }
 
 impl Scene {
@@ -56,6 +56,7 @@ impl Scene {
         let vault = self.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
         let index = vault.load_index(&|_| true).unwrap();
         let context = RestoreContext {
+            at: None,
             repository: &vault,
             index: &index,
             snapshot: entry.components[0].snapshot,

@@ -4,7 +4,7 @@
 //! and tells what would change. It asks for passcode and name once more, as what follows cannot be taken back.
 
 use super::files::{asked_for, page_of, session};
-use super::restore::only;
+use super::restore::{instant, only};
 use super::{accepted, sent_passcode};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
@@ -27,7 +27,7 @@ fn wanted(call: &Call, backup: &BackupView) -> ApiResult<Wanted> {
     let components = if only.is_empty() { chosen(call, backup) } else { Vec::new() };
     match components.is_empty() && only.is_empty() {
         true => Err(ApiError::missing("component", "choose at least one")),
-        false => Ok(Wanted { components, only, into }),
+        false => Ok(Wanted { components, only, into, at: instant(&call.parameters)? }),
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn choose(call: Arc<Call>) -> ApiResult<Reply> {
             for name in &chosen {
                 query.append_pair(&parameter(name), "true");
             }
-            for name in ["only", "into"] {
+            for name in ["only", "into", "recoveryTime"] {
                 query.extend_pairs(call.parameters.text(name).map(|value| (name, value)));
             }
             let path = format!("{}?{}", page_of(&call, &backup, "/assistant/plan"), query.finish());
@@ -134,6 +134,6 @@ fn page(
     error: Option<ApiError>,
 ) -> Reply {
     let text = |name| call.parameters.text(name).unwrap_or_default().to_owned();
-    let (only, into) = (text("only"), text("into"));
-    Reply::Assistant(Box::new(AssistantView { backup, chosen, only, into, plans, error }))
+    let (only, into, at) = (text("only"), text("into"), text("recoveryTime"));
+    Reply::Assistant(Box::new(AssistantView { backup, chosen, only, into, at, plans, error }))
 }

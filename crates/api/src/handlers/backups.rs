@@ -116,14 +116,19 @@ pub(crate) fn entry(backup: &BackupView) -> Value {
 
 fn relational_store(component: &BackupComponentView) -> Value {
     let geodatabase = |name: &String| json!({"gdbName": name, "egdbID": ""});
-    json!({
+    let mut entry = json!({
         "name": component.name, "systemDatabases": component.facts.databases,
         "geodatabases": component.facts.geodatabases.iter().map(geodatabase).collect::<Value>(),
         "clusterID": component.facts.cluster, "serverVersion": component.facts.version,
         "files": component.files, "bytes": component.bytes, "bytesAdded": component.bytes_added,
         "startTime": component.start_time, "endTime": component.end_time,
         "status": component.status, "snapshotId": component.snapshot_id,
-    })
+    });
+    if let Some(window) = component.facts.window {
+        entry["recoverableFrom"] = json!(window.from);
+        entry["recoverableUntil"] = json!(window.until);
+    }
+    entry
 }
 
 fn object_store(component: &BackupComponentView) -> Value {

@@ -6,7 +6,7 @@
 use crate::dispatch::Call;
 use crate::error::ApiResult;
 use crate::reply::Reply;
-use recovery::{JobFigures, Overview, RunStatus, Severity};
+use recovery::{JobFigures, LogState, Overview, RunStatus, Severity};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ pub(crate) async fn metrics(call: Arc<Call>) -> ApiResult<Reply> {
     let mut page = Page::default();
     page.of_deployment(&overview);
     page.of_stores(&overview);
+    page.of_logs(&overview.logs);
     page.of_jobs(&jobs);
     page.of_tasks(&overview.tasks);
     page.of_notifications(&overview.targets);
@@ -143,6 +144,38 @@ impl Page {
             for store in &overview.stores {
                 if let Some(value) = figure(store) {
                     self.sample(name, &[("store", &store.store.name)], value);
+                }
+            }
+        }
+    }
+
+    fn of_logs(&mut self, logs: &[(String, LogState)]) {
+        type Figure = fn(&LogState) -> Option<f64>;
+        let figures: [(&str, &str, &str, Figure); 3] = [
+            (
+                "strongroom_log_arriving",
+                "",
+                "0 if the write-ahead log of a database server does not arrive.",
+                |log| Some(f64::from(u8::from(log.failure.is_none()))),
+            ),
+            (
+                "strongroom_log_behind_bytes",
+                "bytes",
+                "Log that the server keeps for us, as it has not arrived yet.",
+                |log| log.behind_bytes.map(|bytes| bytes as f64),
+            ),
+            (
+                "strongroom_log_held_bytes",
+                "bytes",
+                "Log on this server's disk: what no backup holds yet, and what came in the last day.",
+                |log| Some(log.held_bytes as f64),
+            ),
+        ];
+        for (name, unit, help, figure) in figures {
+            self.family(name, "gauge", unit, help);
+            for (component, log) in logs {
+                if let Some(value) = figure(log) {
+                    self.sample(name, &[("component", component)], value);
                 }
             }
         }

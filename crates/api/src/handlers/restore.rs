@@ -36,6 +36,21 @@ fn wanted(parameters: &Parameters) -> ApiResult<Wanted> {
         components: components(parameters)?,
         only: only(parameters)?,
         into: parameters.text("into").map(str::to_owned),
+        at: instant(parameters)?,
+    })
+}
+
+/// `recoveryTime`: milliseconds since 1970, as other times of this interface, or RFC 3339, as people write them.
+pub(crate) fn instant(parameters: &Parameters) -> ApiResult<Option<i64>> {
+    let Some(text) = parameters.text("recoveryTime").map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let at = text.parse().ok().or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
+    at.map(Some).ok_or_else(|| {
+        ApiError::invalid(
+            "recoveryTime",
+            "expected milliseconds since 1970, or a time like 2026-05-04T11:59:30Z",
+        )
     })
 }
 

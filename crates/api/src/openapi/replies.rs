@@ -556,6 +556,9 @@ static RELATIONAL: Schema = Object(&[
     key("geodatabases", &List(&Object(&[key("gdbName", &TEXT), key("egdbID", &TEXT)]))),
     key("clusterID", &TEXT).about("The system identifier of the server's data."),
     key("serverVersion", &TEXT),
+    may("recoverableFrom", &COUNT)
+        .about("With the log: the first instant that can be restored, milliseconds since 1970."),
+    may("recoverableUntil", &COUNT).about("The last one."),
     key("files", &COUNT),
     key("bytes", &COUNT),
     key("bytesAdded", &COUNT),

@@ -2,13 +2,13 @@
 
 use super::file_name::shown;
 use super::view::size;
-use super::words::grouped;
+use super::words::{grouped, instant};
 use super::{ErrorView, Frame, finish, frame};
 use crate::dispatch::Call;
 use crate::error::ApiError;
 use crate::handlers::assistant::parameter;
 use askama::Template;
-use recovery::{BackupView, ComponentPlan};
+use recovery::{BackupComponentView, BackupView, ComponentPlan};
 
 /// What a page shows.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct AssistantView {
     /// What was named instead of them, and the name that it gets; as it was typed.
     pub only: String,
     pub into: String,
+    /// The instant, as it was typed.
+    pub at: String,
     /// What would change; none on the first page.
     pub plans: Option<Vec<ComponentPlan>>,
     pub error: Option<ApiError>,
@@ -33,6 +35,9 @@ struct ChoosePage {
     boxes: Vec<Choice>,
     only: String,
     into: String,
+    /// Which instants there are, if there are several.
+    windows: Vec<String>,
+    at: String,
 }
 
 struct Choice {
@@ -52,6 +57,7 @@ struct PlanPage {
     parameters: Vec<(String, String)>,
     only: String,
     into: String,
+    at: String,
     rows: Vec<Row>,
     changes_nothing: bool,
     names: Vec<Names>,
@@ -96,8 +102,20 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
                 place: part.place.clone(),
                 is_chosen: view.chosen.contains(&part.name),
             });
-            let (only, into) = (view.only.clone(), view.into.clone());
-            finish(&ChoosePage { frame, error, action, boxes: boxes.collect(), only, into })
+            let window = |part: &BackupComponentView| {
+                let window = part.facts.window?;
+                Some(format!("{} from {} to {}", part.name, instant(window.from), instant(window.until)))
+            };
+            finish(&ChoosePage {
+                frame,
+                error,
+                action,
+                boxes: boxes.collect(),
+                only: view.only.clone(),
+                into: view.into.clone(),
+                windows: view.backup.components.iter().filter_map(window).collect(),
+                at: view.at.clone(),
+            })
         }
         Some(plans) => finish(&PlanPage {
             frame,
@@ -107,6 +125,7 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
             parameters: parameters(view),
             only: view.only.clone(),
             into: view.into.clone(),
+            at: view.at.clone(),
             rows: plans.iter().map(row).collect(),
             names: names(plans),
             changes_nothing: plans.iter().all(|plan| {
@@ -119,7 +138,7 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
 /// What the second page sends again.
 fn parameters(view: &AssistantView) -> Vec<(String, String)> {
     let boxes = view.chosen.iter().map(|name| (parameter(name), "true".to_owned()));
-    let typed = [("only", &view.only), ("into", &view.into)];
+    let typed = [("only", &view.only), ("into", &view.into), ("recoveryTime", &view.at)];
     let typed = typed.into_iter().filter(|(_, value)| !value.is_empty());
     boxes.chain(typed.map(|(name, value)| (name.to_owned(), value.clone()))).collect()
 }

@@ -4,7 +4,7 @@ use super::backups::{kept_until, state, verified};
 use super::files;
 use super::plots::{saved, took};
 use super::view::{Cell, duration, size};
-use super::words::{ago, exact, grouped, length};
+use super::words::{ago, exact, grouped, instant, length};
 use super::{Fact, Frame, Link, finish, frame, link, links_below, tone};
 use crate::dispatch::Call;
 use crate::path;
@@ -52,6 +52,8 @@ struct Part {
     files: Option<String>,
     kind: &'static str,
     place: String,
+    /// Which instants it holds, if there are several.
+    window: Option<String>,
     count: String,
     content: String,
     added: String,
@@ -149,6 +151,10 @@ fn component(call: &Call, part: &BackupComponentView, looks: bool) -> Part {
         name: part.name.clone(),
         kind: kind(part.kind),
         place: part.place.clone(),
+        window: part
+            .facts
+            .window
+            .map(|window| format!("any instant from {} to {}", instant(window.from), instant(window.until))),
         count: grouped(part.files),
         content: size(part.bytes),
         added: size(part.bytes_added),

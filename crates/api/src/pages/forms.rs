@@ -188,6 +188,12 @@ const INTO: Field = field(
     "Into",
     "The new name that a database in Only gets, or that of a database for its tables. The present ones are not touched then.",
 );
+const RECOVERY_TIME: Field = field(
+    Input::Text,
+    "recoveryTime",
+    "Instant",
+    "Of databases whose log is backed up: milliseconds since 1970, or like 2026-05-04T11:59:30Z. Empty: the last instant of the backup.",
+);
 const VALIDATE_ONLY: Field =
     field(Input::Switch, "validateOnly", "Check only", "Makes all checks of a restore and changes nothing.")
         .absent("false");
@@ -257,12 +263,18 @@ pub(crate) static CREATE_BACKUP_BY_STORE: Form = form(
 const RESTORE: &str = "Replaces the present content by that of the backup, all of it or a part. The passcode is checked before anything \
                        is touched; the work goes on as a job.";
 /// backups/{backup}/restore
-pub(crate) static RESTORE_BACKUP: Form =
-    caution(RESTORE, "Restore this backup", &[PASSCODE, COMPONENTS, ONLY, INTO, VALIDATE_ONLY])
-        .also(&[OF_STORE]);
+pub(crate) static RESTORE_BACKUP: Form = caution(
+    RESTORE,
+    "Restore this backup",
+    &[PASSCODE, COMPONENTS, ONLY, INTO, RECOVERY_TIME, VALIDATE_ONLY],
+)
+.also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/restore
-pub(crate) static RESTORE_BACKUP_BY_STORE: Form =
-    caution(RESTORE, "Restore this backup", &[STORE, PASSCODE, COMPONENTS, ONLY, INTO, VALIDATE_ONLY]);
+pub(crate) static RESTORE_BACKUP_BY_STORE: Form = caution(
+    RESTORE,
+    "Restore this backup",
+    &[STORE, PASSCODE, COMPONENTS, ONLY, INTO, RECOVERY_TIME, VALIDATE_ONLY],
+);
 
 /// backups/{backup}/update
 pub(crate) static UPDATE_BACKUP: Form = form("What is left empty stays as it is.", "Update", &[DESCRIPTION])

@@ -5,7 +5,12 @@ pub(super) fn exact(ms: i64) -> String {
     told(ms, "%Y-%m-%d %H:%M UTC")
 }
 
-/// The same in a table or at a mark.
+/// One that can be typed in: to the millisecond.
+pub(super) fn instant(ms: i64) -> String {
+    told(ms, "%Y-%m-%dT%H:%M:%S%.3fZ")
+}
+
+/// The same as `exact` in a table or at a mark.
 pub(super) fn minute(ms: i64) -> String {
     told(ms, "%Y-%m-%d %H:%M")
 }

@@ -39,7 +39,7 @@ pub(crate) fn drill_files(
     let component = owner.name();
     let fail = |e| Error::engine(format!("component '{component}' cannot be restored"), e);
     let mut since = Instant::now();
-    let place = Place::make(context, component, FILES)?;
+    let place = Place::make(context.directory, context.job_id, component, FILES)?;
     let subpath = subpath(component, context.repository, context.snapshot)?;
     let size = repository::measure(context.repository, context.index, context.snapshot, Some(&subpath))
         .map_err(fail)?;

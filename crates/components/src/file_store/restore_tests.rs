@@ -101,6 +101,7 @@ impl Scene {
             snapshot,
             job_id: JOB,
             portion,
+            at: None,
             control,
         })
     }

@@ -47,7 +47,7 @@ pub(super) fn probe(store: &RelationalStore) -> Result<()> {
 }
 
 /// The databases that are asked for.
-fn choose(store: &RelationalStore, all: Vec<Database>) -> Result<Vec<Database>> {
+pub(super) fn choose(store: &RelationalStore, all: Vec<Database>) -> Result<Vec<Database>> {
     let wanted = &store.settings.databases;
     if wanted.iter().any(|name| name == "*") {
         return match all.is_empty() {
@@ -94,6 +94,7 @@ pub(super) fn backup(store: &RelationalStore, context: &BackupContext<'_>) -> Re
         memberships,
         with_passwords,
         databases: Vec::new(),
+        is_outline: false,
     };
     let (send, counted) = channel();
     let mut feed = Feed {

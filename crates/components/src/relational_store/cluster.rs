@@ -1,4 +1,4 @@
-//! A PostgreSQL server of our own, for a drill: in a private directory, reached by a socket in it alone, without archiving and
+//! A PostgreSQL server of our own, for a drill or to replay a log: in a private directory, reached by a socket in it alone, without archiving and
 //! without durability. It ends with whoever started it, however that one ends.
 //!
 //! ```text
@@ -32,30 +32,22 @@ use crate::{Error, ErrorKind, Result};
 
 /// The superuser; no server has a role of this name, whose place it would take.
 const ROLE: &str = "strongroom_drill";
+/// A database that every server has.
+const EVERYWHERE: &str = "template1";
 const PORT: u16 = 5432;
 /// As whom a server runs where we are root, which PostgreSQL refuses to be.
 const ACCOUNT: &str = "postgres";
 /// Longest path of a socket that systems take.
 const SOCKET_BYTES_MAX: usize = 107;
+/// Where its data lie in a place.
+pub(super) const DATA: &str = "data";
 const START_TIME: Duration = Duration::from_secs(60);
 /// So long a server may take to stop before it is killed.
 const STOP_TIME: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
-/// `$0 server arguments…`, with the pipe as standard input.
-const GUARD: &str = r#"exec 3<&0 </dev/null
-"$0" "$@" 3<&- &
-server=$!
-{ read -r _ <&3; kill -QUIT "$server"; } 2>/dev/null &
-guard=$!
-exec 3<&-
-wait "$server"
-status=$?
-kill "$guard" 2>/dev/null
-exit "$status""#;
-
 /// Settings beside the server's own. Nothing is archived, sent or fetched, and no crash has to be survived.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "archive_mode=off",
@@ -72,12 +64,15 @@ const SETTINGS: [&str; 16] = [
     "shared_buffers=128MB",
     "max_wal_size=4GB",
     "logging_collector=off",
+    "log_min_messages=fatal",
 ];
 
 /// A running server; it is ended with this value.
 pub(super) struct Cluster {
     /// The way to it.
     pub server: Server,
+    data: PathBuf,
+    said: Output,
     stop: Arc<AtomicBool>,
     guard: Option<JoinHandle<()>>,
 }
@@ -91,44 +86,59 @@ impl Cluster {
         control: &Arc<Control>,
     ) -> Result<Self> {
         let home = place.path();
-        let fail = |e: io::Error| Error::io(format!("cannot prepare a server in {}", home.display()), e);
-        if home.as_os_str().len() + "/.s.PGSQL.65535".len() > SOCKET_BYTES_MAX {
-            let message = format!(
-                "{} is too long for the socket of a server; set drills.directory to a shorter one",
-                home.display()
-            );
-            return Err(Error::new(ErrorKind::Io, message));
-        }
         let account = Account::of_servers()?;
         let spaces: Vec<PathBuf> = (0..tablespaces.len()).map(|n| home.join(format!("space{n}"))).collect();
-        for directory in spaces.iter().chain([&home.join("data")]) {
-            std::fs::DirBuilder::new().mode(0o700).create(directory).map_err(fail)?;
-            account.give(directory).map_err(fail)?;
-        }
-        account.give(&home).map_err(fail)?;
-        account.check_way(&home)?;
+        account.furnish(&home, spaces.iter().chain([&home.join(DATA)]))?;
 
         let mut command = account.command(&tools.path("initdb"));
-        command.arg("-D").arg(home.join("data")).args(["-U", ROLE, "-E", "UTF8", "--locale=C", "--no-sync"]);
+        command.arg("-D").arg(home.join(DATA)).args(["-U", ROLE, "-E", "UTF8", "--locale=C", "--no-sync"]);
         command.args(["--auth-local=trust", "--auth-host=reject"]);
         tools::run_quiet(command, control).map_err(|e| match e.kind() {
             io::ErrorKind::Interrupted => cancelled(),
-            _ => fail(e),
+            _ => Error::io(format!("cannot prepare a server in {}", home.display()), e),
         })?;
-        let cluster = Self::run(&home, tools, &account, control)?;
+        let cluster = Self::run(&home, tools, &account, server_at(&home, ROLE)?, &[], control)?;
+        cluster.wait_until_ready(Some(START_TIME), control)?;
         cluster.make_tablespaces(tablespaces, &spaces)?;
         Ok(cluster)
     }
 
-    fn run(home: &Path, tools: &Tools, account: &Account, control: &Arc<Control>) -> Result<Self> {
-        let fail = |e: io::Error| Error::io("cannot start a server for a drill", e);
-        let server = server_at(home)?;
+    /// Starts one whose data lie in a place, and waits until it has replayed its log as these settings say. `user`: its superuser.
+    pub(super) fn replay(
+        place: &Place,
+        tools: &Tools,
+        account: &Account,
+        user: &str,
+        settings: &[String],
+        control: &Arc<Control>,
+    ) -> Result<Self> {
+        let home = place.path();
+        let cluster = Self::run(&home, tools, account, server_at(&home, user)?, settings, control)?;
+        cluster.wait_until_ready(None, control)?;
+        Ok(cluster)
+    }
+
+    fn run(
+        home: &Path,
+        tools: &Tools,
+        account: &Account,
+        server: Server,
+        settings: &[String],
+        control: &Arc<Control>,
+    ) -> Result<Self> {
+        let fail = |e: io::Error| Error::io("cannot start a server of our own", e);
         let (reader, lifeline) = io::pipe().map_err(fail)?;
         let (said, writer) = io::pipe().map_err(fail)?;
-        let mut command = account.command(Path::new("/bin/sh"));
-        command.args(["-c", GUARD]).arg(tools.path("postgres")).arg("-D").arg(home.join("data"));
+        let mut command = account.command(Path::new(process::SHELL));
+        command
+            .args(["-c", process::GUARD, "QUIT"])
+            .arg(tools.path("postgres"))
+            .arg("-D")
+            .arg(home.join(DATA));
         command.arg("-k").arg(home).args(["-p", &PORT.to_string()]);
-        command.args(SETTINGS.iter().flat_map(|setting| ["-c", *setting]));
+        // Of two settings of the same name the later one counts.
+        let settings = SETTINGS.iter().copied().chain(settings.iter().map(String::as_str));
+        command.args(settings.flat_map(|setting| ["-c", setting]));
         command.stdin(reader).stdout(Stdio::null()).stderr(writer).process_group(0);
         let child = command.spawn().map_err(fail)?;
         drop(command); // closes our copies of the pipes' ends
@@ -138,26 +148,30 @@ impl Cluster {
             let (stop, control) = (Arc::clone(&stop), Arc::clone(control));
             std::thread::spawn(move || keep(child, lifeline, &stop, &control))
         };
-        let cluster = Self { server, stop, guard: Some(guard) };
-        cluster.wait_until_ready(&said, control)?;
-        Ok(cluster)
+        Ok(Self { server, data: home.join(DATA), said, stop, guard: Some(guard) })
     }
 
-    fn wait_until_ready(&self, said: &Output, control: &Control) -> Result<()> {
-        let deadline = Instant::now() + START_TIME;
+    /// Within `time`, if it is limited.
+    fn wait_until_ready(&self, time: Option<Duration>, control: &Control) -> Result<()> {
+        let mut deadline = time.map(|time| Instant::now() + time);
         loop {
-            let error = match self.server.connect(self.server.maintenance()) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+            let mut why = "it is starting".to_owned();
+            if is_ready(&self.data) {
+                // However long it took until now.
+                deadline = deadline.or_else(|| Some(Instant::now() + START_TIME));
+                match self.server.connect(self.server.maintenance()) {
+                    Ok(_) => return Ok(()),
+                    Err(error) => why = error.message,
+                }
+            }
             if control.cancelled.load(Ordering::Relaxed) {
                 return Err(cancelled());
             }
             let has_ended = self.guard.as_ref().is_none_or(JoinHandle::is_finished);
-            if has_ended || Instant::now() > deadline {
+            if has_ended || deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 let message = match has_ended {
-                    true => format!("the server of a drill did not start; it said: {}", said.tail()),
-                    false => format!("the server of a drill does not answer: {error}"),
+                    true => format!("the server of our own did not start; it said: {}", self.said.tail()),
+                    false => format!("the server of our own does not answer: {why}"),
                 };
                 return Err(Error::new(ErrorKind::Io, message));
             }
@@ -209,7 +223,7 @@ fn keep(mut child: Child, lifeline: PipeWriter, stop: &AtomicBool, control: &Con
     }
     drop(lifeline);
     if let Err(error) = process::wait(child, Some(STOP_TIME), &|| false) {
-        tracing::warn!("the server of a drill could not be waited for: {error}");
+        tracing::warn!("a server of our own could not be waited for: {error}");
     }
 }
 
@@ -217,18 +231,19 @@ pub(super) fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "the drill was cancelled")
 }
 
-fn server_at(home: &Path) -> Result<Server> {
-    let host: String = home.as_os_str().as_bytes().iter().map(|byte| format!("%{byte:02X}")).collect();
-    Server::new(&format!("postgres://{ROLE}@{host}:{PORT}/postgres"), None, None).map_err(|why| {
+fn server_at(home: &Path, user: &str) -> Result<Server> {
+    let encoded = |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let (host, user) = (encoded(home.as_os_str().as_bytes()), encoded(user.as_bytes()));
+    Server::new(&format!("postgres://{user}@{host}:{PORT}/{EVERYWHERE}"), None, None).map_err(|why| {
         Error::new(ErrorKind::Io, format!("cannot reach a server in {}: {why}", home.display()))
     })
 }
 
 /// As whom the server runs: `None` is ourselves.
-struct Account(Option<(u32, u32)>);
+pub(super) struct Account(Option<(u32, u32)>);
 
 impl Account {
-    fn of_servers() -> Result<Self> {
+    pub(super) fn of_servers() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self(None));
         }
@@ -240,19 +255,41 @@ impl Account {
         });
         of.map(|of| Self(Some(of))).ok_or_else(|| {
             let message = format!(
-                "PostgreSQL does not run as root, and there is no user '{ACCOUNT}' here as whom the server of a drill could run; make \
+                "PostgreSQL does not run as root, and there is no user '{ACCOUNT}' here as whom a server of our own could run; make \
                  one, or run Strongroom as a user of its own"
             );
             Error::new(ErrorKind::Missing, message)
         })
     }
 
-    fn give(&self, path: &Path) -> io::Result<()> {
+    /// Makes the private directories of a server in a place of its own.
+    pub(super) fn furnish<'p>(
+        &self,
+        home: &Path,
+        directories: impl Iterator<Item = &'p PathBuf>,
+    ) -> Result<()> {
+        let fail = |e: io::Error| Error::io(format!("cannot prepare a server in {}", home.display()), e);
+        for directory in directories {
+            std::fs::DirBuilder::new().mode(0o700).create(directory).map_err(fail)?;
+            self.give(directory).map_err(fail)?;
+        }
+        self.give(home).map_err(fail)?;
+        self.check_place(home)
+    }
+
+    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         self.0.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)))
     }
 
-    /// Whether the server gets to its directory.
-    fn check_way(&self, home: &Path) -> Result<()> {
+    /// Whether the server gets to its directory, and its socket has room there.
+    pub(super) fn check_place(&self, home: &Path) -> Result<()> {
+        if home.as_os_str().len() + "/.s.PGSQL.65535".len() > SOCKET_BYTES_MAX {
+            let message = format!(
+                "{} is too long for the socket of a server; set drills.directory to a shorter one",
+                home.display()
+            );
+            return Err(Error::new(ErrorKind::Io, message));
+        }
         let Some((user, group)) = self.0 else { return Ok(()) };
         for directory in home.ancestors() {
             let found = std::fs::metadata(directory)
@@ -264,7 +301,7 @@ impl Account {
             };
             if found.mode() & right == 0 {
                 let message = format!(
-                    "the server of a drill runs as the user '{ACCOUNT}', as PostgreSQL refuses root, and that user may not pass \
+                    "a server of our own runs as the user '{ACCOUNT}', as PostgreSQL refuses root, and that user may not pass \
                      through {}; set drills.directory to a place that it can reach, or run Strongroom as a user of its own",
                     directory.display()
                 );
@@ -275,7 +312,7 @@ impl Account {
     }
 
     /// With nothing of our environment.
-    fn command(&self, program: &Path) -> Command {
+    pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").current_dir("/");
         if let Some(path) = std::env::var_os("PATH") {
@@ -290,7 +327,7 @@ impl Account {
 
 /// Ends the server whose cluster lies in a place, if one runs: a killed drill may have left it.
 pub(crate) fn end_cluster(place: &Path) {
-    let data = place.join("data");
+    let data = place.join(DATA);
     let Some(pid) = postmaster(&data) else { return };
     for (signal, time) in [(Signal::QUIT, STOP_TIME), (Signal::KILL, STOP_TIME)] {
         let _ = kill_process(pid, signal);
@@ -304,15 +341,25 @@ pub(crate) fn end_cluster(place: &Path) {
     }
 }
 
-/// The number in the cluster's own note, if the process of that number still works in this directory.
-fn postmaster(data: &Path) -> Option<Pid> {
+/// The cluster's own note about its server: a line each for its number, its directory and more; in the eighth stands how far it is.
+fn note(data: &Path) -> Option<String> {
     // What lies there was written by code of a backup's databases too: nothing that waits, and nothing long.
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
     let file =
         std::fs::OpenOptions::new().read(true).custom_flags(flags).open(data.join("postmaster.pid")).ok()?;
     let mut note = String::new();
     file.take(4096).read_to_string(&mut note).ok()?;
-    let number: i32 = note.lines().next()?.trim().parse().ok()?;
+    Some(note)
+}
+
+/// Whether the server says that it takes connections. Whoever tries before fills its log.
+fn is_ready(data: &Path) -> bool {
+    note(data).is_some_and(|note| note.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+}
+
+/// The number in that note, if the process of that number still works in this directory.
+fn postmaster(data: &Path) -> Option<Pid> {
+    let number: i32 = note(data)?.lines().next()?.trim().parse().ok()?;
     let pid = Pid::from_raw(number).filter(|_| number > 1)?;
     (std::fs::read_link(format!("/proc/{number}/cwd")).ok()? == data).then_some(pid)
 }

@@ -6,6 +6,7 @@ use repository::{Control, TreeSize};
 
 use super::cluster::{Cluster, cancelled};
 use super::manifest::Manifest;
+use super::physical::{self, Recovery};
 use super::prove::Prover;
 use super::snapshot::Snapshot;
 use super::tools::Tools;
@@ -37,14 +38,54 @@ fn is_cancelled(control: &Control) -> bool {
     control.cancelled.load(std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Of a physical backup the last instant is recovered first; what comes of that is drilled as ever.
 fn run(store: &RelationalStore, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
+    let snapshot = Snapshot::open(context.repository, context.index, context.snapshot)?;
+    let Some(manifest) = snapshot.physical_if_any(&context.control)? else {
+        return run_logical(store, context, drilled);
+    };
+    let mut since = Instant::now();
+    let recovered = physical::recover(&Recovery {
+        store,
+        repository: context.repository,
+        index: context.index,
+        snapshot: context.snapshot,
+        job_id: context.job_id,
+        directory: context.directory,
+        at: None,
+        portion: &crate::Portion::default(),
+        control: &context.control,
+    });
+    drilled.restored(&mut since);
+    let recovered = recovered?;
+    drilled.proven.push(format!(
+        "component '{}': the base passes pg_verifybackup, and its log is replayed until the end of the backup, by PostgreSQL {}",
+        store.settings.name,
+        manifest.server_major()
+    ));
+    drilled.not_proven.push(format!(
+        "that the rows of component '{}' are what they were: beside the sums of pages there is nothing to compare them with",
+        store.settings.name
+    ));
+    let context = DrillContext {
+        repository: &recovered.repository,
+        index: &recovered.index,
+        snapshot: recovered.snapshot,
+        job_id: context.job_id,
+        directory: context.directory,
+        control: std::sync::Arc::clone(&context.control),
+    };
+    run_logical(store, &context, drilled)
+}
+
+fn run_logical(store: &RelationalStore, context: &DrillContext<'_>, drilled: &mut Drilled) -> Result<()> {
     let control = &*context.control;
     let mut since = Instant::now();
     let manifest = Snapshot::open(context.repository, context.index, context.snapshot)?.manifest(control)?;
     let tools = Tools::find_server(store.settings.tools_directory.as_deref(), manifest.server_major())?;
     control.progress.set_current("the server of the drill");
-    let archives = Place::make(context, &store.settings.name, ARCHIVES)?;
-    let home = Place::make(context, &store.settings.name, CLUSTER)?;
+    let archives = Place::make(context.directory, context.job_id, &store.settings.name, ARCHIVES)?;
+    let home = Place::make(context.directory, context.job_id, &store.settings.name, CLUSTER)?;
     let rows: u64 = manifest
         .databases
         .iter()
@@ -96,6 +137,7 @@ fn restore(there: &RelationalStore, context: &DrillContext<'_>) -> Result<reposi
         snapshot: context.snapshot,
         job_id: context.job_id,
         portion: crate::Portion::default(),
+        at: None,
         control: std::sync::Arc::clone(&context.control),
     };
     let mut staged: Box<dyn StagedRestore> = stage::stage(there, &context)?;

@@ -210,16 +210,20 @@ pub(super) fn names(client: &mut Client, text: &str, what: &'static str) -> Resu
 /// What else a restore must know of a database, besides its tables.
 pub(super) fn complete(client: &mut Client, database: &mut Database) -> Result<()> {
     database.extensions = extensions(client)?;
-    database.geodatabase = yes(
-        client,
-        // A geodatabase has a table of this name.
-        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'gdb_items' AND relkind IN ('r', 'p', 'v'))",
-    )?;
+    database.geodatabase = is_geodatabase(client)?;
     database.public = yes(client, "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'public')")?;
     let text = "SELECT DISTINCT t.spcname::text FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace \
                 WHERE t.spcname <> 'pg_global' ORDER BY 1";
     database.tablespaces = names(client, text, "list the tablespaces of a database")?;
     Ok(())
+}
+
+/// A geodatabase has a table of this name.
+pub(super) fn is_geodatabase(client: &mut Client) -> Result<bool> {
+    yes(
+        client,
+        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'gdb_items' AND relkind IN ('r', 'p', 'v'))",
+    )
 }
 
 /// Whether a database holds subscriptions or user mappings, which `pg_dump` leaves out, or shows in part, to all but superusers.

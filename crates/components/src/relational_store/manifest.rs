@@ -23,7 +23,7 @@ pub(super) const ROLE_OPTIONS: [&str; 7] =
     ["SUPERUSER", "NOINHERIT", "CREATEROLE", "CREATEDB", "LOGIN", "REPLICATION", "BYPASSRLS"];
 
 /// The whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
     pub format: u32,
@@ -38,6 +38,9 @@ pub(super) struct Manifest {
     /// Whether the roles' (hashed) passwords could be read.
     pub with_passwords: bool,
     pub databases: Vec<Database>,
+    /// The tables are not listed, as nobody knows them yet; never so in a backup.
+    #[serde(skip)]
+    pub is_outline: bool,
 }
 
 /// A role, as `CREATE ROLE` makes it.
@@ -71,7 +74,7 @@ pub(super) struct Membership {
 }
 
 /// One database.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Database {
     pub name: String,

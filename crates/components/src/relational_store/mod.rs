@@ -1,4 +1,4 @@
-//! The relational store: databases of a PostgreSQL server, by the logical way.
+//! The relational store: databases of a PostgreSQL server, by the logical way (this page), or by the physical one (`physical`).
 //!
 //! ```text
 //! backup    hooks → one snapshot of each database (`session`) → pg_dump and COPY (`backup`, `copy`) → manifest
@@ -19,6 +19,7 @@ mod failure;
 mod inventory;
 mod manifest;
 mod names;
+mod physical;
 mod prove;
 mod quote;
 mod roles;
@@ -36,13 +37,15 @@ mod trace;
 use std::path::PathBuf;
 
 pub(crate) use cluster::end_cluster;
+pub use physical::PhysicalSettings;
 pub use server::Password;
 
 use crate::{
-    Backup, BackupContext, Component, DrillContext, Drilled, Error, Hooks, Kind, Portion, Recovered,
-    RestoreContext, Result, StagedRestore,
+    Backup, BackupContext, Component, DrillContext, Drilled, Error, Hooks, Kind, LogState, Portion,
+    Recovered, RestoreContext, Result, StagedRestore,
 };
 use names::Names;
+use physical::LogWatch;
 use server::Server;
 use snapshot::Snapshot;
 use trace::Trace;
@@ -65,6 +68,10 @@ pub struct RelationalStoreSettings {
     pub connections: usize,
     /// Where `pg_dump` and its like lie; else they are looked for.
     pub tools_directory: Option<PathBuf>,
+    /// How it is backed up.
+    pub method: Method,
+    /// Where servers of our own are made that replay a log.
+    pub clusters_directory: PathBuf,
     /// Where a restore keeps an archive of `pg_dump` while it needs it (definitions and large objects), and a note while it is
     /// taken back.
     pub scratch_directory: PathBuf,
@@ -74,17 +81,27 @@ pub struct RelationalStoreSettings {
     pub hooks: Hooks,
 }
 
+/// How a server is backed up.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// Its databases, by their rows: at the instant of each backup, into whatever release.
+    Logical,
+    /// Its files and its log: at any instant, into the same release.
+    Physical(PhysicalSettings),
+}
+
 /// Databases of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct RelationalStore {
     settings: RelationalStoreSettings,
     server: Server,
+    log: LogWatch,
 }
 
 impl RelationalStore {
     pub(crate) fn new(settings: RelationalStoreSettings) -> Result<Self, String> {
         let server = Server::new(&settings.url, settings.password.clone(), settings.ca_file.clone())?;
-        Ok(Self { settings, server })
+        Ok(Self { settings, server, log: LogWatch::default() })
     }
 
     fn trace(&self, names: Names) -> Trace {
@@ -114,12 +131,31 @@ impl Component for RelationalStore {
     }
 
     fn probe(&self) -> Result<()> {
-        backup::probe(self)
+        match &self.settings.method {
+            Method::Logical => backup::probe(self),
+            Method::Physical(settings) => physical::probe(self, settings),
+        }
     }
 
     fn backup(&self, context: &BackupContext<'_>) -> Result<Backup> {
         self.settings.hooks.before_backup(self, &context.control)?;
-        backup::backup(self, context)
+        match &self.settings.method {
+            Method::Logical => backup::backup(self, context),
+            Method::Physical(settings) => physical::backup(self, settings, context),
+        }
+    }
+
+    fn attend(&self, stop: &(dyn Fn() -> bool + Sync)) {
+        if let Method::Physical(settings) = &self.settings.method {
+            std::thread::scope(|scope| {
+                scope.spawn(|| physical::watch(self, settings, stop));
+                physical::attend(self, settings, stop);
+            });
+        }
+    }
+
+    fn log_state(&self) -> Option<LogState> {
+        matches!(self.settings.method, Method::Physical(_)).then(|| self.log.get())
     }
 
     fn after_backup(&self) -> Result<()> {
@@ -140,7 +176,7 @@ impl Component for RelationalStore {
         portion: &Portion,
         control: &repository::Control,
     ) -> Result<()> {
-        let manifest = Snapshot::open(repository, index, snapshot)?.manifest(control)?;
+        let manifest = Snapshot::open(repository, index, snapshot)?.contents(control)?;
         let selected = select::select(manifest, portion)?;
         match selected.beside {
             true => select::refuse_taken(&mut swap::aside(&self.server, &[])?, &selected),
@@ -159,7 +195,7 @@ impl Component for RelationalStore {
     ) -> Result<repository::RestorePlan> {
         use repository::Planned;
         let selected =
-            select::select(Snapshot::open(repository, index, snapshot)?.manifest(control)?, portion)?;
+            select::select(Snapshot::open(repository, index, snapshot)?.contents(control)?, portion)?;
         let mut client = swap::aside(&self.server, &[])?;
         select::refuse_taken(&mut client, &selected)?;
         let about = inventory::about(&mut client)?;

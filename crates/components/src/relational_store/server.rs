@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure;
+use crate::process;
 use crate::{Error, ErrorKind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -190,6 +191,15 @@ impl Server {
         if let Some(password) = self.password()? {
             command.env("PGPASSWORD", password.expose_secret());
         }
+        Ok(command)
+    }
+}
+
+impl Server {
+    /// The same for one that ends when we do, however that comes: it is run with [`super::tools::run_guarded`].
+    pub(super) fn guarded_tool(&self, program: &Path, database: &str) -> Result<Command> {
+        let mut command = self.tool(Path::new(process::SHELL), database)?;
+        command.args(["-c", process::GUARD, "TERM"]).arg(program);
         Ok(command)
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! manifest → what of it (`select`) → can it be restored here (`check`)? → roles that are missing (`roles`) → each database (`build`)
 
+use std::sync::Arc;
+
 use repository::RestoreOutcome;
 
 use super::build::{Builder, create};
 use super::check::check;
 use super::names::Names;
+use super::physical::{self, Recovery};
 use super::roles::make_roles;
 use super::select::{refuse_taken, select};
 use super::snapshot::Snapshot;
 use super::tools::Tools;
 use super::trace::Trace;
 use super::{RelationalStore, inventory, swap};
-use crate::{RestoreContext, Result, StagedRestore};
+use crate::{Error, ErrorKind, RestoreContext, Result, StagedRestore};
 
 /// A restore whose databases are built.
 pub(super) struct Staged {
@@ -25,7 +28,42 @@ pub(super) struct Staged {
     swapped: bool,
 }
 
+/// Of a physical backup the wanted instant is recovered first.
 pub(super) fn stage(store: &RelationalStore, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
+    let snapshot = Snapshot::open(context.repository, context.index, context.snapshot)?;
+    if snapshot.physical_if_any(&context.control)?.is_none() {
+        return match context.at {
+            None => stage_rows(store, context),
+            Some(_) => {
+                let message = "the backup was made by the logical way and holds one instant alone";
+                Err(Error::new(ErrorKind::Missing, message))
+            }
+        };
+    }
+    let recovered = physical::recover(&Recovery {
+        store,
+        repository: context.repository,
+        index: context.index,
+        snapshot: context.snapshot,
+        job_id: context.job_id,
+        directory: &store.settings.clusters_directory,
+        at: context.at,
+        portion: &context.portion,
+        control: &context.control,
+    })?;
+    let context = RestoreContext {
+        repository: &recovered.repository,
+        index: &recovered.index,
+        snapshot: recovered.snapshot,
+        job_id: context.job_id,
+        portion: context.portion.clone(),
+        at: None,
+        control: Arc::clone(&context.control),
+    };
+    stage_rows(store, &context)
+}
+
+fn stage_rows(store: &RelationalStore, context: &RestoreContext<'_>) -> Result<Box<dyn StagedRestore>> {
     let control = &*context.control;
     let snapshot = Snapshot::open(context.repository, context.index, context.snapshot)?;
     let selected = select(snapshot.manifest(control)?, &context.portion)?;

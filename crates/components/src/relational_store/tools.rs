@@ -1,17 +1,21 @@
 //! `pg_dump`, `pg_restore` and `pg_dumpall`: where they are, and running them so that their end counts.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use repository::Control;
 
 use crate::process::{self, Ended, Output};
 use crate::{Error, ErrorKind, Result};
 
+/// So long a tool may take to quit.
+const QUIT_TIME: Duration = Duration::from_secs(5);
 const PIPE_BYTES: usize = 1 << 18;
 /// From this release on the tools set what older servers do not know, and restores into those fail.
 const FUSSY_SINCE_MAJOR: u32 = 17;
@@ -59,7 +63,7 @@ impl Tools {
             false => format!("{} was found", have.join(", ")),
         };
         let message = format!(
-            "a drill starts a PostgreSQL server of its own, release {major} or newer, and {have} here; install the package of the \
+            "a PostgreSQL server of our own is needed, release {major} or newer, and {have} here; install the package of the \
              server (postgres, initdb), or set tools_directory"
         );
         Err(Error::new(ErrorKind::Missing, message))
@@ -111,7 +115,7 @@ fn major_of(program: &Path) -> Option<u32> {
 
 /// Starts a tool whose output is wanted. It waits when its pipe is full, until somebody reads.
 pub(super) fn start(mut command: Command) -> io::Result<Running> {
-    Running::start(command.stdout(Stdio::piped()))
+    Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))
 }
 
 /// Hands on what a tool writes, piece by piece. It counts only if the tool ended well. It is killed when the job is
@@ -132,11 +136,62 @@ pub(super) fn run(mut running: Running, control: &Control, out: &mut dyn Write) 
 }
 
 /// Runs a tool that writes nothing we want. It is killed when the job is cancelled.
-pub(super) fn run_quiet(mut command: Command, control: &Control) -> io::Result<()> {
-    let mut running = Running::start(command.stdout(Stdio::null()))?;
-    let stop = || control.cancelled.load(Ordering::Relaxed);
-    let ended = process::wait(running.take()?, None, &stop);
+pub(super) fn run_quiet(command: Command, control: &Control) -> io::Result<()> {
+    run_until(command, &|| control.cancelled.load(Ordering::Relaxed))
+}
+
+/// The same until somebody says that it is to stop: `Interrupted`.
+pub(super) fn run_until(mut command: Command, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()))?;
+    let ended = process::wait(running.take()?, None, stop);
     running.judge(ended)
+}
+
+/// The same for a tool that was made by [`super::server::Server::guarded_tool`]: it is told to quit, and gets the time for it.
+pub(super) fn run_guarded(mut command: Command, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    let (reader, lifeline) = io::pipe()?;
+    let mut running = Running::start(command.stdin(reader).stdout(Stdio::null()))?;
+    command.stdin(Stdio::null()); // closes our copy of the pipe's reading end
+    let lifeline = Cell::new(Some(lifeline));
+    let asked = Cell::new(None::<Instant>);
+    let ended = process::wait(running.take()?, None, &|| {
+        if asked.get().is_none() && stop() {
+            drop(lifeline.take());
+            asked.set(Some(Instant::now()));
+        }
+        asked.get().is_some_and(|asked| asked.elapsed() > QUIT_TIME)
+    });
+    match asked.get() {
+        None => running.judge(ended),
+        Some(_) => Err(io::Error::new(io::ErrorKind::Interrupted, "stopped")),
+    }
+}
+
+/// Gives a tool what `write` writes. It is killed when that fails, or the job is cancelled.
+pub(super) fn fill(
+    mut command: Command,
+    control: &Control,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::null()))?;
+    let mut child = running.take()?;
+    let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    let failed = AtomicBool::new(false);
+    let stop = || failed.load(Ordering::Relaxed) || control.cancelled.load(Ordering::Relaxed);
+    let (written, ended) = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| process::wait(child, None, &stop));
+        let written = write(&mut stdin);
+        drop(stdin);
+        // Whom the tool's own end kept from writing has its reason from the tool.
+        failed
+            .store(written.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::BrokenPipe), Ordering::Relaxed);
+        (written, waiting.join())
+    });
+    let ended = ended.unwrap_or_else(|_| Err(io::Error::other("nobody waited for it; please report this")));
+    match running.judge(ended) {
+        Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+        other => written.and(other),
+    }
 }
 
 /// A tool that was started. Dropped before somebody waits for it it is killed.
@@ -152,7 +207,7 @@ impl Running {
             Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let fail = |e: io::Error| io::Error::new(e.kind(), format!("{name} could not be started: {e}"));
         let (reader, writer) = io::pipe().map_err(fail)?;
-        let child = command.stdin(Stdio::null()).stderr(writer).process_group(0).spawn().map_err(fail)?;
+        let child = command.stderr(writer).process_group(0).spawn().map_err(fail)?;
         command.stderr(Stdio::null()); // closes our copy of the pipe's writing end
         let mut statements = Statements { name: format!("{name}: "), line: Vec::new(), skipping: false };
         let said = Output::collect(reader, move |piece, kept| statements.leave_out(piece, kept));

@@ -200,6 +200,10 @@ impl Inner {
         let heartbeat = spawn_heartbeat(self.state.clone(), self.runner.clone())?;
         *self.runner.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat);
         let mut tasks = self.runner.tasks();
+        for component in self.settings.components.iter().map(Arc::clone) {
+            let runner = Arc::clone(&self.runner);
+            tasks.push(tokio::task::spawn_blocking(move || component.attend(&|| runner.is_stopping())));
+        }
         for lane in [LANE_MAIN, LANE_SIDE, LANE_VERIFY] {
             tasks.push(tokio::spawn(self.clone().work_off(lane)));
         }

@@ -14,7 +14,7 @@ use super::stages::{self, StageSink, Stages};
 use super::{RestoreDone, RestoreTask, locks};
 use crate::store::vaults::load_index;
 use crate::store::{CatalogueEntry, EntryComponent, FORMAT_VERSION, Store, failure, layout};
-use crate::{Error, ErrorKind, Result, Selection};
+use crate::{Error, ErrorKind, Result, Selection, clock};
 
 /// One component of the backup with the configured one that takes it.
 pub(super) struct Part {
@@ -173,8 +173,33 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
         error.details = missing;
         return Err(error);
     }
+    if let Some(at) = task.selection.at {
+        check_instant(&entry.name, at, &parts)?;
+    }
     parts.sort_by_key(|part| stages::KINDS.iter().position(|kind| *kind == part.entry.kind));
     Ok((entry, parts))
+}
+
+/// Every selected component that holds more than one instant holds this one, and there is such a component.
+fn check_instant(name: &str, at: i64, parts: &[Part]) -> Result<()> {
+    let windows: Vec<_> =
+        parts.iter().filter_map(|part| Some((&part.entry.name, part.entry.facts.window?))).collect();
+    let refuse = |message: String| Err(Error::new(ErrorKind::ParameterInvalid, message));
+    if windows.is_empty() {
+        return refuse(format!(
+            "backup '{name}' holds one instant alone of what is to be restored; leave the instant out, or choose a backup of a \
+             component with method = \"physical\""
+        ));
+    }
+    match windows.into_iter().find(|(_, window)| !(window.from..=window.until).contains(&at)) {
+        None => Ok(()),
+        Some((component, window)) => refuse(format!(
+            "backup '{name}' holds component '{component}' at any instant from {} to {}, and {} is none of these",
+            clock::exact(window.from),
+            clock::exact(window.until),
+            clock::exact(at)
+        )),
+    }
 }
 
 fn restore(
@@ -254,6 +279,8 @@ fn stage_all(
                 snapshot: part.entry.snapshot,
                 job_id: &task.job_id,
                 portion: task.selection.portion(&part.entry.name),
+                // What holds one instant alone is restored as it was then.
+                at: task.selection.at.filter(|_| part.entry.facts.window.is_some()),
                 control: Arc::clone(control),
             };
             let name = part.component.name();

@@ -153,6 +153,8 @@ pub fn from_typed(
         master_key_file: master_key_file.clone(),
         state_file: state_file.clone(),
         scratch,
+        clusters: drill_directory.clone(),
+        log_directory: data_directory.join("log"),
     };
     let (components, component_paths) = protected::build(typed.component, directory, &own)?;
     let listed = networks(typed.security.allowed_addresses.unwrap_or_default())?;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use components::{
-    Component, CopyState, FileStoreSettings, Hooks, ObjectStoreSettings, Password, RelationalStoreSettings,
-    SystemConfigurationSettings,
+    Component, CopyState, FileStoreSettings, Hooks, Method, ObjectStoreSettings, Password, PhysicalSettings,
+    RelationalStoreSettings, SystemConfigurationSettings,
 };
 use secrecy::SecretString;
 use storage::{Credentials, Location};
@@ -23,6 +23,9 @@ const HOOK_TIMEOUT_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// Tables that are read or loaded at once, unless it is said.
 const DEFAULT_CONNECTIONS: usize = 4;
 const CONNECTIONS_MAX: u64 = 64;
+/// So often the files of a server are backed up anew, unless it is said.
+const DEFAULT_BASE_DAYS: u64 = 7;
+const BASE_DAYS_MAX: u64 = 366;
 
 /// The components, and the directory of each that is one, by name.
 pub(super) type Built = (Vec<Arc<dyn Component>>, Vec<(String, PathBuf)>);
@@ -36,6 +39,10 @@ pub(super) struct Own {
     pub(super) state_file: PathBuf,
     /// For what a backup or restore needs only meanwhile.
     pub(super) scratch: PathBuf,
+    /// For servers of our own.
+    pub(super) clusters: PathBuf,
+    /// For logs of database servers that no backup holds yet.
+    pub(super) log_directory: PathBuf,
 }
 
 /// Checks and builds. Relative paths start at `directory`.
@@ -82,9 +89,7 @@ fn one(
             paths.push((settings.name.clone(), settings.path.clone()));
             Ok(components::file_store(settings))
         }
-        Some("relationalStore") => {
-            components::relational_store(relational_store(component, directory, &own.scratch)?)
-        }
+        Some("relationalStore") => components::relational_store(relational_store(component, directory, own)?),
         Some("objectStore") => components::object_store(object_store(component, directory)?),
         Some("systemConfiguration") => {
             Ok(components::system_configuration(system_configuration(component, own)?))
@@ -138,11 +143,22 @@ fn file_store(mut component: typed::Component, directory: &Path) -> Result<FileS
 fn relational_store(
     mut component: typed::Component,
     directory: &Path,
-    scratch: &Path,
+    own: &Own,
 ) -> Result<RelationalStoreSettings, String> {
-    let own =
-        ["url", "password_file", "password_env", "databases", "ca_file", "connections", "tools_directory"];
-    refuse_foreign(&component, "relationalStore", &own)?;
+    let keys = [
+        "url",
+        "password_file",
+        "password_env",
+        "databases",
+        "ca_file",
+        "connections",
+        "tools_directory",
+        "method",
+        "base_every_days",
+    ];
+    refuse_foreign(&component, "relationalStore", &keys)?;
+    let name = name(&component)?;
+    let method = method(&component, own.log_directory.join(file_name(&name)))?;
     let password = match (component.password_file.take(), component.password_env.take()) {
         (None, None) => None,
         (Some(file), None) => Some(Password::File(below(directory, &file))),
@@ -159,17 +175,46 @@ fn relational_store(
         return Err("databases is empty; name some, or \"*\" for all".to_owned());
     }
     Ok(RelationalStoreSettings {
-        name: name(&component)?,
+        name,
         url: component.url.take().ok_or("url is missing")?,
         password,
         ca_file: component.ca_file.take().map(|file| below(directory, &file)),
         databases,
         connections,
         tools_directory: component.tools_directory.take().map(|tools| below(directory, &tools)),
-        scratch_directory: scratch.to_owned(),
+        method,
+        clusters_directory: own.clusters.clone(),
+        scratch_directory: own.scratch.clone(),
         optional: component.optional.unwrap_or(false),
         hooks: hooks(component)?,
     })
+}
+
+fn method(component: &typed::Component, log_directory: PathBuf) -> Result<Method, String> {
+    match (component.method.as_deref(), component.base_every_days) {
+        (None | Some("logical"), None) => Ok(Method::Logical),
+        (None | Some("logical"), Some(_)) => {
+            Err("base_every_days belongs to method = \"physical\"".to_owned())
+        }
+        (Some("physical"), days) => match days.unwrap_or(DEFAULT_BASE_DAYS) {
+            days @ 1..=BASE_DAYS_MAX => Ok(Method::Physical(PhysicalSettings {
+                base_every: Duration::from_secs(days * 24 * 3600),
+                log_directory,
+            })),
+            _ => Err(format!("base_every_days must be 1 to {BASE_DAYS_MAX}")),
+        },
+        (Some(other), _) => Err(format!("method '{other}' is neither logical nor physical")),
+    }
+}
+
+/// A name of a directory that no other component has.
+fn file_name(component: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    let encoded = component.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }
 
 fn object_store(mut component: typed::Component, directory: &Path) -> Result<ObjectStoreSettings, String> {
@@ -301,6 +346,8 @@ fn refuse_foreign(component: &typed::Component, kind: &str, own: &[&str]) -> Res
         ("databases", c.databases.is_some()),
         ("connections", c.connections.is_some()),
         ("tools_directory", c.tools_directory.is_some()),
+        ("method", c.method.is_some()),
+        ("base_every_days", c.base_every_days.is_some()),
         ("endpoint", c.endpoint.is_some()),
         ("region", c.region.is_some()),
         ("path_style", c.path_style.is_some()),

@@ -127,6 +127,8 @@ pub struct Component {
     pub databases: Option<Vec<String>>,
     pub connections: Option<u64>,
     pub tools_directory: Option<String>,
+    pub method: Option<String>,
+    pub base_every_days: Option<u64>,
     pub endpoint: Option<String>,
     pub region: Option<String>,
     pub path_style: Option<bool>,

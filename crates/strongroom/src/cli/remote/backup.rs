@@ -84,6 +84,9 @@ struct Restore {
     /// The new name that the one database of --only gets; the present ones are not touched
     #[arg(long, value_name = "NAME", requires = "only")]
     into: Option<String>,
+    /// Restore databases whose log is backed up as they were then: a time like 2026-05-04T11:59:30Z, or milliseconds since 1970
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
     /// Check everything, the passcode too, and change nothing
     #[arg(long, conflicts_with = "yes")]
     validate_only: bool,
@@ -292,6 +295,7 @@ fn restore(place: &Place, client: &Client, store: &str, wanted: &Restore) -> Res
         fields.push(("only", &only));
     }
     fields.extend(wanted.into.as_deref().map(|name| ("into", name)));
+    fields.extend(wanted.at.as_deref().map(|at| ("recoveryTime", at)));
     if wanted.validate_only {
         fields.push(("validateOnly", "true"));
         let answer = client.post(&format!("{path}/restore"), &fields)?;
