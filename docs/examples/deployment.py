@@ -192,6 +192,10 @@ class Share:
         (self.root / "new").write_text("new")
 
 
+# All but Strongroom's own configuration, which a running server does not replace.
+CONTENT = ["--component", "gis", "--component", "uploads", "--component", "share"]
+
+
 class Strongroom:
     def __init__(self, program, home, databases, bucket, share):
         self.program, self.site, self.port = program, home / "site", free_port()
@@ -222,11 +226,20 @@ secret_access_key_file = "{home / 'secret'}"
 kind = "fileStore"
 name = "share"
 path = "{share.root}"
+[[component]]
+kind = "systemConfiguration"
+name = "strongroom"
 """)
         config = ["--config", self.site / "strongroom.toml"]
+        self.home = home
         self.call("user", "add", *config, "--username", "admin", "--role", "administrator", "--password-file", home / "password")
-        self.server = subprocess.Popen([program, "serve", *map(str, config)], env=self.environment,
-                                       stdout=subprocess.DEVNULL, stderr=open(home / "log", "w", encoding="utf-8"))
+        self.start()
+        self.call("store", "register", "main", "--location", home / "store")
+
+    def start(self):
+        home, command = self.home, [self.program, "serve", "--config", str(self.site / "strongroom.toml")]
+        self.server = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL,
+                                       stderr=open(home / "log", "a", encoding="utf-8"))
         for attempt in range(100):
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
@@ -235,7 +248,14 @@ path = "{share.root}"
                 time.sleep(0.1)
         self.call("login", "--server", f"https://127.0.0.1:{self.port}/strongroom", "--ca-file", self.site / "certificate.pem",
                   "--username", "admin", "--password-file", home / "password")
-        self.call("store", "register", "main", "--location", home / "store")
+
+    def rebuild(self):
+        """A new machine: nothing but the program, the store and the passcode."""
+        self.stop()
+        shutil.rmtree(self.site)
+        (self.home / "secret").unlink()
+        self.call("rescue", "rebuild", "--store", self.home / "store")
+        self.start()
 
     def call(self, *words):
         return run(self.program, *words, env=self.environment)
@@ -269,6 +289,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_500_000, help="parcels; 1,500,000 make a database of 1.2 GB")
     parser.add_argument("--objects", type=int, default=20_000)
     parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--rebuild", action="store_true", help="lose the server too, and rebuild it from store and passcode")
     parser.add_argument("--keep", action="store_true", help="leave the directory")
     wanted = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="deployment-", dir=wanted.directory))
@@ -299,10 +320,18 @@ def main():
         databases.sql(DAMAGE)
         bucket.damage(wanted.objects)
         share.damage()
-        clock.time("restore what was damaged", lambda: strongroom.call("backup", "restore", "first", "--store", "main", "--yes", "--wait"))
+        clock.time("restore what was damaged", lambda: strongroom.call("backup", "restore", "first", "--store", "main", *CONTENT, "--yes", "--wait"))
         stages += [("restore", *stage) for stage in strongroom.stages()]
         after = clock.time("look again", look)
         equal = [compare(name, one, other) for (name, one), (_, other) in zip(before, after)]
+        if wanted.rebuild:
+            databases.sql(DAMAGE)
+            bucket.damage(wanted.objects)
+            share.damage()
+            clock.time("lose the server, and rebuild it from store and passcode", strongroom.rebuild)
+            clock.time("restore everything", lambda: strongroom.call("backup", "restore", "first", "--store", "main", *CONTENT, "--yes", "--wait"))
+            after = clock.time("look once more", look)
+            equal += [compare(name, one, other) for (name, one), (_, other) in zip(before, after)]
         print(strongroom.call("backup", "list", "--store", "main"))
         print(told)
         print("stage by stage:")
