@@ -36,6 +36,7 @@ fn a_log_has_no_gap_whoever_dies_while_it_is_received() {
     postgres.start_again();
     postgres.sql("postgres", &format!("CREATE DATABASE {NAME}"));
     postgres.sql(NAME, "CREATE TABLE numbers (n int PRIMARY KEY, filler text)");
+    postgres.sql(NAME, "ALTER TABLE numbers ALTER filler SET STORAGE EXTERNAL");
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), strongroom_tests::postgres::PASSWORD).unwrap();
     let clusters = tempfile::Builder::new().prefix("cl").tempdir_in("/tmp").unwrap();

@@ -59,6 +59,14 @@ pub(super) fn select(mut manifest: Manifest, portion: &Portion) -> Result<Select
     for path in &paths {
         look_for(&manifest, path)?;
     }
+    if manifest.is_outline {
+        let unknown =
+            paths.iter().filter(|path| !manifest.databases.iter().any(|one| one.directory == path.database));
+        let unknown = unknown.map(|path| path.database.to_owned());
+        let unknown: std::collections::BTreeSet<String> = unknown.collect();
+        let outline = |name: String| Database { directory: name.clone(), name, ..Database::default() };
+        manifest.databases.extend(unknown.into_iter().map(outline));
+    }
     manifest.databases.retain(|database| paths.iter().any(|path| path.database == database.directory));
     let is_whole = paths.iter().any(|path| path.schema.is_none());
     let Some(name) = &portion.into else {
@@ -92,6 +100,10 @@ fn refuse<T>(message: String) -> Result<T> {
 fn look_for(manifest: &Manifest, path: &Path<'_>) -> Result<()> {
     let Some(database) = manifest.databases.iter().find(|database| database.directory == path.database)
     else {
+        // At another instant there may have been others.
+        if manifest.is_outline {
+            return Ok(());
+        }
         return refuse(format!(
             "the backup holds no database '{}'; it holds {}",
             path.database.escape_debug(),

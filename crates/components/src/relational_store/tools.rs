@@ -148,9 +148,9 @@ pub(super) fn run_until(mut command: Command, stop: &dyn Fn() -> bool) -> io::Re
 }
 
 /// The same for a tool that was made by [`super::server::Server::guarded_tool`]: it is told to quit, and gets the time for it.
-pub(super) fn run_guarded(mut command: Command, stop: &dyn Fn() -> bool) -> io::Result<()> {
+pub(super) fn run_guarded(mut command: Command, name: &str, stop: &dyn Fn() -> bool) -> io::Result<()> {
     let (reader, lifeline) = io::pipe()?;
-    let mut running = Running::start(command.stdin(reader).stdout(Stdio::null()))?;
+    let mut running = Running::start_as(name.to_owned(), command.stdin(reader).stdout(Stdio::null()))?;
     command.stdin(Stdio::null()); // closes our copy of the pipe's reading end
     let lifeline = Cell::new(Some(lifeline));
     let asked = Cell::new(None::<Instant>);
@@ -203,8 +203,12 @@ pub(super) struct Running {
 
 impl Running {
     fn start(command: &mut Command) -> io::Result<Self> {
-        let name =
-            Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+        Self::start_as(program.to_string_lossy().into_owned(), command)
+    }
+
+    /// For people, and in what it says, it has this name.
+    fn start_as(name: String, command: &mut Command) -> io::Result<Self> {
         let fail = |e: io::Error| io::Error::new(e.kind(), format!("{name} could not be started: {e}"));
         let (reader, writer) = io::pipe().map_err(fail)?;
         let child = command.stderr(writer).process_group(0).spawn().map_err(fail)?;

@@ -43,6 +43,12 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// Whether a name is that of a segment, of whatever length.
+    pub(super) fn is_name(name: &str) -> bool {
+        let stem = name.strip_suffix(PARTIAL).unwrap_or(name);
+        stem.len() == 24 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
+    }
+
     /// `None`: the name is none of a segment's.
     pub(super) fn parse(name: &str, segment_bytes: u64) -> Option<Self> {
         let (is_whole, stem) = match name.strip_suffix(PARTIAL) {

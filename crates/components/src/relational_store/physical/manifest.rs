@@ -26,6 +26,10 @@ pub(in super::super) struct Manifest {
     pub system_identifier: String,
     /// The name of the role that every server has.
     pub superuser: String,
+    /// The log that was received without a break; what is of another one cannot be joined to it.
+    pub run: String,
+    /// The words by which the databases were chosen.
+    pub named: Vec<String>,
     /// The branch of the log in which all of this is.
     pub time_line: u64,
     /// Bytes of a segment.
@@ -130,6 +134,8 @@ mod tests {
             server_version: 150_002,
             system_identifier: "7".to_owned(),
             superuser: "postgres".to_owned(),
+            run: String::new(),
+            named: Vec::new(),
             time_line: 1,
             segment_bytes: 16 << 20,
             preload: String::new(),

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! all the time  pg_receivewal, with a slot (`receive`) → segments in a directory of ours (`spool`)
-//! backup        what the last one holds (`previous`), a base now and then (pg_basebackup), a mark in the log, the segments until there (`backup`)
+//! backup        what the last one holds (`previous`), a base now and then (pg_basebackup), a mark in the log (`mark`), the
+//!               segments until there, named to the engine one after the other (`feed`)
 //! restore       base and log → a server of our own that replays until the instant (`recover`) → its databases as a logical
 //!               backup in scratch → the restore that every logical backup has
 //! ```
@@ -12,8 +13,10 @@
 //! numbers of the segments; after a gap there is a new base, and the gap is named.
 
 mod backup;
+mod feed;
 mod log;
 mod manifest;
+mod mark;
 mod present;
 mod previous;
 mod receive;
@@ -29,6 +32,10 @@ pub(super) use backup::{backup, probe};
 pub(super) use manifest::{MANIFEST, Manifest};
 pub(super) use receive::{LogWatch, attend, watch};
 pub(super) use recover::{Recovery, recover};
+
+/// Segments get another name when they are whole: so often they are looked at anew if one is not found.
+const LOOKS_MAX: usize = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where its files lie in a snapshot.
 fn root(store: &RelationalStore) -> PathBuf {

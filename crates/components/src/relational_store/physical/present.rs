@@ -88,7 +88,8 @@ fn check(store: &RelationalStore, client: &mut Client, about: &About) -> Result<
         return refuse("it has tablespaces, which are not taken in this way yet; use method = \"logical\"");
     }
     let text = "SELECT r.rolsuper OR r.rolreplication, current_setting('wal_level') IN ('replica', 'logical'), \
-                  (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') \
+                  (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'), \
+                  (SELECT rolcanlogin FROM pg_roles WHERE oid = 10) AND (SELECT datallowconn FROM pg_database WHERE datname = 'template1') \
                 FROM pg_roles r WHERE r.rolname = current_user";
     let row = client.query_one(text, &[]).map_err(|e| failure::server("cannot ask for our rights", &e))?;
     if !get::<bool>(&row, 0)? {
@@ -96,6 +97,11 @@ fn check(store: &RelationalStore, client: &mut Client, about: &About) -> Result<
     }
     if !get::<bool>(&row, 1)? {
         return refuse("its wal_level is minimal; set it to replica");
+    }
+    if !get::<Option<bool>>(&row, 3)?.unwrap_or(false) {
+        return refuse(
+            "its first superuser may not log in, or template1 takes no connections: a restore could not read what it recovers",
+        );
     }
     let Some(preload) = get::<Option<String>>(&row, 2)? else {
         return refuse(

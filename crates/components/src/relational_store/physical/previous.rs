@@ -11,7 +11,7 @@ use super::manifest::{LOG, Manifest};
 use super::present::Present;
 use super::root;
 use super::spool::Received;
-use crate::{BackupContext, Error, Result};
+use crate::{BackupContext, Error, ErrorKind, Result};
 
 /// What it holds.
 pub(super) struct Previous {
@@ -28,7 +28,7 @@ impl Previous {
         store: &RelationalStore,
         context: &BackupContext<'_>,
         present: &Present,
-        end: Position,
+        (run, end): (&str, Position),
     ) -> Result<Result<Option<Self>, String>> {
         let fail = |e| Error::engine("cannot look for the last backup", e);
         let root = root(store).display().to_string();
@@ -40,12 +40,13 @@ impl Previous {
         let Some((id, _)) = last else { return Ok(Ok(None)) };
         Ok(match Self::read(context, id) {
             Ok(None) => Ok(None),
-            Ok(Some(previous)) => match previous.why_not(present, end) {
+            Ok(Some(previous)) => match previous.why_not(present, run, end) {
                 None => Ok(Some(previous)),
                 Some(why) => Err(why.to_owned()),
             },
             // A damaged one is no reason to make none.
-            Err(error) => Err(error.message),
+            Err(error) if error.kind == ErrorKind::Damaged => Err(error.message),
+            Err(error) => return Err(error),
         })
     }
 
@@ -56,7 +57,7 @@ impl Previous {
         Ok(Some(Self { snapshot: id, manifest, bases, log }))
     }
 
-    fn why_not(&self, present: &Present, end: Position) -> Option<&'static str> {
+    fn why_not(&self, present: &Present, run: &str, end: Position) -> Option<&'static str> {
         let manifest = &self.manifest;
         if manifest.system_identifier != present.about.system_identifier {
             Some("it is of another server")
@@ -68,6 +69,8 @@ impl Previous {
             Some("it is of another time line: the server was restored, or took over from another one")
         } else if Position::parse(&manifest.until_position).is_none_or(|until| until > end) {
             Some("it goes further than the server's log, which went back to an earlier state")
+        } else if manifest.run != run {
+            Some("the log was not received without a break since")
         } else if !manifest.bases.last().is_some_and(|base| self.bases.contains_key(&base.file)) {
             Some("it lacks its base")
         } else {

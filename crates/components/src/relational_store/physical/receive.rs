@@ -49,6 +49,9 @@ pub(in super::super) fn attend(
         // If somebody else has the turn, he tells how it goes.
         let received = take_turn(&settings.log_directory)
             .and_then(|turn| turn.map(|turn| receive(store, settings, &turn.name, stop)).transpose());
+        if store.log.get().failure.is_none() {
+            told = None;
+        }
         if let Err(error) = received {
             let message = Some(error.message);
             if told != message {
@@ -73,7 +76,8 @@ pub(in super::super) fn watch(store: &RelationalStore, settings: &PhysicalSettin
             }
             Ok(Look { is_active, confirmed, behind, held }) => {
                 store.log.measure(Some(behind), Some(held));
-                if behind == 0 || last.0 != Some(confirmed) {
+                // At each new connection it goes back to where its segment begins.
+                if behind == 0 || last.0.is_none_or(|last| confirmed > last) {
                     last = (Some(confirmed), Instant::now());
                 }
                 match is_active && last.1.elapsed() < ARRIVAL_TIME {
@@ -98,10 +102,12 @@ struct Look {
 
 fn look(store: &RelationalStore, settings: &PhysicalSettings) -> Result<Look> {
     let mut client = connect(store)?;
-    let text = "SELECT active, restart_lsn::text, COALESCE(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8 \
-                FROM pg_replication_slots WHERE slot_name = $1";
+    let text = "SELECT COALESCE(r.application_name = $2, false), s.restart_lsn::text, \
+                  COALESCE(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0)::int8 \
+                FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
+    let name = receiver_name(&settings.log_directory)?.unwrap_or_default();
     let row = client
-        .query_opt(text, &[&slot_of(&store.settings.name)])
+        .query_opt(text, &[&slot_of(&store.settings.name), &name])
         .map_err(|e| failure::server("cannot ask how much of the log waits", &e))?
         .ok_or_else(|| Error::new(ErrorKind::Missing, "there is no replication slot yet"))?;
     let confirmed = get::<Option<String>>(&row, 1)?.as_deref().and_then(Position::parse);
@@ -178,7 +184,7 @@ fn receive(
     let mut command = store.server.guarded_tool(&tools.path("pg_receivewal"), store.server.maintenance())?;
     command.env("PGAPPNAME", name).arg("--directory").arg(&settings.log_directory).args(["--slot", &slot]);
     command.args(["--synchronous", "--no-loop", "--no-password"]);
-    match tools::run_guarded(command, stop) {
+    match tools::run_guarded(command, "pg_receivewal", stop) {
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
         Err(e) => Err(fail(e)),
         Ok(()) => Err(fail(io::Error::other("the server ended it"))),
@@ -248,7 +254,13 @@ fn free_slot(client: &mut Client, slot: &str, name: &str) -> Result<Option<Posit
             client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).map_err(fail)?;
             continue;
         };
-        if get::<String>(&found, 3)? != name || Instant::now() > deadline {
+        // One that has just begun, or ends, is not in the view.
+        let application = get::<String>(&found, 3)?;
+        if application.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+            continue;
+        }
+        if application != name || Instant::now() > deadline {
             let message = format!(
                 "somebody else receives through the replication slot '{slot}' (process {holder} of the server); does another Strongroom \
                  protect this server under the same name?"

@@ -13,10 +13,10 @@ use repository::{Compression, Control, Cost, Id, Index, Passcode, Repository, Tr
 use storage::{Directory, DirectoryOptions};
 
 use super::super::cluster::{Account, Cluster, DATA};
-use super::super::inventory::{self, get};
+use super::super::inventory;
 use super::super::snapshot::Snapshot;
 use super::super::tools::{self, Tools};
-use super::super::{Method, RelationalStore, backup, failure};
+use super::super::{Method, RelationalStore, backup};
 use super::log::{PARTIAL, Position, Segment};
 use super::manifest::{Base, LOG, Manifest, shown};
 use super::refuse_preload;
@@ -95,9 +95,6 @@ fn run(asked: &Recovery<'_>) -> Result<Rows> {
         &settings(&place.path(), &manifest, asked.at)?,
         control,
     )?;
-    if let Some(at) = asked.at {
-        assert_not_beyond(&cluster, at)?;
-    }
     tracing::info!(
         component = name,
         at = shown(asked.at.unwrap_or(manifest.until)),
@@ -105,7 +102,7 @@ fn run(asked: &Recovery<'_>) -> Result<Rows> {
     );
 
     let rows = Place::make(asked.directory, asked.job_id, name, ROWS)?;
-    let recovered = read(asked, &cluster, rows)?;
+    let recovered = read(asked, &manifest, &cluster, rows)?;
     drop(cluster);
     place.remove()?;
     Ok(recovered)
@@ -179,7 +176,7 @@ fn lay_down(
 }
 
 /// Run with the server's rights in the directory of its data.
-const PREPARE: &str = r#"cd "$0" && rm -f standby.signal recovery.signal postgresql.auto.conf && : >postgresql.auto.conf && : >recovery.signal"#;
+const PREPARE: &str = r#"cd "$0" && rm -f postmaster.pid standby.signal recovery.signal postgresql.auto.conf && : >postgresql.auto.conf && : >recovery.signal"#;
 
 const CONFIGURATION: &str = "server.conf";
 const ACCESS: &str = "access.conf";
@@ -214,32 +211,15 @@ fn settings(home: &Path, manifest: &Manifest, at: Option<i64>) -> Result<Vec<Str
     ])
 }
 
-/// The server ends in failure if it does not get to the instant; here is seen that it did not go beyond.
-fn assert_not_beyond(cluster: &Cluster, at: i64) -> Result<()> {
-    let mut client = cluster.server.connect(cluster.server.maintenance())?;
-    let text = "SELECT (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::int8";
-    let row = client
-        .query_one(text, &[])
-        .map_err(|e| failure::server("cannot ask how far the log was replayed", &e))?;
-    match get::<Option<i64>>(&row, 0)? {
-        Some(last) if last > at.saturating_mul(1000) => {
-            let message = format!("the log was replayed beyond {}; please report this", shown(at));
-            Err(Error::new(ErrorKind::Damaged, message))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Of the databases that were there at the instant those that are wanted.
-fn wanted(store: &RelationalStore, cluster: &Cluster, portion: &Portion) -> Result<Vec<String>> {
+fn wanted(manifest: &Manifest, cluster: &Cluster, portion: &Portion) -> Result<Vec<String>> {
     let mut client = cluster.server.connect(cluster.server.maintenance())?;
     let major = inventory::about(&mut client)?.major();
     let (mut there, _) = inventory::databases(&mut client, major)?;
-    let named = &store.settings.databases;
     let asked: Vec<&str> =
         portion.paths.iter().map(|path| path.split('/').next().unwrap_or_default()).collect();
     there.retain(|database| match asked.is_empty() {
-        true => named.iter().any(|name| name == "*" || *name == database.name),
+        true => manifest.named.iter().any(|name| name == "*" || *name == database.name),
         false => asked.contains(&database.directory.as_str()),
     });
     match there.is_empty() {
@@ -252,7 +232,7 @@ fn wanted(store: &RelationalStore, cluster: &Cluster, portion: &Portion) -> Resu
 }
 
 /// The server's databases as a logical backup.
-fn read(asked: &Recovery<'_>, cluster: &Cluster, rows: Place) -> Result<Rows> {
+fn read(asked: &Recovery<'_>, manifest: &Manifest, cluster: &Cluster, rows: Place) -> Result<Rows> {
     let Recovery { store, control, .. } = *asked;
     let fail = |e| Error::engine("cannot keep the rows of a recovered server", e);
     let place: PathBuf = rows.path().join("vault");
@@ -265,7 +245,7 @@ fn read(asked: &Recovery<'_>, cluster: &Cluster, rows: Place) -> Result<Rows> {
     let mut there = store.clone();
     there.server = cluster.server.clone();
     there.settings.method = Method::Logical;
-    there.settings.databases = wanted(store, cluster, asked.portion)?;
+    there.settings.databases = wanted(manifest, cluster, asked.portion)?;
     there.settings.hooks = Hooks::default();
     there.settings.scratch_directory = rows.path();
     let context = BackupContext {

@@ -5,7 +5,7 @@
 //! <directory>/<segment>.partial    grows; what was confirmed to the server is on the disk
 //! <directory>/lock                 held (flock) by whoever receives
 //! <directory>/id                   a random word, by which the server tells our receiver from others
-//! <directory>/server               whose log it is
+//! <directory>/server               whose log it is, and a random word for what was received without a break
 //! <directory>/left-<n>/            what cannot be gone on with
 //! ```
 //! A receiver goes on after the last segment that lies here. Where the server cannot send what follows, as it is another one now, or went
@@ -29,6 +29,7 @@ const ID: &str = "id";
 /// So much of a random word.
 const ID_CHARS: usize = 8;
 const SERVER: &str = "server";
+const RUN_CHARS: usize = 16;
 const LEFT: &str = "left-";
 /// So long what was put aside stays: it may be the last that is left of a server.
 const LEFT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -133,39 +134,44 @@ impl Spool {
     /// Makes ready to receive: what lies here belongs to this log, and the server can send what follows it.
     pub(super) fn prepare(&self, log: &ServerLog<'_>) -> Result<()> {
         self.forget()?;
-        let note = self.directory.join(SERVER);
-        let owner = match std::fs::read_to_string(&note) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.map_err(|e| self.fail(e))?),
-        };
-        if let Some(why) = self.why_not(log, owner.as_deref())? {
+        if let Some(why) = self.why_not(log)? {
+            // First, so that nobody goes on with what is put aside only in part.
+            let mut run = Id::random().to_string();
+            run.truncate(RUN_CHARS);
+            let text = format!("{} {run}", log.system_identifier);
+            write(&self.directory.join(SERVER), &text).map_err(|e| self.fail(e))?;
             self.set_aside(why)?;
-        }
-        if owner.as_deref() != Some(log.system_identifier) {
-            self.write(&note, log.system_identifier)?;
         }
         self.clear_half_made()
     }
 
-    /// Why what lies here cannot be gone on with.
-    fn why_not(&self, log: &ServerLog<'_>, owner: Option<&str>) -> Result<Option<&'static str>> {
-        let here = self.received()?;
-        let segments = || here.values().map(|file| file.segment);
-        // What comes next, and where the last byte lies at most: a segment that grows is begun anew.
-        let Some(next) = segments().map(|one| one.number + u64::from(one.is_whole)).max() else {
-            return Ok(None);
+    /// A random word for the log that was received without a break; another one after whatever may have been one. Only what is of
+    /// the same run can be put together by the numbers of its segments.
+    pub(super) fn run(&self) -> Result<String> {
+        let note = std::fs::read_to_string(self.directory.join(SERVER)).map_err(|e| self.fail(e))?;
+        Ok(note.split_once(' ').map(|(_, run)| run.to_owned()).unwrap_or_default())
+    }
+
+    /// Why the log that comes cannot be joined to what came before.
+    fn why_not(&self, log: &ServerLog<'_>) -> Result<Option<&'static str>> {
+        let note = match std::fs::read_to_string(self.directory.join(SERVER)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some("nobody knows whose it is")),
+            other => other.map_err(|e| self.fail(e))?,
         };
+        if note.split_once(' ').map(|(server, _)| server) != Some(log.system_identifier) {
+            return Ok(Some("it is another server's"));
+        }
         let Some(kept) = log.kept else { return Ok(Some("there is no replication slot any more")) };
-        Ok(if owner != Some(log.system_identifier) {
-            Some("it is another server's")
-        } else if segments().any(|one| one.time_line != log.time_line) {
-            Some("the server is on another time line")
-        } else if next * self.segment_bytes > log.end.0 {
-            Some("the server's log ends before it")
-        } else if next < kept.segment(self.segment_bytes) {
-            Some("what follows it was lost")
-        } else {
-            None
+        let here = self.received()?;
+        let of_line = || here.values().map(|file| file.segment).filter(|one| one.time_line == log.time_line);
+        // What comes next, and where the last byte lies at least: a segment that grows is begun anew.
+        let next = of_line().map(|one| one.number + u64::from(one.is_whole)).max();
+        Ok(match next {
+            None if here.is_empty() => None,
+            None => Some("the server is on another time line"),
+            Some(next) if next * self.segment_bytes > log.end.0 => Some("the server's log ends before it"),
+            Some(next) if next < kept.segment(self.segment_bytes) => Some("what follows it was lost"),
+            Some(_) => None,
         })
     }
 
@@ -185,18 +191,24 @@ impl Spool {
     }
 
     fn set_aside(&self, why: &str) -> Result<()> {
-        let left = (0..)
-            .map(|number| self.directory.join(format!("{LEFT}{number}")))
-            .find(|left| !left.exists())
-            .unwrap_or_else(|| self.directory.join(LEFT));
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(|e| self.fail(e))? {
+            let name = entry.map_err(|e| self.fail(e))?.file_name();
+            // Of another server they may have another length, and other numbers.
+            if name.to_str().is_some_and(Segment::is_name) {
+                names.push(name);
+            }
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let left = (0..).map(|number| self.directory.join(format!("{LEFT}{number}")));
+        let Some(left) = left.into_iter().find(|left| !left.exists()) else { return Ok(()) };
         tracing::warn!(place = %left.display(), "the log that was received cannot be gone on with and is put aside: {why}");
         let set = || {
             DirBuilder::new().mode(0o700).create(&left)?;
-            for entry in std::fs::read_dir(&self.directory)? {
-                let name = entry?.file_name();
-                if name.to_str().is_some_and(|name| Segment::parse(name, self.segment_bytes).is_some()) {
-                    std::fs::rename(self.directory.join(&name), left.join(&name))?;
-                }
+            for name in &names {
+                std::fs::rename(self.directory.join(name), left.join(name))?;
             }
             File::open(&left)?.sync_all()?;
             File::open(&self.directory)?.sync_all()
@@ -220,19 +232,24 @@ impl Spool {
         Ok(())
     }
 
-    /// Removes segments that a backup holds, and what comes before all that it needs, after a day.
-    pub(super) fn clear(&self, needed_from: u64, is_held: &dyn Fn(&str, &Received) -> bool) -> Result<()> {
-        for (name, file) in self.received()? {
-            let is_done = file.segment.number < needed_from || is_held(&name, &file);
-            if file.segment.is_whole && is_done && is_older(file.changed, KEEP_FOR) {
+    /// Removes segments that a backup holds, what comes before all that it needs, and what is of other time lines, after a day. The
+    /// last one stays: after it the receiver goes on.
+    pub(super) fn clear(
+        &self,
+        time_line: u64,
+        needed_from: u64,
+        is_held: &dyn Fn(&str, &Received) -> bool,
+    ) -> Result<()> {
+        let here = self.received()?;
+        let last = here.values().map(|file| file.segment.number).max();
+        for (name, file) in here {
+            let Segment { number, is_whole, time_line: of } = file.segment;
+            let is_done = is_whole && (number < needed_from || is_held(&name, &file));
+            if (is_done || of != time_line) && Some(number) != last && is_older(file.changed, KEEP_FOR) {
                 std::fs::remove_file(self.directory.join(name)).map_err(|e| self.fail(e))?;
             }
         }
         Ok(())
-    }
-
-    fn write(&self, path: &Path, text: &str) -> Result<()> {
-        write(path, text).map_err(|e| self.fail(e))
     }
 }
 
@@ -326,12 +343,16 @@ mod tests {
             is_kept
         };
         spool.prepare(&log(9, None)).unwrap();
+        let run = spool.run().unwrap();
         receive(&dir, whole);
+        receive(&dir, "000000020000000000000003");
         assert!(is_kept(&log(9, Some(5))) && is_kept(&log(9, Some(4))) && is_kept(&log(5, Some(5))));
+        assert_eq!(spool.run().unwrap(), run);
         assert!(!is_kept(&log(9, Some(6))), "segment 5 is gone");
+        assert_ne!(spool.run().unwrap(), run);
         assert!(!is_kept(&log(9, None)), "nothing was kept");
         assert!(!is_kept(&log(4, Some(4))), "the server went back");
-        assert!(!is_kept(&ServerLog { time_line: 2, ..log(9, Some(5)) }));
+        assert!(!is_kept(&ServerLog { time_line: 3, ..log(9, Some(5)) }));
         assert!(!is_kept(&ServerLog { system_identifier: "7002", ..log(9, Some(5)) }));
         std::fs::rename(dir.path().join(whole), dir.path().join(format!("{whole}.partial"))).unwrap();
         assert!(
@@ -384,11 +405,13 @@ mod tests {
             .set_modified(SystemTime::now() - 2 * KEEP_FOR)
             .unwrap();
         let left = || spool.received().unwrap().into_keys().collect::<Vec<_>>();
-        spool.clear(0, &|_, _| false).unwrap();
+        spool.clear(1, 0, &|_, _| false).unwrap();
         assert_eq!(left().len(), 5);
-        // One comes before the first base, one is held, one is young and one is new.
-        spool.clear(2, &|held, _| held != name(4)).unwrap();
+        // One comes before the first base, one is held, one is young, one grows, and one is the last.
+        spool.clear(1, 2, &|_, _| true).unwrap();
         assert_eq!(left(), [format!("{}.partial", name(1)), name(3), name(4)]);
+        spool.clear(2, 0, &|_, _| false).unwrap();
+        assert_eq!(left(), [name(3), name(4)]);
     }
 
     #[test]
