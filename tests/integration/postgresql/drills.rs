@@ -281,7 +281,11 @@ fn a_backup_that_verifies_and_cannot_be_restored_fails_its_drill_with_the_reason
             "\"no_such_thing\"",
             "the server lacks extensions that the backup needs: no_such_thing",
         ),
-        ("\"serverVersion\": 1", "\"serverVersion\": 9", "a PostgreSQL server of its own, release 95"),
+        (
+            "\"serverVersion\": 1",
+            "\"serverVersion\": 9",
+            "a PostgreSQL server of our own is needed, release 95",
+        ),
     ];
     let Some((scene, inner)) = Scene::with(&[("one", made)]) else { return };
     let scratch = scratch();
