@@ -256,6 +256,9 @@ name = "strongroom"
         (self.home / "secret").unlink()
         self.call("rescue", "rebuild", "--store", self.home / "store")
         self.start()
+        # It was backed up in the midst of a backup, and goes on with that first.
+        newest = json.loads(self.call("job", "list", "--json"))[0]
+        subprocess.run([self.program, "job", "wait", newest["jobid"]], env=self.environment, check=False, capture_output=True)
 
     def call(self, *words):
         return run(self.program, *words, env=self.environment)
