@@ -311,6 +311,41 @@ mod tests {
     }
 
     #[test]
+    fn a_guarded_tool_is_asked_to_quit_and_ends_with_whoever_started_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let guarded = |note: &Path| {
+            let script =
+                "trap 'echo asked >\"$0\"; exit' TERM; echo runs >\"$0\"; while :; do sleep 0.05; done";
+            let mut command = Command::new(process::SHELL);
+            command.args(["-c", process::GUARD, "TERM", "/bin/sh", "-c", script]).arg(note);
+            command
+        };
+        let says = |note: &Path, word: &str| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !std::fs::read_to_string(note).is_ok_and(|text| text.trim() == word) {
+                assert!(Instant::now() < deadline, "it never said '{word}'");
+                std::thread::yield_now();
+            }
+        };
+        let note = dir.path().join("told");
+        let stop = || std::fs::read_to_string(&note).is_ok_and(|text| text.trim() == "runs");
+        let stopped = run_guarded(guarded(&note), "sh", &stop).unwrap_err();
+        assert_eq!(stopped.kind(), io::ErrorKind::Interrupted);
+        says(&note, "asked");
+
+        // Nobody tells it anything: the other end of its pipe is gone, as when we are killed.
+        let note = dir.path().join("left");
+        let (reader, lifeline) = io::pipe().unwrap();
+        let mut command = guarded(&note);
+        let mut child = command.stdin(reader).spawn().unwrap();
+        drop(command);
+        says(&note, "runs");
+        drop(lifeline);
+        says(&note, "asked");
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn the_statement_that_failed_is_not_told() {
         let said = "pg_restore: error: could not execute query: ERROR:  no\nCommand was: CREATE SUBSCRIPTION s\n  CONNECTION 'password=planted';\n\npg_restore: detail: more";
         let said = format!(

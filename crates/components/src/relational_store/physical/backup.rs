@@ -1,5 +1,7 @@
 //! A physical backup: it goes on with what the last one in this vault holds, or begins anew and says why.
 
+use std::time::Duration;
+
 use postgres::Client;
 use repository::BackupRequest;
 
@@ -15,6 +17,10 @@ use crate::{Backup, BackupContext, Error, ErrorKind, Facts, Result};
 
 /// Files that are read at once: the base is one, and segments are small.
 const WORKERS: usize = 2;
+/// So often something is looked for.
+const LOOKS_MAX: usize = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Can the server be backed up in this way?
 pub(in super::super) fn probe(store: &RelationalStore, settings: &PhysicalSettings) -> Result<()> {
     let mut client = store.server.connect(store.server.maintenance())?;
@@ -73,6 +79,17 @@ pub(super) enum Failed {
     With(Error),
     /// Something failed that is told elsewhere.
     Echo,
+}
+
+/// Looks again where something was not found: segments get another name when they are whole.
+pub(super) fn again<T>(mut look: impl FnMut() -> Result<T, Failed>) -> Result<T, Failed> {
+    for _ in 1..LOOKS_MAX {
+        match look() {
+            Err(Failed::Unusable(_)) => std::thread::sleep(LOOK_AGAIN),
+            other => return other,
+        }
+    }
+    look()
 }
 
 impl From<Error> for Failed {

@@ -1,23 +1,21 @@
 //! Names the files of a physical backup to the engine: bases, log, manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use repository::{Fed, FedContent, FedFile, Node, Time};
 
 use super::super::tools;
-use super::backup::{Failed, Run};
+use super::backup::{Failed, Run, again};
 use super::log::{self, Position, Segment};
 use super::manifest::{Base, LOG, MANIFEST, Manifest, shown};
 use super::previous::Previous;
 use super::spool::Received;
-use super::{LOOK_AGAIN, LOOKS_MAX};
 use crate::{Error, ErrorKind, Result, Window};
 
 /// What is named next, in the order of the paths.
@@ -105,7 +103,7 @@ impl<'f, 'r, 'c> Feed<'f, 'r, 'c> {
                 return Err(Failed::Unusable("it was made when the server's clock was ahead".to_owned()));
             }
             // Before a new base is taken for nothing.
-            self.there(base.first_segment, self.run.end)?;
+            again(|| self.there(base.first_segment, self.run.end))?;
             files.push(kept(vec![base.file.clone().into_bytes()], node, &self.lost));
             let every = i64::try_from(self.run.settings.base_every.as_millis()).unwrap_or(i64::MAX);
             is_due = !(0..every).contains(&now.saturating_sub(base.started));
@@ -163,25 +161,6 @@ impl<'f, 'r, 'c> Feed<'f, 'r, 'c> {
     /// which is that of the first byte that was not written yet.
     fn there(&self, first: u64, position: Position) -> Result<BTreeMap<String, Received>, Failed> {
         let last = Position(position.0.saturating_sub(1)).segment(self.run.present.spool.segment_bytes);
-        let mut looks = 1;
-        loop {
-            let (here, numbers) = self.look(first)?;
-            match log::gap(first, last, &numbers) {
-                None => return Ok(here),
-                Some(_) if looks < LOOKS_MAX => std::thread::sleep(LOOK_AGAIN),
-                Some((from, to)) => {
-                    let why = match from == to {
-                        true => format!("segment {from:X} of the log was never received"),
-                        false => format!("segments {from:X} to {to:X} of the log were never received"),
-                    };
-                    return Err(Failed::Unusable(why));
-                }
-            }
-            looks += 1;
-        }
-    }
-
-    fn look(&self, first: u64) -> Result<(BTreeMap<String, Received>, BTreeSet<u64>)> {
         let present = &self.run.present;
         let is_of_ours =
             |segment: &Segment| segment.time_line == present.time_line && segment.number >= first;
@@ -191,22 +170,19 @@ impl<'f, 'r, 'c> Feed<'f, 'r, 'c> {
         let before = before.filter_map(|name| Segment::parse(name, present.spool.segment_bytes));
         let before = before.filter(|segment| segment.is_whole && is_of_ours(segment));
         let numbers = here.values().map(|file| file.segment).chain(before).map(|segment| segment.number);
-        let numbers = numbers.collect();
-        Ok((here, numbers))
+        match log::gap(first, last, &numbers.collect()) {
+            None => Ok(here),
+            Some((from, to)) => {
+                Err(Failed::Unusable(format!("segments {from:X} to {to:X} of the log were never received")))
+            }
+        }
     }
 
     /// The log from the first base until now, and the manifest.
     fn name_log(&mut self) -> Result<Vec<FedFile<'r>>, Failed> {
         let from = self.bases.first().map_or(0, |base| base.ended);
         let mark = self.run.mark(self.bases.last().map_or(0, |base| base.ended))?;
-        let mut looks = 1;
-        let mut files = loop {
-            match self.segments(mark.end) {
-                Err(Failed::Unusable(_)) if looks < LOOKS_MAX => std::thread::sleep(LOOK_AGAIN),
-                other => break other?,
-            }
-            looks += 1;
-        };
+        let mut files = again(|| self.segments(mark.end))?;
         self.window = Window { from, until: mark.time };
         let present = &self.run.present;
         // The log begins where these were other ones, perhaps.

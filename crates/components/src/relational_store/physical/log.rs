@@ -43,7 +43,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Whether a name is that of a segment, of whatever length.
+    /// Whether a name is that of a segment, of whatever length; in upper case, as the server writes them.
     pub(super) fn is_name(name: &str) -> bool {
         let stem = name.strip_suffix(PARTIAL).unwrap_or(name);
         stem.len() == 24 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
@@ -51,24 +51,15 @@ impl Segment {
 
     /// `None`: the name is none of a segment's.
     pub(super) fn parse(name: &str, segment_bytes: u64) -> Option<Self> {
-        let (is_whole, stem) = match name.strip_suffix(PARTIAL) {
-            Some(stem) => (false, stem),
-            None => (true, name),
-        };
-        if stem.len() != 24 {
+        if !Self::is_name(name) {
             return None;
         }
-        let (time_line, high, low) =
-            (digits(stem.get(..8)?)?, digits(stem.get(8..16)?)?, digits(stem.get(16..)?)?);
+        let part = |at: std::ops::Range<usize>| u64::from_str_radix(name.get(at)?, 16).ok();
+        let (time_line, high, low) = (part(0..8)?, part(8..16)?, part(16..24)?);
+        let is_whole = !name.ends_with(PARTIAL);
         let per_part = (1u64 << 32) / segment_bytes.max(1);
         (low < per_part).then(|| Self { time_line, number: high * per_part + low, is_whole })
     }
-}
-
-/// Upper case, as the server writes them.
-fn digits(text: &str) -> Option<u64> {
-    let fits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
-    fits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
 /// The first and the last number of the first stretch of `first..=last` that is not `there`.

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::super::failure;
 use super::super::inventory::get;
-use super::backup::Run;
+use super::backup::{Failed, Run, again};
 use super::log::Position;
 use super::receive::{self, wait_until_received};
-use super::{LOOK_AGAIN, LOOKS_MAX};
 use crate::{Error, ErrorKind, Result};
 
 /// Instants are told in milliseconds.
@@ -40,13 +39,13 @@ impl Run<'_, '_> {
 
     /// Right after this instant, which is not before `earliest`, and this position there is a commit in the log, so that a server
     /// that replays it knows when it has got there. All of that is on our disk then.
-    pub(super) fn mark(&mut self, earliest: i64) -> Result<Mark> {
+    pub(super) fn mark(&mut self, earliest: i64) -> Result<Mark, Failed> {
         let (mut time, mut position) = self.now()?;
         while time < earliest {
             if earliest - time > CLOCK_MS_MAX {
                 let message =
                     "the server's clock went back while a base was taken; back up again when it is right";
-                return Err(Error::new(ErrorKind::Io, message));
+                return Err(Error::new(ErrorKind::Io, message).into());
             }
             self.context.control.check().map_err(|e| Error::engine("the backup was stopped", e))?;
             std::thread::sleep(TICK);
@@ -55,22 +54,20 @@ impl Run<'_, '_> {
         let fail = |e: postgres::Error| failure::server("cannot write a mark into the log", &e);
         self.client.batch_execute("SET synchronous_commit = local").map_err(fail)?;
         self.client.execute("SELECT pg_logical_emit_message(true, 'strongroom', '')", &[]).map_err(fail)?;
-        let (time_line, end) = receive::end_of_log(self.client)?;
+        let (_, end) = receive::end_of_log(self.client)?;
         let directory = &self.settings.log_directory;
         wait_until_received(self.store, directory, self.client, end, &self.context.control)?;
         let spool = &self.present.spool;
-        let mut is_here = false;
-        for _ in 0..LOOKS_MAX {
-            is_here = spool.holds(time_line, end)?;
-            if is_here {
-                break;
+        again(|| match spool.holds(self.present.time_line, end)? && spool.run()? == self.log {
+            true => Ok(Mark { time, position, end }),
+            false => {
+                let message = "the log that was confirmed to the server did not arrive here; back up again";
+                Err(Failed::Unusable(message.to_owned()))
             }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        if time_line != self.present.time_line || spool.run()? != self.log || !is_here {
-            let message = "the log that was confirmed to the server did not arrive here; back up again";
-            return Err(Error::new(ErrorKind::Io, message));
-        }
-        Ok(Mark { time, position, end })
+        })
+        .map_err(|failed| match failed {
+            Failed::Unusable(message) => Failed::With(Error::new(ErrorKind::Io, message)),
+            other => other,
+        })
     }
 }

@@ -33,10 +33,6 @@ pub(super) use manifest::{MANIFEST, Manifest};
 pub(super) use receive::{LogWatch, attend, watch};
 pub(super) use recover::{Recovery, recover};
 
-/// Segments get another name when they are whole: so often they are looked at anew if one is not found.
-const LOOKS_MAX: usize = 5;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// Where its files lie in a snapshot.
 fn root(store: &RelationalStore) -> PathBuf {
     PathBuf::from("/").join(quote::file_name(&store.settings.name))

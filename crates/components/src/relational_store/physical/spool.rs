@@ -202,8 +202,8 @@ impl Spool {
         if names.is_empty() {
             return Ok(());
         }
-        let left = (0..).map(|number| self.directory.join(format!("{LEFT}{number}")));
-        let Some(left) = left.into_iter().find(|left| !left.exists()) else { return Ok(()) };
+        let mut left = (0..).map(|number| self.directory.join(format!("{LEFT}{number}")));
+        let Some(left) = left.find(|left| !left.exists()) else { return Ok(()) };
         tracing::warn!(place = %left.display(), "the log that was received cannot be gone on with and is put aside: {why}");
         let set = || {
             DirBuilder::new().mode(0o700).create(&left)?;
