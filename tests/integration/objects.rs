@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use components::{
-    Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Portion, Recovered, RestoreContext,
-};
+use components::{Component, DrillContext, Drilled, Hooks, ObjectStoreSettings, Portion, Recovered};
 use recovery::store::{CatalogueEntry, Store};
 use recovery::work::{RestoreDone, RestoreTask, run_restore};
 use recovery::{Cost, Kind, Selection};
@@ -288,18 +286,7 @@ fn a_prefix_alone_is_compared_replaced_and_put_back_and_all_else_stays_as_it_is(
 
     // Taken back, or dead before the swap and after it.
     let before = damage();
-    let stage = || {
-        let context = RestoreContext {
-            at: None,
-            repository: &vault,
-            index: &index,
-            snapshot,
-            job_id: "a-restore",
-            portion: portion("photos/2026/"),
-            control: Control::new(),
-        };
-        component.stage(&context).unwrap()
-    };
+    let stage = || world::stage(&scene.store, "b", &component, &portion("photos/2026/"));
     let mut staged = stage();
     staged.swap().unwrap();
     staged.abandon().unwrap();
@@ -496,24 +483,13 @@ fn a_restore_that_is_taken_back_leaves_the_bucket_as_before_also_if_the_line_end
     for key in ["kept", "changed", "removed"] {
         scene.put(key, b"old");
     }
-    let entry = scene.back_up("b", &component).unwrap();
-    let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
-    let index = vault.load_index(&|_| true).unwrap();
+    scene.back_up("b", &component).unwrap();
     scene.put("changed", b"new");
     scene.content().delete("removed").unwrap();
     scene.put("added", b"new");
     let before = scene.everything();
     let swapped = || {
-        let context = RestoreContext {
-            at: None,
-            repository: &vault,
-            index: &index,
-            snapshot: entry.components[0].snapshot,
-            job_id: "a-restore",
-            portion: Portion::default(),
-            control: Control::new(),
-        };
-        let mut staged = component.stage(&context).unwrap();
+        let mut staged = world::stage(&scene.store, "b", &component, &Portion::default());
         staged.swap().unwrap();
         assert_eq!(scene.content().look("added").unwrap().map(|found| found.size), None);
         staged

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use components::{Component, RestoreContext, StagedRestore};
 use recovery::store::CatalogueEntry;
 pub use recovery::store::Store;
 use recovery::work::{
     BackupTask, RestoreDone, RestoreTask, StageSink, run_backup, run_restore, scrub, verify_backup,
 };
-use recovery::{Cost, FileStoreSettings, Hooks, file_store};
+use recovery::{Cost, FileStoreSettings, Hooks, Portion, file_store};
 use repository::{Control, Passcode, Repository, RestoreRequest};
 use storage::{Directory, DirectoryOptions, Fault, FaultPlan, Faulty, Shared};
 use strongroom_tests::tree::{Aspect, Picture, noise};
@@ -100,6 +101,28 @@ pub fn restore_in_place(
         selection: recovery::Selection::default(),
     };
     run_restore(store, &task, &Control::new(), &Silent, &|| Ok(()))
+}
+
+/// A restore of a backup's first component that is staged and not swapped, under the job `a-restore`.
+pub fn stage(
+    store: &Store,
+    name: &str,
+    component: &Arc<dyn Component>,
+    portion: &Portion,
+) -> Box<dyn StagedRestore> {
+    let entry = store.backup(name).unwrap().unwrap();
+    let vault = store.open_vault(&entry, &passcode(PASSCODE)).unwrap();
+    let index = vault.load_index(&|_| true).unwrap();
+    let context = RestoreContext {
+        repository: &vault,
+        index: &index,
+        snapshot: entry.components[0].snapshot,
+        job_id: "a-restore",
+        portion: portion.clone(),
+        at: None,
+        control: Control::new(),
+    };
+    component.stage(&context).unwrap()
 }
 
 /// Content that changes from generation to generation and shares most of it.

@@ -171,24 +171,37 @@ fn a_drill_proves_a_directory_and_a_database_and_says_what_it_did_not_prove() {
 }
 
 /// A component whose backups say something else than is in them, and verify all the same.
-#[derive(Debug)]
-struct Lying {
-    inner: Arc<dyn Component>,
-    said: &'static str,
-    says: &'static str,
+pub(super) struct Lying {
+    pub inner: Arc<dyn Component>,
+    /// What is altered, and how.
+    pub file: &'static str,
+    pub alter: Box<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Lying {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lying in {}", self.file)
+    }
 }
 
 impl Lying {
+    fn in_its_manifest(inner: Arc<dyn Component>, said: &'static str, says: &'static str) -> Arc<Self> {
+        let alter = move |manifest: Vec<u8>| {
+            let text = String::from_utf8(manifest).unwrap();
+            assert!(text.contains(said), "{text}");
+            text.replace(said, says).into_bytes()
+        };
+        Arc::new(Self { inner, file: "manifest.json", alter: Box::new(alter) })
+    }
+
     fn lie(&self, repository: &Repository, index: &Index, snapshot: Id) -> repository::BackupOutcome {
         let mut files = Vec::new();
         repository::walk(repository, index, snapshot, &mut |path, node| {
             if node.kind == repository::NodeKind::File {
                 let mut content = Vec::new();
                 repository::dump_file(repository, index, node, &Control::new(), &mut content)?;
-                if path.ends_with(b"manifest.json") {
-                    let text = String::from_utf8(content).unwrap();
-                    assert!(text.contains(self.said), "{text}");
-                    content = text.replace(self.said, self.says).into();
+                if path.ends_with(self.file.as_bytes()) {
+                    content = (self.alter)(content);
                 }
                 let path = path.split(|&b| b == b'/').skip(2).map(<[u8]>::to_vec).collect();
                 files.push((path, content));
@@ -291,7 +304,7 @@ fn a_backup_that_verifies_and_cannot_be_restored_fails_its_drill_with_the_reason
     let scratch = scratch();
     for (number, (said, says, words)) in cases.into_iter().enumerate() {
         let name = &format!("b{number}");
-        let lying: [Arc<dyn Component>; 1] = [Arc::new(Lying { inner: Arc::clone(&inner), said, says })];
+        let lying: [Arc<dyn Component>; 1] = [Lying::in_its_manifest(Arc::clone(&inner), said, says)];
         back_up(&scene, name, &lying);
         let passcode = world::passcode(PASSCODE);
         let verified =
@@ -333,8 +346,7 @@ fn a_backup_that_verifies_and_cannot_be_restored_fails_its_drill_with_the_reason
         hooks: Hooks::default(),
         configuration,
     });
-    let lying: [Arc<dyn Component>; 1] =
-        [Arc::new(Lying { inner: own, said: "\"state.db\"", says: "\"other.db\"" })];
+    let lying: [Arc<dyn Component>; 1] = [Lying::in_its_manifest(own, "\"state.db\"", "\"other.db\"")];
     back_up(&scene, "own", &lying);
     let report = drill(&scene, "own", &scratch, &lying, Some(PASSCODE));
     assert_said(&report.failures, "the backup lacks 'other.db', which its manifest names");

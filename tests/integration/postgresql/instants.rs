@@ -10,13 +10,15 @@ use recovery::store::{CatalogueEntry, Store};
 use recovery::work::{RestoreTask, run_restore};
 use recovery::{Cost, ErrorKind, Kind, Selection};
 use repository::Control;
-use strongroom_tests::postgres::Postgres;
-use strongroom_tests::server::wait_for;
+use strongroom_tests::postgres::{PASSWORD, Postgres};
+use strongroom_tests::server::{self, ADMIN, Options, wait_for};
 use strongroom_tests::tree::noise;
 use tempfile::TempDir;
 
 use super::Scene;
-use super::drills::{assert_said, drill, scratch};
+use super::drills::{Lying, assert_said, drill, scratch};
+use crate::client::{Desk, site_with};
+use crate::command;
 use crate::world::{self, PASSCODE, Silent};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -73,6 +75,19 @@ impl Times {
             "DO $$ BEGIN FOR i IN {from}..{until} LOOP INSERT INTO numbers VALUES (i, repeat(md5(i::text), 150)); COMMIT; PERFORM pg_sleep(0.002); END LOOP; END $$"
         );
         self.server().sql("counted", &text);
+    }
+
+    /// The backup `one` has rows up to 150; then the server is set back to when it had 50.
+    fn back_up_what_is_undone(&self) {
+        self.write(1, 50);
+        self.server().stop();
+        self.server().keep_state();
+        self.server().start_again();
+        self.write(51, 150);
+        self.back_up("one");
+        self.server().stop();
+        self.server().go_back();
+        self.server().start_again();
     }
 
     /// When each row was committed: its number, microseconds since 1970.
@@ -251,16 +266,7 @@ fn log_that_was_lost_is_told_and_the_next_backup_begins_anew() {
 #[test]
 fn a_server_that_went_back_or_began_a_new_time_line_is_told_and_comes_back_as_it_is() {
     let Some(times) = Times::new(WEEK) else { return };
-    times.write(1, 50);
-    times.server().stop();
-    times.server().keep_state();
-    times.server().start_again();
-    times.write(51, 150);
-    times.back_up("one");
-
-    times.server().stop();
-    times.server().go_back();
-    times.server().start_again();
+    times.back_up_what_is_undone();
     times.write(1001, 1010);
     let second = times.back_up("two");
     assert!(second.warnings[0].reason.contains("went back to an earlier state"), "{:?}", second.warnings);
@@ -286,15 +292,7 @@ fn a_server_that_went_back_or_began_a_new_time_line_is_told_and_comes_back_as_it
 fn what_a_server_has_undone_is_not_joined_to_what_it_did_since_though_that_is_longer() {
     let Some(times) = Times::new(WEEK) else { return };
     let _keeper = times.keeper();
-    times.write(1, 50);
-    times.server().stop();
-    times.server().keep_state();
-    times.server().start_again();
-    times.write(51, 150);
-    times.back_up("one");
-    times.server().stop();
-    times.server().go_back();
-    times.server().start_again();
+    times.back_up_what_is_undone();
     let left = times.scene.dir.path().join("log/left-0");
     wait_for("what was received to be put aside", || left.exists().then_some(()));
     for number in 0..4 {
@@ -357,6 +355,120 @@ fn what_is_wrong_with_a_base_is_found_before_anything_is_changed() {
     assert!(refused.message.contains("at that instant"), "{refused}");
     assert_eq!(times.numbers().len(), 10);
     times.scene.assert_no_traces();
+}
+
+#[test]
+fn by_the_command_line_and_the_interface_a_server_is_restored_to_an_instant_and_its_log_is_shown() {
+    let Some(postgres) = Postgres::start() else { return };
+    postgres.sql("postgres", "CREATE DATABASE city");
+    let (clusters, secret) = (scratch(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(secret.path(), PASSWORD).unwrap();
+    let configuration = format!(
+        "[drills]\ndirectory = \"{}\"\n[[component]]\nkind = \"relationalStore\"\nname = \"gis\"\nurl = \"{}\"\npassword_file = \
+         \"{}\"\ndatabases = [\"city\"]\nmethod = \"physical\"\nbase_every_days = 1\n",
+        clusters.path().join("drills").display(),
+        postgres.url(),
+        secret.path().display(),
+    );
+    let site = site_with(Options { configuration, ..Options::default() });
+    let _server = site.start();
+    let desk = Desk::logged_in(&site);
+    desk.register(&site);
+    postgres.sql("city", "CREATE TABLE state AS SELECT 'old' AS word");
+    desk.run(["backup", "create", "a", "--wait"]).expect(0);
+    let told = |what: &str| {
+        postgres.sql("city", &format!("SELECT to_char({what}, 'YYYY-MM-DD\"T\"HH24:MI:SS.MSZ')"))
+    };
+    let at = told("clock_timestamp() AT TIME ZONE 'UTC'");
+    wait_for("the next millisecond", || (told("clock_timestamp() AT TIME ZONE 'UTC'") > at).then_some(()));
+    postgres.sql("city", "UPDATE state SET word = 'new'");
+    desk.run(["backup", "create", "b", "--wait"]).expect(0);
+
+    let client = site.client();
+    let restore = "stores/s1/backups/b/restore";
+    for (component, at, says) in [
+        ("gis", "2001-01-01T00:00:00Z", "at any instant from"),
+        ("gis", "noon", "like 2026-05-04T11:59:30Z"),
+        ("content", at.as_str(), "holds one instant alone"),
+    ] {
+        let fields = [("passcode", command::PASSCODE), ("components", component), ("recoveryTime", at)];
+        let refused = client.dr_post(restore, &fields).refused(400, "PARAM_INVALID");
+        assert!(refused.json["error"]["message"].as_str().unwrap().contains(says), "{}", refused.json);
+    }
+    desk.run(["backup", "restore", "b", "--component", "gis", "--at", &at, "--yes", "--wait"]).expect(0);
+    assert_eq!(postgres.sql("city", "SELECT word FROM state"), "old");
+    desk.run(["backup", "restore", "b", "--component", "gis", "--yes", "--wait"]).expect(0);
+    assert_eq!(postgres.sql("city", "SELECT word FROM state"), "new");
+
+    let agent = site.browser_agent();
+    let form = [("username", ADMIN), ("password", server::PASSWORD)];
+    let signed_in = agent
+        .post(format!("{}/admin/login", site.url()))
+        .header("accept", "text/html")
+        .send_form(form)
+        .unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let page = |path: &str| {
+        let request = agent.get(format!("{}/admin/{path}", site.url())).header("cookie", &cookie);
+        request.header("accept", "text/html").call().unwrap().into_body().read_to_string().unwrap()
+    };
+    let backup = "system/disasterrecovery/stores/s1/backups/b";
+    assert!(page(backup).contains("any instant from "), "{}", page(backup));
+    let form = page(&format!("{backup}/assistant"));
+    assert!(form.contains("name=\"recoveryTime\"") && form.contains("gis from "), "{form}");
+    let jobs = client.jobs();
+    assert!(jobs.iter().any(|job| page(&format!("jobs/{job}")).contains(&format!("as of {at}"))), "{jobs:?}");
+    wait_for("the keeper's figures", || {
+        let figures = page("metrics");
+        let shows = |figure: &str| figures.contains(figure);
+        (shows("strongroom_log_arriving{component=\"gis\"} 1")
+            && shows("strongroom_log_behind_bytes{component=\"gis\"}"))
+        .then_some(())
+    });
+}
+
+#[test]
+fn what_a_hostile_server_puts_into_its_base_is_written_by_nobody_but_the_server_of_the_restore() {
+    let Some(times) = Times::new(WEEK) else { return };
+    times.write(1, 5);
+    let precious = times.scene.dir.path().join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    let (to, work) = (precious.clone(), tempfile::tempdir().unwrap());
+    // Names that a restore writes itself are links to a file of ours.
+    let alter = move |base: Vec<u8>| {
+        let tar = work.path().join("base.tar");
+        std::fs::write(&tar, base).unwrap();
+        let names = ["postgresql.auto.conf", "recovery.signal"];
+        for name in names {
+            std::os::unix::fs::symlink(&to, work.path().join(name)).unwrap();
+        }
+        let run = |words: &[&str]| {
+            let mut command = std::process::Command::new("tar");
+            assert!(
+                command
+                    .arg("-f")
+                    .arg(&tar)
+                    .arg("-C")
+                    .arg(work.path())
+                    .args(words)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
+        run(&["-r", names[0], names[1]]);
+        std::fs::read(&tar).unwrap()
+    };
+    let lying: Arc<dyn Component> = Arc::new(Lying {
+        inner: Arc::clone(&times.component),
+        file: "base-000001.tar",
+        alter: Box::new(alter),
+    });
+    times.scene.back_up("one", &lying).unwrap();
+    times.write(6, 10);
+    times.restore("one", None).unwrap();
+    assert_eq!(times.numbers().len(), 5);
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
 }
 
 #[test]

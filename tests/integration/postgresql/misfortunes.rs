@@ -197,21 +197,7 @@ fn a_restore_that_fails_or_dies_leaves_every_database_as_before_or_as_after() {
     scene.assert_no_traces();
 
     // Dies before the swap: what was built is there, and the next start removes it.
-    let begin = || {
-        let entry = scene.store.backup("b").unwrap().unwrap();
-        let vault = scene.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
-        let index = vault.load_index(&|_| true).unwrap();
-        let context = RestoreContext {
-            at: None,
-            repository: &vault,
-            index: &index,
-            snapshot: entry.components[0].snapshot,
-            job_id: "a-restore",
-            portion: Portion::default(),
-            control: Control::new(),
-        };
-        component.stage(&context).unwrap()
-    };
+    let begin = || world::stage(&scene.store, "b", &component, &Portion::default());
     let recover = || component.recover("a-restore", &Portion::default()).unwrap();
     std::mem::forget(begin());
     let made =

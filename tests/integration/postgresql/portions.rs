@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use components::{Component, Portion, Recovered, RestoreContext, StagedRestore};
+use components::{Component, Portion, Recovered, StagedRestore};
 use recovery::work::{RestoreDone, check_portions, check_restore, run_restore};
 use recovery::{ErrorKind, Selection};
 use repository::Control;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::Scene;
 use crate::client::{Desk, site_with};
 use crate::command;
-use crate::world::{self, PASSCODE, Silent};
+use crate::world::{self, Silent};
 
 fn portion(only: &[&str], into: Option<&str>) -> Portion {
     Portion { paths: only.iter().map(|path| (*path).to_owned()).collect(), into: into.map(str::to_owned) }
@@ -52,19 +52,7 @@ impl Scene {
     }
 
     fn begin(&self, component: &Arc<dyn Component>, portion: &Portion) -> Box<dyn StagedRestore> {
-        let entry = self.store.backup("b").unwrap().unwrap();
-        let vault = self.store.open_vault(&entry, &world::passcode(PASSCODE)).unwrap();
-        let index = vault.load_index(&|_| true).unwrap();
-        let context = RestoreContext {
-            at: None,
-            repository: &vault,
-            index: &index,
-            snapshot: entry.components[0].snapshot,
-            job_id: "a-restore",
-            portion: portion.clone(),
-            control: Control::new(),
-        };
-        component.stage(&context).unwrap()
+        world::stage(&self.store, "b", component, portion)
     }
 
     fn databases(&self) -> String {
