@@ -1,32 +1,30 @@
 //! Content of files: reading, cutting into chunks, hashing.
 //!
 //! A reader takes one file at a time. A small file is one chunk, which it hashes and stores itself. The chunks of a
-//! large file go to the chunk workers, so that one large file uses all cores; while these are busy the reader works
-//! on them itself, which saves copying them. Holes are not read: each is a row of zero chunks whose ids are computed
-//! once.
+//! large file go to the chunk workers ([`Chunks`]). Holes are not read: each is a row of zero chunks whose ids are
+//! computed once.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use rustix::fs::{SeekFrom, Stat};
 use rustix::io::Errno;
 
 use super::blobs::{BlobStore, count};
+use super::chunks::{Chunks, CutFile, cut_two};
 use super::directory::{Directory, End};
 use crate::chunk::{CHUNK_MAX, CHUNK_MIN, Chunker};
 use crate::pack::BlobKind;
-use crate::pack_writer::{Plain, Sealer};
+use crate::pack_writer::Sealer;
 use crate::posix::{self, Attributed, Names, show};
 use crate::tree::{Node, NodeKind};
-use crate::{Error, ErrorKind, Id, Result, lock_mutex};
+use crate::{Error, Id, Result};
 
 /// A reader's memory for a large file.
 const BUFFER_BYTES: usize = CHUNK_MAX + (2 << 20);
-/// With less than this at hand it reads on before it looks for a cut.
-const CUT_BYTES_MIN: usize = 2 << 20;
 
 /// Longest file, holes included: the list of its chunks must fit into its directory's listing.
 const FILE_BYTES_MAX: u64 = 16 << 40;
@@ -45,113 +43,19 @@ pub(super) struct FileJob {
     pub(super) slot: usize,
 }
 
-/// One or two chunks of a large file.
-pub(super) struct ChunkJob {
-    data: Vec<u8>,
-    /// Length of the first one.
-    first: usize,
-    number: usize,
-    file: Arc<LargeFile>,
-}
-
-/// A large file whose chunks are being worked on.
-struct LargeFile {
-    node: Mutex<Node>,
-    into: Arc<Directory>,
-    slot: usize,
-    /// Chunks that are not done, and one for the reader. A reader that gives up keeps its own, so that the file
-    /// is never finished.
-    pending: AtomicUsize,
-}
-
-impl LargeFile {
-    fn set(&self, number: usize, id: Id) {
-        let content = &mut lock_mutex(&self.node).content;
-        if content.len() <= number {
-            content.resize(number + 1, Id([0; 32]));
-        }
-        content[number] = id;
-    }
-
-    fn release(&self, end: &mut End<'_, '_>) -> Result<()> {
-        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let node = lock_mutex(&self.node);
-            end.blobs.control.progress.file_done();
-            self.into.done(self.slot, Some(&node), end)?;
-        }
-        Ok(())
-    }
-}
-
-/// Memory of chunks that were stored, for the next ones.
-#[derive(Default)]
-pub(super) struct Spare(Mutex<Vec<Vec<u8>>>);
-
-impl Spare {
-    fn copy(&self, data: &[u8]) -> Vec<u8> {
-        let mut copy = lock_mutex(&self.0).pop().unwrap_or_default();
-        copy.extend_from_slice(data);
-        copy
-    }
-
-    fn give_back(&self, mut data: Vec<u8>) {
-        data.clear();
-        lock_mutex(&self.0).push(data);
-    }
-}
-
-/// Hashes and stores chunks until there are no more.
-pub(super) fn run_chunk_worker(
-    blobs: &BlobStore<'_>,
-    chunks: &Receiver<ChunkJob>,
-    spare: &Spare,
-) -> Result<()> {
-    let mut sealer = blobs.sealer()?;
-    while let Ok(job) = chunks.recv() {
-        if blobs.writer.has_failed() {
-            continue;
-        }
-        let chunks = job.data.split_at(job.first);
-        if let Err(error) = store_chunks(blobs, &mut sealer, &job.file, job.number, chunks) {
-            blobs.writer.fail(error);
-        }
-        spare.give_back(job.data);
-    }
-    Ok(())
-}
-
-/// Stores a chunk and, unless it is empty, the next one.
-fn store_chunks(
-    blobs: &BlobStore<'_>,
-    sealer: &mut Sealer,
-    file: &Arc<LargeFile>,
-    number: usize,
-    chunks: (&[u8], &[u8]),
-) -> Result<()> {
-    let chunks = Plain::pair(chunks.0, chunks.1);
-    for (i, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| !chunk.bytes.is_empty()) {
-        file.set(number + i, blobs.store_plain(sealer, BlobKind::Data, chunk)?);
-        blobs.control.progress.bytes(chunk.bytes.len() as u64);
-        file.release(&mut End { blobs, sealer: &mut *sealer })?;
-    }
-    Ok(())
-}
-
 /// Reads files until there are no more.
 pub(super) fn run_reader(
     blobs: &BlobStore<'_>,
     chunker: &Chunker,
     names: &Names,
     files: &Receiver<FileJob>,
-    chunks: &Sender<ChunkJob>,
-    spare: &Spare,
+    chunks: Chunks<'_>,
 ) -> Result<()> {
     let mut reader = Reader {
         blobs,
         chunker,
         names,
         chunks,
-        spare,
         sealer: blobs.sealer()?,
         small: vec![0; CHUNK_MIN + 1],
         buffer: Vec::new(),
@@ -172,8 +76,7 @@ struct Reader<'a, 'b> {
     blobs: &'a BlobStore<'b>,
     chunker: &'a Chunker,
     names: &'a Names,
-    chunks: &'a Sender<ChunkJob>,
-    spare: &'a Spare,
+    chunks: Chunks<'a>,
     sealer: Sealer,
     /// Content of a small file, and one byte more, to see that it did not grow.
     small: Vec<u8>,
@@ -188,7 +91,7 @@ enum Read {
     /// All of it, so many bytes, is in `small`.
     Small(usize),
     /// Its chunks are on their way.
-    Large(Arc<LargeFile>),
+    Large(Arc<CutFile>, u64),
 }
 
 impl Reader<'_, '_> {
@@ -254,16 +157,10 @@ impl Reader<'_, '_> {
                 self.blobs.control.progress.file_done();
                 job.into.done(job.slot, Some(&node), &mut End { blobs: self.blobs, sealer: &mut self.sealer })
             }
-            Read::Large(file) => {
-                {
-                    let mut shared = lock_mutex(&file.node);
-                    // What was read counts, should the file have grown or shrunk.
-                    node.size = shared.size;
-                    node.content = std::mem::take(&mut shared.content);
-                    *shared = node;
-                    figures.bytes.fetch_add(shared.size, Ordering::Relaxed);
-                }
-                file.release(&mut End { blobs: self.blobs, sealer: &mut self.sealer })
+            Read::Large(file, size) => {
+                // What was read counts, should the file have grown or shrunk.
+                node.size = size;
+                file.end(node, &mut End { blobs: self.blobs, sealer: &mut self.sealer })
             }
         }
     }
@@ -280,12 +177,7 @@ impl Reader<'_, '_> {
                 format!("it has {size} bytes, more than the {FILE_BYTES_MAX} that a listing can describe");
             return Err(Failure::Source(io::Error::other(message)));
         }
-        let file = Arc::new(LargeFile {
-            node: Mutex::new(Node::new(Vec::new(), NodeKind::File)),
-            into: job.into.clone(),
-            slot: job.slot,
-            pending: AtomicUsize::new(1),
-        });
+        let file = CutFile::new(job.into.clone(), job.slot);
         let mut number = 0;
         let mut at = 0;
         let sparse = (stat.st_blocks as u64).saturating_mul(512) < size;
@@ -303,8 +195,7 @@ impl Reader<'_, '_> {
                 at = end;
             }
         }
-        lock_mutex(&file.node).size = at;
-        Ok(Read::Large(file))
+        Ok(Read::Large(file, at))
     }
 
     /// Reads a file of `size` bytes into `small`; `None` if it is too long for that by now.
@@ -326,7 +217,7 @@ impl Reader<'_, '_> {
     fn chunk_data(
         &mut self,
         fd: &OwnedFd,
-        file: &Arc<LargeFile>,
+        file: &Arc<CutFile>,
         number: &mut usize,
         range: std::ops::Range<u64>,
     ) -> Result<u64, Failure> {
@@ -337,7 +228,8 @@ impl Reader<'_, '_> {
         let mut read_to = range.start;
         loop {
             self.blobs.control.check().map_err(Failure::Engine)?;
-            let Some(length) = self.cut(&self.buffer[rest.clone()], read_to < range.end) else {
+            let more = read_to < range.end;
+            let Some((first, both)) = cut_two(self.chunker, &self.buffer[rest.clone()], more) else {
                 self.buffer.copy_within(rest.clone(), 0);
                 rest = 0..rest.len();
                 let room = (self.buffer.len() - rest.end) as u64;
@@ -353,44 +245,22 @@ impl Reader<'_, '_> {
                 }
                 continue;
             };
-            if length == 0 {
+            if first == 0 {
                 return Ok(at);
             }
-            // Another one, if it is at hand, is hashed beside it.
-            let behind = rest.start + length..rest.end;
-            let second = self.cut(&self.buffer[behind], read_to < range.end).unwrap_or(0);
-            let (chunks, count) = (rest.start..rest.start + length + second, 1 + usize::from(second > 0));
-            rest.start = chunks.end;
-            at += chunks.len() as u64;
-            file.pending.fetch_add(count, Ordering::AcqRel);
-            if self.chunks.is_full() {
-                let chunks = self.buffer[chunks].split_at(length);
-                store_chunks(self.blobs, &mut self.sealer, file, *number, chunks).map_err(Failure::Engine)?;
-            } else {
-                let data = self.spare.copy(&self.buffer[chunks]);
-                let job = ChunkJob { data, first: length, number: *number, file: file.clone() };
-                if self.chunks.send(job).is_err() {
-                    let message = "the threads that store chunks ended early; please report this";
-                    return Err(Failure::Engine(Error::new(ErrorKind::Io, message)));
-                }
-            }
-            *number += count;
+            let chunks = self.buffer[rest.start..rest.start + both].split_at(first);
+            *number += self
+                .chunks
+                .store(self.blobs, &mut self.sealer, file, *number, chunks)
+                .map_err(Failure::Engine)?;
+            rest.start += both;
+            at += both as u64;
         }
-    }
-
-    /// Length of the chunk at the start of `rest`; `None` if what follows (`more`) may decide.
-    fn cut(&self, rest: &[u8], more: bool) -> Option<usize> {
-        if more && rest.len() < CUT_BYTES_MIN {
-            return None;
-        }
-        let length = self.chunker.cut(rest);
-        // A cut before the end of what is at hand is one whatever follows.
-        (length < rest.len() || length == CHUNK_MAX || !more).then_some(length)
     }
 
     /// A hole of `length` bytes. It starts with a chunk of [`CHUNK_MIN`] zeros, since by such a one restic's
     /// `restore --sparse` knows a file with holes.
-    fn zero_chunks(&mut self, file: &Arc<LargeFile>, number: &mut usize, mut length: u64) -> Result<()> {
+    fn zero_chunks(&mut self, file: &Arc<CutFile>, number: &mut usize, mut length: u64) -> Result<()> {
         let mut part = length.min(CHUNK_MIN as u64);
         while length > 0 {
             self.blobs.control.check()?;

@@ -1,9 +1,9 @@
 //! Files that come from elsewhere than a directory: tables of a database, objects of a bucket.
 //!
 //! The caller's thread names one file after the other, in the order of their paths, and keeps the listings of the
-//! directories that it is in. Workers take the files in turn: each lets a file write its content, and cuts, hashes,
-//! seals and stores that as it comes. A file that is the same as in the parent snapshot is not asked for its content.
-//! The queue is bounded, and no worker waits for another.
+//! directories that it is in. Workers take the files in turn: each lets a file write its content, and cuts that as it
+//! comes; the chunks are stored by it or by a chunk worker ([`Chunks`]), so that one long file uses all cores. A file
+//! that is the same as in the parent snapshot is not asked for its content. The queues are bounded.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::blobs::{BlobStore, count};
+use super::chunks::{self, ChunkJob, Chunks, CutFile, Spare, cut_two};
 use super::directory::{Before, Directory, End, Root};
 use super::source::Sources;
 use super::{BackupOutcome, BackupRequest, find_parent, outcome_of};
@@ -22,12 +23,12 @@ use crate::posix::show;
 use crate::repository::Opener;
 use crate::tree::{Node, NodeKind, go_mode};
 use crate::uploaders::with_uploaders;
-use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, Time, join, spawn};
+use crate::{Control, Error, ErrorKind, Id, Index, Repository, Result, Time, join, spawn, threads};
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 /// With this much at hand chunks are cut; more than the longest of them, so that one always is.
-const BUFFER_BYTES: usize = 2 * CHUNK_MAX;
+const BUFFER_BYTES: usize = CHUNK_MAX + (2 << 20);
 /// Named files that wait for a worker.
 const QUEUE: usize = 64;
 
@@ -110,13 +111,21 @@ fn run<'f>(
 ) -> Result<()> {
     let chunker = Chunker::new(&blobs.repository.derive_key("strongroom chunker v1"));
     let (sender, receiver) = bounded::<Job<'f>>(QUEUE);
+    let (chunk_sender, chunk_receiver) = bounded::<ChunkJob>(threads());
+    let spare = Spare::default();
     std::thread::scope(|scope| {
         let mut handles = Vec::new();
         for _ in 0..workers {
+            let chunks = Chunks::new(chunk_sender.clone(), &spare);
             let (receiver, chunker) = (receiver.clone(), &chunker);
-            handles.push(spawn(scope, move || work(blobs, chunker, &receiver))?);
+            handles.push(spawn(scope, move || work(blobs, chunker, &receiver, chunks))?);
         }
-        drop(receiver);
+        for _ in 0..threads() {
+            let (jobs, spare) = (chunk_receiver.clone(), &spare);
+            handles.push(spawn(scope, move || chunks::work(blobs, &jobs, spare))?);
+        }
+        // They end when nobody sends any more.
+        drop((receiver, chunk_sender, chunk_receiver));
         let mut naming =
             Naming { blobs, sealer: blobs.sealer()?, opener: Opener::new()?, open: Vec::new(), sender };
         let named = naming.run(top, before, root, files);
@@ -259,89 +268,104 @@ fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::Invalid, message)
 }
 
-/// A worker: stores the content of one file after the other.
-fn work(blobs: &BlobStore<'_>, chunker: &Chunker, jobs: &Receiver<Job<'_>>) -> Result<()> {
-    let mut sealer = blobs.sealer()?;
+/// A worker: takes the content of one file after the other.
+fn work(
+    blobs: &BlobStore<'_>,
+    chunker: &Chunker,
+    jobs: &Receiver<Job<'_>>,
+    chunks: Chunks<'_>,
+) -> Result<()> {
+    let mut worker = Worker { blobs, chunker, chunks, sealer: blobs.sealer()?, buffer: Vec::new() };
     while let Ok(job) = jobs.recv() {
         // After a failure the rest is only taken from the queue.
         if blobs.writer.has_failed() {
             continue;
         }
-        if let Err(error) = blobs.control.check().and_then(|()| store(blobs, chunker, &mut sealer, job)) {
+        if let Err(error) = blobs.control.check().and_then(|()| worker.file(job)) {
             blobs.writer.fail(error);
         }
     }
     Ok(())
 }
 
-fn store(blobs: &BlobStore<'_>, chunker: &Chunker, sealer: &mut Sealer, job: Job<'_>) -> Result<()> {
-    let Job { mut node, path, content, changed, into, slot } = job;
-    blobs.control.progress.set_current(&path);
-    let mut sink =
-        Sink { blobs, chunker, sealer, buffer: Vec::new(), content: Vec::new(), size: 0, failed: None };
-    let fed = content(&mut sink);
-    // The engine's own failure reached the source as an error of its writing.
-    if let Some(error) = sink.failed.take() {
-        return Err(error);
-    }
-    let node = match fed {
-        Err(e) => {
-            let message = format!("cannot read '{path}': {e}");
-            return Err(Error { kind: ErrorKind::Source, message, source: Some(Box::new(e)) });
-        }
-        Ok(Fed::Gone) => None,
-        Ok(whole) => {
-            if let Fed::Described(attributes) = whole {
-                node.xattrs = attributes;
-            }
-            sink.cut(true)?;
-            (node.size, node.content) = (sink.size, sink.content);
-            count(if changed { &blobs.figures.files_changed } else { &blobs.figures.files_new });
-            blobs.figures.bytes.fetch_add(node.size, Ordering::Relaxed);
-            Some(node)
-        }
-    };
-    blobs.control.progress.file_done();
-    into.done(slot, node.as_ref(), &mut End { blobs, sealer })
-}
-
-/// Cuts and stores what is written to it.
-struct Sink<'a, 'b> {
+struct Worker<'a, 'b> {
     blobs: &'a BlobStore<'b>,
     chunker: &'a Chunker,
-    sealer: &'a mut Sealer,
-    /// Not yet cut.
+    chunks: Chunks<'a>,
+    sealer: Sealer,
+    /// Of the file, not yet cut.
     buffer: Vec<u8>,
-    content: Vec<Id>,
+}
+
+impl Worker<'_, '_> {
+    fn file(&mut self, job: Job<'_>) -> Result<()> {
+        let Job { mut node, path, content, changed, into, slot } = job;
+        let blobs = self.blobs;
+        blobs.control.progress.set_current(&path);
+        self.buffer.clear();
+        let file = CutFile::new(Arc::clone(&into), slot);
+        let mut sink = Sink { worker: &mut *self, file, number: 0, size: 0, failed: None };
+        let fed = content(&mut sink);
+        // The engine's own failure reached the source as an error of its writing.
+        if let Some(error) = sink.failed.take() {
+            return Err(error);
+        }
+        match fed {
+            Err(e) => {
+                let message = format!("cannot read '{path}': {e}");
+                Err(Error { kind: ErrorKind::Source, message, source: Some(Box::new(e)) })
+            }
+            Ok(Fed::Gone) => {
+                blobs.control.progress.file_done();
+                into.done(slot, None, &mut End { blobs, sealer: &mut self.sealer })
+            }
+            Ok(whole) => {
+                if let Fed::Described(attributes) = whole {
+                    node.xattrs = attributes;
+                }
+                sink.cut(true)?;
+                let Sink { file, size, .. } = sink;
+                node.size = size;
+                count(if changed { &blobs.figures.files_changed } else { &blobs.figures.files_new });
+                file.end(node, &mut End { blobs, sealer: &mut self.sealer })
+            }
+        }
+    }
+}
+
+/// Cuts what is written to it.
+struct Sink<'w, 'a, 'b> {
+    worker: &'w mut Worker<'a, 'b>,
+    file: Arc<CutFile>,
+    /// Chunks, and bytes in them.
+    number: usize,
     size: u64,
     failed: Option<Error>,
 }
 
-impl Sink<'_, '_> {
-    /// Stores all chunks whose end does not depend on what is still to come; at the `end` all.
+impl Sink<'_, '_, '_> {
+    /// Sees to all chunks whose end does not depend on what is still to come; at the `end` to all.
     fn cut(&mut self, end: bool) -> Result<()> {
+        let worker = &mut *self.worker;
         let mut at = 0;
-        loop {
-            self.blobs.control.check()?;
-            let rest = &self.buffer[at..];
-            let length = self.chunker.cut(rest);
-            let is_cut = (0 < length && length < rest.len()) || length == CHUNK_MAX || (end && length > 0);
-            if !is_cut {
-                break;
-            }
-            self.content.push(self.blobs.store(self.sealer, BlobKind::Data, &rest[..length])?);
-            self.blobs.control.progress.bytes(length as u64);
-            self.size += length as u64;
-            at += length;
+        while let Some((first, both)) = cut_two(worker.chunker, &worker.buffer[at..], !end)
+            && first > 0
+        {
+            worker.blobs.control.check()?;
+            let chunks = worker.buffer[at..at + both].split_at(first);
+            let (blobs, sealer) = (worker.blobs, &mut worker.sealer);
+            self.number += worker.chunks.store(blobs, sealer, &self.file, self.number, chunks)?;
+            self.size += both as u64;
+            at += both;
         }
-        self.buffer.drain(..at);
+        worker.buffer.drain(..at);
         Ok(())
     }
 }
 
-impl Write for Sink<'_, '_> {
+impl Write for Sink<'_, '_, '_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() >= BUFFER_BYTES
+        if self.worker.buffer.len() >= BUFFER_BYTES
             && let Err(error) = self.cut(false)
         {
             let message = error.message.clone();
@@ -349,8 +373,9 @@ impl Write for Sink<'_, '_> {
             return Err(io::Error::other(message));
         }
         // Something was cut, as there was more than the longest chunk.
-        let taken = data.len().min(BUFFER_BYTES - self.buffer.len());
-        self.buffer.extend_from_slice(&data[..taken]);
+        let buffer = &mut self.worker.buffer;
+        let taken = data.len().min(BUFFER_BYTES - buffer.len());
+        buffer.extend_from_slice(&data[..taken]);
         Ok(taken)
     }
 

@@ -12,6 +12,7 @@
 //! Order of commits: packs are durable before an index lists them, indexes before the snapshot exists.
 
 mod blobs;
+mod chunks;
 mod content;
 mod directory;
 mod estimate;
@@ -38,7 +39,8 @@ use crate::{
     spawn, spawn_with, threads,
 };
 use blobs::BlobStore;
-use content::{ChunkJob, FileJob, Spare};
+use chunks::{ChunkJob, Chunks, Spare};
+use content::FileJob;
 use exclude::Excludes;
 pub use exclude::{Marker, MoreExcludes};
 pub use feed::{Fed, FedContent, FedFile, backup_feed};
@@ -241,14 +243,14 @@ fn run_pipeline(
                 })?);
             }
             for _ in 0..workers {
-                let (files, chunks) = (file_receiver.clone(), chunk_sender.clone());
-                let reader = move || content::run_reader(blobs, chunker, names, &files, &chunks, spare);
+                let (files, chunks) = (file_receiver.clone(), Chunks::new(chunk_sender.clone(), spare));
+                let reader = move || content::run_reader(blobs, chunker, names, &files, chunks);
                 handles.push(spawn(scope, reader)?);
             }
             // A reader works on chunks itself while these are busy.
             for _ in 0..workers - 1 {
                 let chunks = chunk_receiver.clone();
-                handles.push(spawn(scope, move || content::run_chunk_worker(blobs, &chunks, spare))?);
+                handles.push(spawn(scope, move || chunks::work(blobs, &chunks, spare))?);
             }
             if let Some(paths) = estimate {
                 handles.push(spawn(scope, move || {
