@@ -8,6 +8,8 @@ mod instants;
 mod misfortunes;
 #[path = "postgresql/portions.rs"]
 mod portions;
+#[path = "postgresql/rescue.rs"]
+mod rescue;
 
 use std::path::Path;
 use std::sync::Arc;

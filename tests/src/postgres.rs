@@ -64,6 +64,15 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Where a server's files may be put, in a directory of ours, or of the user's that servers run as.
+pub fn place(of_servers: bool) -> TempDir {
+    let home = passable_directory();
+    if let Some((uid, gid)) = user().filter(|_| of_servers) {
+        chown(home.path(), Some(uid), Some(gid)).unwrap();
+    }
+    home
+}
+
 fn passable_directory() -> TempDir {
     let home = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
@@ -118,6 +127,14 @@ impl Postgres {
         let postgres = Self { home, bin, port: free_port() };
         postgres.control("start");
         Some(postgres)
+    }
+
+    /// Starts one on the files in `data` of a directory of [`place`].
+    pub fn on(home: TempDir) -> Self {
+        let (_, bin) = installed().pop().expect("an installed server");
+        let postgres = Self { home, bin, port: free_port() };
+        postgres.control("start");
+        postgres
     }
 
     fn control(&self, verb: &str) {

@@ -27,7 +27,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use file_store::STAGING_PREFIX;
 pub use object_store::ObjectStoreSettings;
 pub use portion::Portion;
-pub use relational_store::{Method, Password, PhysicalSettings, RelationalStoreSettings};
+pub use relational_store::{
+    Method, Password, PhysicalSettings, RelationalStoreSettings, RestoredServer, ServerRequest,
+    restore_server,
+};
 pub use system_configuration::{CopyState, KeptFile, SystemConfigurationSettings, SystemManifest};
 
 /// What kind of thing a component is; the words are those of the Administrator API.

@@ -180,6 +180,7 @@ fn of_repository(kind: repository::ErrorKind) -> Exit {
 fn of_component(kind: components::ErrorKind) -> Exit {
     match kind {
         components::ErrorKind::Damaged => Exit::Damaged,
+        components::ErrorKind::Selection => Exit::Usage,
         components::ErrorKind::Cancelled => Exit::Interrupted,
         _ => Exit::Failed,
     }

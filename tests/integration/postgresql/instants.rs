@@ -21,18 +21,18 @@ use crate::client::{Desk, site_with};
 use crate::command;
 use crate::world::{self, PASSCODE, Silent};
 
-const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A server that tells when each row was committed, and a component of it by the physical way.
-struct Times {
-    scene: Scene,
+pub(super) struct Times {
+    pub(super) scene: Scene,
     clusters: TempDir,
     base_every: Duration,
     component: Arc<dyn Component>,
 }
 
 impl Times {
-    fn new(base_every: Duration) -> Option<Self> {
+    pub(super) fn new(base_every: Duration) -> Option<Self> {
         let scene = Scene::of(Postgres::start_with_small_segments()?);
         scene.server.sql("postgres", "ALTER SYSTEM SET track_commit_timestamp = on");
         scene.server.sql("postgres", "ALTER SYSTEM SET restore_command = '/bin/false'");
@@ -46,11 +46,11 @@ impl Times {
         Some(Self { scene, clusters, base_every, component })
     }
 
-    fn server(&self) -> &Postgres {
+    pub(super) fn server(&self) -> &Postgres {
         &self.scene.server
     }
 
-    fn back_up(&self, name: &str) -> CatalogueEntry {
+    pub(super) fn back_up(&self, name: &str) -> CatalogueEntry {
         self.scene.back_up(name, &self.component).unwrap()
     }
 
@@ -70,7 +70,7 @@ impl Times {
     }
 
     /// Writes numbers up to `until`, each in a transaction of its own.
-    fn write(&self, from: u32, until: u32) {
+    pub(super) fn write(&self, from: u32, until: u32) {
         let text = format!(
             "DO $$ BEGIN FOR i IN {from}..{until} LOOP INSERT INTO numbers VALUES (i, repeat(md5(i::text), 150)); COMMIT; PERFORM pg_sleep(0.002); END LOOP; END $$"
         );
@@ -91,7 +91,7 @@ impl Times {
     }
 
     /// When each row was committed: its number, microseconds since 1970.
-    fn committed(&self) -> Vec<(u32, i64)> {
+    pub(super) fn committed(&self) -> Vec<(u32, i64)> {
         let text = "SELECT n, (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::int8 FROM numbers ORDER BY n";
         let rows = self.server().sql("counted", text);
         let row = |line: &str| {
@@ -135,7 +135,7 @@ fn physical(scene: &Scene, clusters: &TempDir, base_every: Duration) -> Arc<dyn 
     components::relational_store(settings).unwrap()
 }
 
-fn window(entry: &CatalogueEntry) -> (i64, i64) {
+pub(super) fn window(entry: &CatalogueEntry) -> (i64, i64) {
     let window = entry.components[0].facts.window.unwrap();
     assert!(window.from <= window.until);
     (window.from, window.until)

@@ -37,6 +37,7 @@ use std::path::Path;
 pub(crate) use drill::{drill_files, refuse_without_room};
 pub use place::STAGING_PREFIX;
 use place::is_kept;
+pub(crate) use stage::missing_room;
 
 use crate::{
     Backup, BackupContext, Component, DrillContext, Drilled, Facts, FileStoreSettings, Kind, Portion,

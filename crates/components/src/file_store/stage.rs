@@ -163,7 +163,7 @@ fn check_room(swap: &Swap, size: &TreeSize) -> Result<()> {
 }
 
 /// What is missing on the file system of a directory for content of this size, in words.
-pub(super) fn missing_room(directory: impl AsFd, size: &TreeSize) -> io::Result<Option<String>> {
+pub(crate) fn missing_room(directory: impl AsFd, size: &TreeSize) -> io::Result<Option<String>> {
     let space = rustix::fs::fstatvfs(directory)?;
     let short =
         |needed: u64, free: u64, what| format!("needs {needed} {what} on that file system; {free} are free");

@@ -105,15 +105,14 @@ impl Cluster {
 
     /// Starts one whose data lie in a place, and waits until it has replayed its log as these settings say. `user`: its superuser.
     pub(super) fn replay(
-        place: &Place,
+        home: &Path,
         tools: &Tools,
         account: &Account,
         user: &str,
         settings: &[String],
         control: &Arc<Control>,
     ) -> Result<Self> {
-        let home = place.path();
-        let cluster = Self::run(&home, tools, account, server_at(&home, user)?, settings, control)?;
+        let cluster = Self::run(home, tools, account, server_at(home, user)?, settings, control)?;
         cluster.wait_until_ready(None, control)?;
         Ok(cluster)
     }
@@ -277,6 +276,16 @@ impl Account {
         self.check_place(home)
     }
 
+    /// Whether it is another one than we are, and of this number.
+    pub(super) fn is(&self, number: u32) -> bool {
+        self.0.is_some_and(|(user, _)| user == number)
+    }
+
+    /// Its name, if it is another one than we are.
+    pub(super) fn name(&self) -> Option<&'static str> {
+        self.0.map(|_| ACCOUNT)
+    }
+
     pub(super) fn give(&self, path: &Path) -> io::Result<()> {
         self.0.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)))
     }
@@ -285,7 +294,7 @@ impl Account {
     pub(super) fn check_place(&self, home: &Path) -> Result<()> {
         if home.as_os_str().len() + "/.s.PGSQL.65535".len() > SOCKET_BYTES_MAX {
             let message = format!(
-                "{} is too long for the socket of a server; set drills.directory to a shorter one",
+                "{} is too long for the socket of a server; choose a shorter one (in the configuration: drills.directory)",
                 home.display()
             );
             return Err(Error::new(ErrorKind::Io, message));
@@ -302,7 +311,8 @@ impl Account {
             if found.mode() & right == 0 {
                 let message = format!(
                     "a server of our own runs as the user '{ACCOUNT}', as PostgreSQL refuses root, and that user may not pass \
-                     through {}; set drills.directory to a place that it can reach, or run Strongroom as a user of its own",
+                     through {}; choose a place that it can reach (in the configuration: drills.directory), or run Strongroom as a user \
+                     of its own",
                     directory.display()
                 );
                 return Err(Error::new(ErrorKind::Io, message));

@@ -37,7 +37,7 @@ mod trace;
 use std::path::PathBuf;
 
 pub(crate) use cluster::end_cluster;
-pub use physical::PhysicalSettings;
+pub use physical::{PhysicalSettings, RestoredServer, ServerRequest, restore_server};
 pub use server::Password;
 
 use crate::{

@@ -59,6 +59,11 @@ impl<'a> Snapshot<'a> {
         Ok(found)
     }
 
+    /// Bytes of a file.
+    pub(super) fn size(&self, path: &str) -> Result<u64> {
+        self.node(path).map(|node| node.size)
+    }
+
     /// Writes the content of a file.
     pub(super) fn write(&self, path: &str, control: &Control, out: &mut dyn Write) -> Result<()> {
         self.write_node(path, &self.node(path)?, control, out)

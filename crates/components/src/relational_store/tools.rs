@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +17,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// So long a tool may take to quit.
 const QUIT_TIME: Duration = Duration::from_secs(5);
-const PIPE_BYTES: usize = 1 << 18;
+/// So much a pipe is asked to hold, which is what everybody may have: both sides then wait seldom for each other.
+const PIPE_BYTES: usize = 1 << 20;
 /// From this release on the tools set what older servers do not know, and restores into those fail.
 const FUSSY_SINCE_MAJOR: u32 = 17;
 
@@ -123,6 +125,7 @@ pub(super) fn start(mut command: Command) -> io::Result<Running> {
 pub(super) fn run(mut running: Running, control: &Control, out: &mut dyn Write) -> io::Result<()> {
     let mut child = running.take()?;
     let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    widen(&stdout);
     let failed = AtomicBool::new(false);
     let stop = || failed.load(Ordering::Relaxed) || control.cancelled.load(Ordering::Relaxed);
     let (copied, ended) = std::thread::scope(|scope| {
@@ -133,6 +136,11 @@ pub(super) fn run(mut running: Running, control: &Control, out: &mut dyn Write) 
     });
     copied?;
     running.judge(ended.unwrap_or_else(|_| Err(io::Error::other("nobody waited for it; please report this"))))
+}
+
+/// Makes a pipe hold more. One that stays as it is, as this user has many, does as well.
+fn widen(pipe: &impl AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
 }
 
 /// Runs a tool that writes nothing we want. It is killed when the job is cancelled.
@@ -176,6 +184,7 @@ pub(super) fn fill(
     let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::null()))?;
     let mut child = running.take()?;
     let mut stdin = child.stdin.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    widen(&stdin);
     let failed = AtomicBool::new(false);
     let stop = || failed.load(Ordering::Relaxed) || control.cancelled.load(Ordering::Relaxed);
     let (written, ended) = std::thread::scope(|scope| {

@@ -5,8 +5,9 @@
 //! all the time  pg_receivewal, with a slot (`receive`) → segments in a directory of ours (`spool`)
 //! backup        what the last one holds (`previous`), a base now and then (pg_basebackup), a mark in the log (`mark`), the
 //!               segments until there, named to the engine one after the other (`feed`)
-//! restore       base and log → a server of our own that replays until the instant (`recover`) → its databases as a logical
-//!               backup in scratch → the restore that every logical backup has
+//! restore       base and log → a server of our own that replays until the instant (`replay`) → its databases as a logical
+//!               backup in scratch (`recover`) → the restore that every logical backup has
+//! rescue        the same server, shut down: the directory of a new one (`whole`)
 //! ```
 //! A backup that follows another one in the same vault keeps the base and the segments that lie there already: nothing
 //! but new log is read and stored. Whether the log is without a gap is looked at in each backup (`log`), by the
@@ -21,7 +22,9 @@ mod present;
 mod previous;
 mod receive;
 mod recover;
+mod replay;
 mod spool;
+mod whole;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +35,7 @@ pub(super) use backup::{backup, probe};
 pub(super) use manifest::{MANIFEST, Manifest};
 pub(super) use receive::{LogWatch, attend, watch};
 pub(super) use recover::{Recovery, recover};
+pub use whole::{RestoredServer, ServerRequest, restore_server};
 
 /// Where its files lie in a snapshot.
 fn root(store: &RelationalStore) -> PathBuf {

@@ -1,6 +1,7 @@
 //! `strongroom rescue`: lists, verifies, copies and restores backups, and rebuilds a server, with nothing but a store and a passcode. No server, no
 //! state, no configuration: this is what is left after everything else is gone.
 
+mod postgresql;
 mod rebuild;
 mod replicate;
 mod restore;
@@ -60,6 +61,8 @@ enum Verb {
     Replicate(replicate::Arguments),
     /// Restore a backup into a directory
     Restore(restore::Arguments),
+    /// Restore a database server whose log is in the backup, as it was at any instant, into a directory of data
+    Postgresql(postgresql::Arguments),
     /// Put the server's own configuration, keys and state in their places on a new machine
     Rebuild(rebuild::Arguments),
 }
@@ -72,6 +75,7 @@ pub fn run(arguments: Arguments) -> Result<Exit> {
         Verb::Verify(arguments) => verify::run(place, arguments),
         Verb::Replicate(arguments) => replicate::run(place, arguments),
         Verb::Restore(arguments) => restore::run(place, arguments),
+        Verb::Postgresql(arguments) => postgresql::run(place, arguments),
         Verb::Rebuild(arguments) => rebuild::run(place, arguments),
     }
 }

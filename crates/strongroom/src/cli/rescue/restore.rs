@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::Result;
 use recovery::store::{CatalogueEntry, Store};
 use recovery::{BackupComponentView, BackupView};
-use repository::{Control, ErrorKind, LockKind, Passcode, RestoreOutcome, RestoreRequest};
+use repository::{
+    Control, ErrorKind, Index, Lock, LockKind, Passcode, Repository, RestoreOutcome, RestoreRequest,
+};
 use serde_json::json;
 
 use super::{Place, time_of};
@@ -83,7 +85,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
     Ok(if control.warning_count() > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
-fn find(store: &Store, name: Option<&str>) -> Result<CatalogueEntry> {
+pub(super) fn find(store: &Store, name: Option<&str>) -> Result<CatalogueEntry> {
     if let Some(name) = name {
         return store.backup(name)?.ok_or_else(|| {
             Failure::usage(format!("there is no backup '{name}' in this store"))
@@ -104,20 +106,7 @@ pub fn restore_into(rescue: &Rescue<'_>, control: &Arc<Control>) -> Result<Resto
     let view = rescue.entry.view(&rescue.store.identity().name);
     let components = chosen(&view, rescue.components)?;
     refuse_unless_empty(rescue.target)?;
-    let vault = rescue.store.open_vault(rescue.entry, rescue.passcode)?;
-    // A store on a read-only medium cannot be locked, and need not be.
-    let _lock = match vault.lock(LockKind::Shared, &lock_owner()) {
-        Ok(lock) => Some(lock),
-        Err(e) if e.kind == ErrorKind::Locked => return Err(e.into()),
-        Err(_) => None,
-    };
-    let (index, damaged) = vault.load_readable_index()?;
-    for file in damaged {
-        terminal::warn(format!(
-            "damaged: {}; content that only this index lists cannot be restored",
-            file.item
-        ));
-    }
+    let (vault, index, _lock) = open_vault(rescue.store, rescue.entry, rescue.passcode)?;
     for warning in &view.warnings {
         control.warn(warning.item.clone(), format!("not in the backup: {}", warning.reason));
     }
@@ -140,6 +129,29 @@ pub fn restore_into(rescue: &Rescue<'_>, control: &Arc<Control>) -> Result<Resto
         whole.bytes += outcome.bytes;
     }
     Ok(whole)
+}
+
+/// A backup's vault, as much of its index as can be read, and the lock that keeps both as they are.
+pub(super) fn open_vault(
+    store: &Store,
+    entry: &CatalogueEntry,
+    passcode: &Passcode,
+) -> Result<(Repository, Index, Option<Lock>)> {
+    let vault = store.open_vault(entry, passcode)?;
+    // A store on a read-only medium cannot be locked, and need not be.
+    let lock = match vault.lock(LockKind::Shared, &lock_owner()) {
+        Ok(lock) => Some(lock),
+        Err(e) if e.kind == ErrorKind::Locked => return Err(e.into()),
+        Err(_) => None,
+    };
+    let (index, damaged) = vault.load_readable_index()?;
+    for file in damaged {
+        terminal::warn(format!(
+            "damaged: {}; content that only this index lists cannot be restored",
+            file.item
+        ));
+    }
+    Ok((vault, index, lock))
 }
 
 fn chosen<'a>(view: &'a BackupView, names: &[String]) -> Result<Vec<&'a BackupComponentView>> {
