@@ -22,7 +22,7 @@ fn portion(only: &[&str], into: Option<&str>) -> Portion {
 
 fn selection(portion: Portion) -> Selection {
     let portions = [("gis".to_owned(), portion)].into();
-    Selection { components: vec!["gis".to_owned()], portions, at: None }
+    Selection { components: vec!["gis".to_owned()], portions, ..Selection::default() }
 }
 
 impl Scene {
@@ -128,6 +128,64 @@ fn by_the_command_line_and_the_interface_a_part_is_restored_and_a_wrong_one_refu
         assert!(message.contains(told), "{message}");
     }
     desk.run(["backup", "restore", "b", "--into", "copy", "--yes"]).expect(2);
+    assert_eq!(client.jobs(), jobs, "no job was made");
+}
+
+#[test]
+fn a_backup_comes_into_another_server_and_another_directory_and_those_of_its_names_stay() {
+    let (Some(first), Some(second)) = (Postgres::start(), Postgres::start()) else { return };
+    first.sql("postgres", "CREATE DATABASE city");
+    first.script("city", "CREATE TABLE state AS SELECT 'old' AS word");
+    let secret = TempDir::with_prefix("strongroom-").unwrap();
+    let (password_file, standby) = (secret.path().join("password"), secret.path().join("standby"));
+    std::fs::write(&password_file, PASSWORD).unwrap();
+    std::fs::create_dir(&standby).unwrap();
+    let server = |name: &str, postgres: &Postgres| {
+        format!(
+            "[[component]]\nkind = \"relationalStore\"\nname = \"{name}\"\nurl = \"{}\"\npassword_file = \"{}\"\n",
+            postgres.url(),
+            password_file.display()
+        )
+    };
+    let configuration = format!(
+        "{}{}[[component]]\nkind = \"fileStore\"\nname = \"standby\"\npath = \"{}\"\n",
+        server("gis", &first),
+        server("gis2", &second),
+        standby.display()
+    );
+    let site = site_with(Options { configuration, ..Options::default() });
+    let _server = site.start();
+    let desk = Desk::logged_in(&site);
+    desk.register(&site);
+    desk.run(["backup", "create", "b", "--wait"]).expect(0);
+    first.script("city", "UPDATE state SET word = 'new'");
+    std::fs::write(site.content().join("one"), "damaged").unwrap();
+
+    let to = ["--target", "gis=gis2", "--target", "content=standby"];
+    desk.run(["backup", "restore", "b", to[0], to[1], to[2], to[3], "--yes", "--wait"]).expect(0);
+    assert_eq!(second.sql("city", "SELECT word FROM state"), "old");
+    assert_eq!(first.sql("city", "SELECT word FROM state"), "new");
+    assert_eq!(std::fs::read_to_string(standby.join("one")).unwrap(), "1");
+    assert_eq!(std::fs::read_to_string(site.content().join("one")).unwrap(), "damaged");
+    // A part as well, beside what is there.
+    desk.run(["backup", "restore", "b", "--only", "gis/city", "--into", "copy", to[0], to[1], "--wait"])
+        .expect(0);
+    assert_eq!(second.sql("copy", "SELECT word FROM state"), "old");
+    assert!(first.try_sql("copy", "SELECT 1").is_err());
+
+    let client = site.client();
+    let jobs = client.jobs();
+    for (components, target, code, told) in [
+        ("", "gis=standby", "DR_INCOMPATIBLE", "no relationalStore named 'standby'"),
+        ("", "nobody=gis2", "PARAM_INVALID", "must be NAME=COMPONENT"),
+        ("gis,gis2", "gis=gis2", "PARAM_INVALID", "would both be restored into"),
+        ("content", "gis=gis2", "PARAM_INVALID", "is not among what is to be restored"),
+    ] {
+        let fields = [("passcode", command::PASSCODE), ("components", components), ("target", target)];
+        let refused = client.dr_post("stores/s1/backups/b/restore", &fields);
+        let message = refused.json["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(message.contains(told) && refused.json.to_string().contains(code), "{}", refused.json);
+    }
     assert_eq!(client.jobs(), jobs, "no job was made");
 }
 

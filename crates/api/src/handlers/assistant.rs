@@ -4,7 +4,7 @@
 //! and tells what would change. It asks for passcode and name once more, as what follows cannot be taken back.
 
 use super::files::{asked_for, page_of, session};
-use super::restore::{instant, only};
+use super::restore::{instant, only, target};
 use super::{accepted, sent_passcode};
 use crate::dispatch::Call;
 use crate::error::{ApiError, ApiResult};
@@ -27,7 +27,10 @@ fn wanted(call: &Call, backup: &BackupView) -> ApiResult<Wanted> {
     let components = if only.is_empty() { chosen(call, backup) } else { Vec::new() };
     match components.is_empty() && only.is_empty() {
         true => Err(ApiError::missing("component", "choose at least one")),
-        false => Ok(Wanted { components, only, into, at: instant(&call.parameters)? }),
+        false => {
+            let (at, target) = (instant(&call.parameters)?, target(&call.parameters)?);
+            Ok(Wanted { components, only, into, at, target })
+        }
     }
 }
 
@@ -59,7 +62,7 @@ pub(crate) async fn choose(call: Arc<Call>) -> ApiResult<Reply> {
             for name in &chosen {
                 query.append_pair(&parameter(name), "true");
             }
-            for name in ["only", "into", "recoveryTime"] {
+            for name in ["only", "into", "target", "recoveryTime"] {
                 query.extend_pairs(call.parameters.text(name).map(|value| (name, value)));
             }
             let path = format!("{}?{}", page_of(&call, &backup, "/assistant/plan"), query.finish());
@@ -134,6 +137,6 @@ fn page(
     error: Option<ApiError>,
 ) -> Reply {
     let text = |name| call.parameters.text(name).unwrap_or_default().to_owned();
-    let (only, into, at) = (text("only"), text("into"), text("recoveryTime"));
-    Reply::Assistant(Box::new(AssistantView { backup, chosen, only, into, at, plans, error }))
+    let (only, into, target, at) = (text("only"), text("into"), text("target"), text("recoveryTime"));
+    Reply::Assistant(Box::new(AssistantView { backup, chosen, only, into, target, at, plans, error }))
 }

@@ -37,6 +37,7 @@ fn wanted(parameters: &Parameters) -> ApiResult<Wanted> {
         only: only(parameters)?,
         into: parameters.text("into").map(str::to_owned),
         at: instant(parameters)?,
+        target: target(parameters)?,
     })
 }
 
@@ -62,6 +63,16 @@ pub(crate) fn only(parameters: &Parameters) -> ApiResult<Vec<String>> {
         return Err(ApiError::invalid("only", &format!("{ONLY_MAX} at most; restore the whole component")));
     }
     Ok(only)
+}
+
+/// `NAME=COMPONENT` each.
+pub(crate) fn target(parameters: &Parameters) -> ApiResult<Vec<String>> {
+    let expected = "expected NAME=COMPONENT, several with commas between or as a JSON list";
+    let target = parameters.list("target", expected)?.unwrap_or_default();
+    if target.len() > COMPONENTS_MAX {
+        return Err(ApiError::invalid("target", &format!("{COMPONENTS_MAX} at most")));
+    }
+    Ok(target)
 }
 
 /// Names or kinds, separated by commas.

@@ -16,9 +16,10 @@ pub(crate) struct AssistantView {
     pub backup: BackupView,
     /// Names of components.
     pub chosen: Vec<String>,
-    /// What was named instead of them, and the name that it gets; as it was typed.
+    /// What was named instead of them, the name that it gets, and the component that takes it; as it was typed.
     pub only: String,
     pub into: String,
+    pub target: String,
     /// The instant, as it was typed.
     pub at: String,
     /// What would change; none on the first page.
@@ -35,6 +36,7 @@ struct ChoosePage {
     boxes: Vec<Choice>,
     only: String,
     into: String,
+    target: String,
     /// Which instants there are, if there are several.
     windows: Vec<String>,
     at: String,
@@ -57,6 +59,7 @@ struct PlanPage {
     parameters: Vec<(String, String)>,
     only: String,
     into: String,
+    target: String,
     at: String,
     rows: Vec<Row>,
     changes_nothing: bool,
@@ -113,6 +116,7 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
                 boxes: boxes.collect(),
                 only: view.only.clone(),
                 into: view.into.clone(),
+                target: view.target.clone(),
                 windows: view.backup.components.iter().filter_map(window).collect(),
                 at: view.at.clone(),
             })
@@ -125,6 +129,7 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
             parameters: parameters(view),
             only: view.only.clone(),
             into: view.into.clone(),
+            target: view.target.clone(),
             at: view.at.clone(),
             rows: plans.iter().map(row).collect(),
             names: names(plans),
@@ -138,7 +143,8 @@ pub(super) fn page(call: &Call, view: &AssistantView) -> String {
 /// What the second page sends again.
 fn parameters(view: &AssistantView) -> Vec<(String, String)> {
     let boxes = view.chosen.iter().map(|name| (parameter(name), "true".to_owned()));
-    let typed = [("only", &view.only), ("into", &view.into), ("recoveryTime", &view.at)];
+    let typed =
+        [("only", &view.only), ("into", &view.into), ("target", &view.target), ("recoveryTime", &view.at)];
     let typed = typed.into_iter().filter(|(_, value)| !value.is_empty());
     boxes.chain(typed.map(|(name, value)| (name.to_owned(), value.clone()))).collect()
 }

@@ -188,6 +188,12 @@ const INTO: Field = field(
     "Into",
     "The new name that a database in Only gets, or that of a database for its tables. The present ones are not touched then.",
 );
+const TARGET: Field = field(
+    Input::Text,
+    "target",
+    "Into another component",
+    "NAME=COMPONENT: what the backup holds under a name is restored into another configured component of the same kind, whose content it replaces; that of its own name stays. Several with commas between, or a JSON list.",
+);
 const RECOVERY_TIME: Field = field(
     Input::Text,
     "recoveryTime",
@@ -266,14 +272,14 @@ const RESTORE: &str = "Replaces the present content by that of the backup, all o
 pub(crate) static RESTORE_BACKUP: Form = caution(
     RESTORE,
     "Restore this backup",
-    &[PASSCODE, COMPONENTS, ONLY, INTO, RECOVERY_TIME, VALIDATE_ONLY],
+    &[PASSCODE, COMPONENTS, ONLY, INTO, TARGET, RECOVERY_TIME, VALIDATE_ONLY],
 )
 .also(&[OF_STORE]);
 /// backuprestore/backups/{backup}/restore
 pub(crate) static RESTORE_BACKUP_BY_STORE: Form = caution(
     RESTORE,
     "Restore this backup",
-    &[STORE, PASSCODE, COMPONENTS, ONLY, INTO, RECOVERY_TIME, VALIDATE_ONLY],
+    &[STORE, PASSCODE, COMPONENTS, ONLY, INTO, TARGET, RECOVERY_TIME, VALIDATE_ONLY],
 );
 
 /// backups/{backup}/update

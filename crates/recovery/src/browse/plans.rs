@@ -54,7 +54,8 @@ impl Opened {
         let parts = self.entry.components.iter().filter(|part| selection.includes(part.kind, &part.name));
         let plan = |part: &crate::store::EntryComponent| {
             let mut names = PlannedNames::default();
-            let found = components.iter().find(|c| c.name() == part.name && c.kind() == part.kind);
+            let target = selection.target(&part.name);
+            let found = components.iter().find(|c| c.name() == target && c.kind() == part.kind);
             let plan = match found {
                 None => Err("No component of this name and kind is configured here.".to_owned()),
                 Some(component) => component

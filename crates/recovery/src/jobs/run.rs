@@ -539,7 +539,7 @@ impl Work {
 }
 
 fn selected_components(components: &[Arc<dyn Component>], selection: &Selection) -> Vec<Arc<dyn Component>> {
-    let chosen = |part: &&Arc<dyn Component>| selection.includes(part.kind(), part.name());
+    let chosen = |part: &&Arc<dyn Component>| selection.source(part.kind(), part.name()).is_some();
     components.iter().filter(chosen).cloned().collect()
 }
 

@@ -17,10 +17,11 @@ use crate::{BackupView, Component, Error, ErrorKind, Result, Selection};
 /// For a job's parameters: the components that this restore changes.
 pub(crate) fn of(backup: &BackupView, selection: &Selection, components: &[Arc<dyn Component>]) -> Value {
     let in_backup = |component: &Arc<dyn Component>| {
-        let same = |part: &crate::BackupComponentView| {
-            part.kind == component.kind() && part.name == component.name()
-        };
-        backup.components.iter().any(same) && selection.includes(component.kind(), component.name())
+        let source = selection.source(component.kind(), component.name());
+        backup
+            .components
+            .iter()
+            .any(|part| part.kind == component.kind() && Some(part.name.as_str()) == source)
     };
     let changed = components.iter().filter(|component| in_backup(component));
     changed.map(|component| json!({"name": component.name(), "place": component.place()})).collect()

@@ -1,5 +1,6 @@
 //! Servers that stop, cleanly or not, in the midst of jobs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::gate::{Gated, Point};
@@ -172,6 +173,45 @@ async fn a_restore_of_a_part_goes_on_after_a_kill_with_that_part_alone() {
             0,
             "{point:?}: something is left"
         );
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_restore_into_another_component_goes_on_after_a_kill_and_never_touches_the_one_of_its_name() {
+    for point in [Point::Staged, Point::Swapped] {
+        let mut site = Site::new();
+        let standby = site.base.join("standby");
+        std::fs::create_dir_all(&standby).unwrap();
+        std::fs::write(standby.join("old"), "replaced").unwrap();
+        let inner = files("standby", &standby);
+        site.settings.components.push(Arc::new(Gated { inner, gate: site.gate.clone() }));
+        let server = site.server_with_store().await;
+        let good: Vec<String> = site.tree().into_iter().map(|(_, text)| text).collect();
+        make(&server, "b").await;
+        site.damage();
+        let damaged = site.tree();
+        site.gate.close(point);
+        let wanted = Wanted { target: vec!["content=standby".to_owned()], ..Wanted::default() };
+        let request = RestoreBackup { wanted, ..restore("s", "b") };
+        let id = server.restore_backup(request, caller()).await.unwrap().unwrap();
+        site.gate.reached(point).await;
+        kill(server, &site);
+        site.gate.open();
+        let server = site.server().await;
+        let job = ended(&server, &id).await;
+        assert_eq!(
+            (job.status, job.portion.as_str()),
+            (JobStatus::Completed, "content into standby"),
+            "{point:?}: {job:?}"
+        );
+        assert_eq!(site.tree(), damaged, "{point:?}: the content of its name was touched");
+        assert!(!standby.join("old").exists(), "{point:?}");
+        let mut there: Vec<_> =
+            std::fs::read_dir(standby.join("sub")).unwrap().map(|e| e.unwrap().path()).collect();
+        there.sort();
+        let there: Vec<String> = there.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert_eq!(there, good, "{point:?}");
         server.stop().await;
     }
 }

@@ -37,7 +37,7 @@ pub fn check_portions(store: &Store, task: &RestoreTask, vault: &Repository) -> 
     let (_, parts) = plan(store, task)?;
     let index = load_index(vault, &|_| true)?;
     for Part { entry, component } in &parts {
-        let portion = task.selection.portion(component.name());
+        let portion = task.selection.portion(&entry.name);
         if !portion.is_all() {
             component
                 .check(vault, &index, entry.snapshot, &portion, &Control::new())
@@ -93,12 +93,14 @@ pub fn recover_restore(
     selection: &Selection,
     swapping: bool,
 ) -> Result<bool> {
-    let selected: Vec<_> =
-        components.iter().filter(|part| selection.includes(part.kind(), part.name())).collect();
+    let source = |component: &Arc<dyn Component>| {
+        selection.source(component.kind(), component.name()).map(str::to_owned)
+    };
+    let selected: Vec<_> = components.iter().filter_map(|part| Some((part, source(part)?))).collect();
     let mut all_finished = !selected.is_empty();
     let mut first_error = None;
-    for component in selected {
-        match component.recover(task_job_id, &selection.portion(component.name())) {
+    for (component, source) in selected {
+        match component.recover(task_job_id, &selection.portion(&source)) {
             Ok(recovered) => {
                 all_finished &= recovered == Recovered::Finished;
                 if recovered != Recovered::Nothing
@@ -156,11 +158,10 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
         if !task.selection.includes(part.kind, &part.name) {
             continue;
         }
-        match task.components.iter().find(|c| c.name() == part.name && c.kind() == part.kind) {
+        let target = task.selection.target(&part.name);
+        match task.components.iter().find(|c| c.name() == target && c.kind() == part.kind) {
             Some(component) => parts.push(Part { entry: part.clone(), component: Arc::clone(component) }),
-            None => {
-                missing.push(format!("no {} named '{}' is configured here", kind_word(part.kind), part.name))
-            }
+            None => missing.push(format!("no {} named '{target}' is configured here", kind_word(part.kind))),
         }
     }
     if !missing.is_empty() {
@@ -173,11 +174,27 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
         error.details = missing;
         return Err(error);
     }
+    if let Some((one, other)) = meeting(&parts) {
+        let message = format!(
+            "target: '{one}' and '{other}' would both be restored into the component '{}'; leave one of them out",
+            task.selection.target(one)
+        );
+        return Err(Error::new(ErrorKind::ParameterInvalid, message));
+    }
     if let Some(at) = task.selection.at {
         check_instant(&entry.name, at, &parts)?;
     }
     parts.sort_by_key(|part| stages::KINDS.iter().position(|kind| *kind == part.entry.kind));
     Ok((entry, parts))
+}
+
+/// Two that would be restored into the same component.
+fn meeting(parts: &[Part]) -> Option<(&str, &str)> {
+    let same = |one: &Part, other: &Part| one.component.name() == other.component.name();
+    parts.iter().enumerate().find_map(|(at, one)| {
+        let other = parts[..at].iter().find(|other| same(one, other))?;
+        Some((other.entry.name.as_str(), one.entry.name.as_str()))
+    })
 }
 
 /// Every selected component that holds more than one instant holds this one, and there is such a component.

@@ -84,6 +84,10 @@ struct Restore {
     /// The new name that the one database of --only gets; the present ones are not touched
     #[arg(long, value_name = "NAME", requires = "only")]
     into: Option<String>,
+    /// Restore what the backup holds as NAME into another configured component of the same kind, whose content it replaces; that of
+    /// its own name stays. Only these components, unless others are named; may be repeated
+    #[arg(long, value_name = "NAME=COMPONENT")]
+    target: Vec<String>,
     /// Restore databases whose log is backed up as they were then: a time like 2026-05-04T11:59:30Z, or milliseconds since 1970
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
@@ -295,6 +299,10 @@ fn restore(place: &Place, client: &Client, store: &str, wanted: &Restore) -> Res
         fields.push(("only", &only));
     }
     fields.extend(wanted.into.as_deref().map(|name| ("into", name)));
+    let target = Value::from(wanted.target.clone()).to_string();
+    if !wanted.target.is_empty() {
+        fields.push(("target", &target));
+    }
     fields.extend(wanted.at.as_deref().map(|at| ("recoveryTime", at)));
     if wanted.validate_only {
         fields.push(("validateOnly", "true"));
@@ -322,7 +330,7 @@ fn confirm(place: &Place, backup: &Value, wanted: &Restore) -> Result<()> {
         "This replaces the present content by that of '{}', made {made}:",
         shown(&backup["backupName"])
     ));
-    let chosen = [wanted.components.as_slice(), &wanted.only].concat();
+    let chosen = [wanted.components.as_slice(), &wanted.only, &wanted.target].concat();
     if chosen.is_empty() {
         for (kind, component) in self::components(backup) {
             terminal::note(format!(
