@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::services::cache;
+use crate::services::{cache, node};
 
 /// What a script needs to drive it.
 pub struct Browser {
@@ -20,7 +20,7 @@ pub struct Browser {
 impl Browser {
     /// The browser, or `None` with a line that says what is not tested.
     pub fn find() -> Option<Self> {
-        let node = cache().join("node/bin/node");
+        let node = node();
         let program = PathBuf::from("/usr/bin/chromium-headless-shell");
         let modules = cache().join("browser");
         let axe = modules.join("node_modules/axe-core/axe.js");

