@@ -114,6 +114,10 @@ impl<'a> Chunks<'a> {
         number: usize,
         chunks: (&[u8], &[u8]),
     ) -> Result<usize> {
+        // The workers only take jobs from the queue then, and whoever gives us the content would go on for nothing.
+        if blobs.writer.has_failed() {
+            return Err(Error::new(ErrorKind::Cancelled, "something else has failed"));
+        }
         let count = 1 + usize::from(!chunks.1.is_empty());
         file.pending.fetch_add(count, Ordering::AcqRel);
         // What is short is not worth the copy.

@@ -146,7 +146,8 @@ fn a_fed_file_that_fails_ends_the_backup_and_one_that_is_gone_is_left_out() {
     );
     assert_eq!(fed.repository.snapshots().unwrap().0.len(), 0);
 
-    let gone: FedContent<'static> = Box::new(|_| Ok(Fed::Gone));
+    // It is gone, though much of it was taken.
+    let gone: FedContent<'static> = Box::new(|out| out.write_all(&noise(2, 9_000_000)).map(|()| Fed::Gone));
     let outcome = run(vec![whole(), gone, whole()]).unwrap();
     let names: Vec<String> = fed.files(outcome.snapshot.unwrap()).into_keys().collect();
     assert_eq!(names, ["/fed/000", "/fed/002"]);
@@ -154,6 +155,36 @@ fn a_fed_file_that_fails_ends_the_backup_and_one_that_is_gone_is_left_out() {
     let mut failing = || Err(Error::new(ErrorKind::Io, "no more names"));
     let error = backup_feed(&fed.repository, &index, &request, &mut failing, 2, &Control::new()).unwrap_err();
     assert_eq!(error.message, "no more names");
+}
+
+#[test]
+fn a_store_that_fails_ends_a_long_stream_at_once_with_its_own_word() {
+    const PIECES: u64 = 400;
+    let place = Place::new();
+    drop(place.init());
+    let plan = storage::FaultPlan::new(2, storage::Fault::Full).writes_only();
+    let full: Shared = Arc::new(storage::Faulty::new(place.storage(), plan));
+    let repository = Repository::open(full, &passcode()).unwrap();
+    let given = AtomicUsize::new(0);
+    let mut stream = Some(FedFile {
+        path: vec![b"stream".to_vec()],
+        mtime: Time::default(),
+        attributes: Vec::new(),
+        same_if_size: None,
+        content: Box::new(|out| {
+            for number in 0..PIECES {
+                out.write_all(&noise(number, 1_000_000))?;
+                given.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(Fed::Whole)
+        }),
+    });
+    let index = repository.load_index(&|_| true).unwrap();
+    let request = BackupRequest::new(vec!["/fed".into()]);
+    let mut next = || Ok(stream.take());
+    let error = backup_feed(&repository, &index, &request, &mut next, 1, &Control::new()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NoSpace, "{error}");
+    assert!(given.load(Ordering::SeqCst) < PIECES as usize / 2, "{given:?} pieces were taken");
 }
 
 #[test]
