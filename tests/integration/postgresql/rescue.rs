@@ -2,18 +2,24 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use strongroom_tests::postgres::{self, Postgres};
+use strongroom_tests::server::wait_for;
 use tempfile::TempDir;
 
 use super::instants::{Times, WEEK, window};
 use super::{Scene, drills::scratch};
 use crate::command::{Ran, run, strongroom};
 
-fn rescue(scene: &Scene, target: &Path, words: &[&str]) -> Ran {
-    let store = scene.dir.path().join("store");
+fn command_of(scene: &Scene, target: &Path, words: &[&str]) -> Command {
     let mut command = strongroom(["rescue", "postgresql", "--json", "--store"]);
-    run(command.arg(store).arg("--target").arg(target).args(words))
+    command.arg(scene.dir.path().join("store")).arg("--target").arg(target).args(words);
+    command
+}
+
+fn rescue(scene: &Scene, target: &Path, words: &[&str]) -> Ran {
+    run(&mut command_of(scene, target, words))
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -42,7 +48,6 @@ fn a_lost_server_starts_again_from_store_and_passcode_as_it_was_at_any_instant()
     times.write(51, 100);
     let last = times.back_up("two");
     let committed = times.committed();
-    times.server().sql("postgres", "ALTER SYSTEM SET work_mem = '5MB'");
     times.server().stop();
 
     // In a directory of ours, and in one of the account's that servers run as.
@@ -56,6 +61,7 @@ fn a_lost_server_starts_again_from_store_and_passcode_as_it_was_at_any_instant()
     assert_eq!(names(place.path()), ["data"]);
     let server = Postgres::on(place);
     assert_eq!(numbers(&server), expected);
+    assert_eq!(times.committed_on(&server)[..expected], committed[..expected], "when each row was committed");
     // Its own settings are the ones that it had; what was needed to get there is gone.
     assert_eq!(server.sql("postgres", "SHOW track_commit_timestamp"), "on");
     assert_eq!(server.sql("postgres", "SHOW restore_command"), "/bin/false");
@@ -98,6 +104,12 @@ fn a_rescued_server_takes_the_place_of_nothing_and_what_cannot_be_had_changes_no
     refused(&["--backup", "one", "--component", "nobody"], 2, "it holds: gis");
     refused(&["--backup", "rows"], 2, "rescue restore");
     refused(&["--backup", "one", "--tools-directory", "/nowhere"], 1, "PostgreSQL server");
+    let below = place.path().join("none/data");
+    rescue(&times.scene, &below, &["--backup", "one"]).expect(2).expect_text("make it");
+    std::os::unix::fs::symlink("/tmp", &target).unwrap();
+    rescue(&times.scene, &target, &["--backup", "one"]).expect(2).expect_text("is a link");
+    std::fs::remove_file(&target).unwrap();
+    rescue(&times.scene, &place.path().join("a,b"), &["--backup", "one"]).expect(2).expect_text("a comma");
 
     // Somebody else's directory, and one in which a restore was killed.
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -109,7 +121,7 @@ fn a_rescued_server_takes_the_place_of_nothing_and_what_cannot_be_had_changes_no
 
     std::fs::create_dir(&target).unwrap();
     std::fs::write(target.join("mine"), "mine").unwrap();
-    rescue(&times.scene, &target, &["--backup", "one"]).expect(2).expect_text("is not empty");
+    rescue(&times.scene, &target, &["--backup", "one"]).expect(2).expect_text("is not an empty directory");
     assert_eq!(names(&target), ["mine"]);
     assert_eq!(names(place.path()), ["data"]);
 
@@ -118,8 +130,35 @@ fn a_rescued_server_takes_the_place_of_nothing_and_what_cannot_be_had_changes_no
     let packs = times.scene.dir.path().join("store/vaults");
     damage_packs(&packs);
     let ran = rescue(&times.scene, &other.path().join("data"), &["--backup", "one"]);
-    assert_ne!(ran.code, 0, "{ran}");
+    assert_eq!(ran.code, 13, "{ran}");
     assert_eq!(names(other.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_rescue_that_is_interrupted_in_its_midst_leaves_nothing() {
+    let Some(times) = Times::new(WEEK) else { return };
+    times.write(1, 10);
+    times.back_up("one");
+    let place = room(true);
+    let target = place.path().join("data");
+    for phase in ["data", "log", "data/postmaster.pid"] {
+        let mut child = command_of(&times.scene, &target, &[]).spawn().unwrap();
+        let sign = place.path().join(".data.strongroom").join(phase);
+        // However soon it ends, it is either whole or not there.
+        wait_for("the phase, or the end", || {
+            (sign.exists() || child.try_wait().unwrap().is_some()).then_some(())
+        });
+        let pid = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let code = child.wait().unwrap().code();
+        match code {
+            Some(130) => assert_eq!(names(place.path()), Vec::<String>::new(), "{phase}"),
+            _ => {
+                assert_eq!((code, names(place.path())), (Some(0), vec!["data".to_owned()]), "{phase}");
+                std::fs::remove_dir_all(&target).unwrap();
+            }
+        }
+    }
 }
 
 /// Turns a bit in the middle of each large file.

@@ -47,7 +47,7 @@ const STOP_TIME: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Settings beside the server's own. Nothing is archived, sent or fetched, and no crash has to be survived.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "archive_mode=off",
@@ -61,6 +61,7 @@ const SETTINGS: [&str; 17] = [
     "max_connections=100",
     "max_locks_per_transaction=1024",
     "max_prepared_transactions=0",
+    "max_replication_slots=1000",
     "shared_buffers=128MB",
     "max_wal_size=4GB",
     "logging_collector=off",
@@ -98,22 +99,24 @@ impl Cluster {
             _ => Error::io(format!("cannot prepare a server in {}", home.display()), e),
         })?;
         let cluster = Self::run(&home, tools, &account, server_at(&home, ROLE)?, &[], control)?;
-        cluster.wait_until_ready(Some(START_TIME), control)?;
+        cluster.wait_until_ready(Some(START_TIME), true, control)?;
         cluster.make_tablespaces(tablespaces, &spaces)?;
         Ok(cluster)
     }
 
-    /// Starts one whose data lie in a place, and waits until it has replayed its log as these settings say. `user`: its superuser.
+    /// Starts one whose data lie in a place, and waits until it has replayed its log as these settings say. `user`: its superuser, if
+    /// somebody is to connect to it.
     pub(super) fn replay(
         home: &Path,
         tools: &Tools,
         account: &Account,
-        user: &str,
+        user: Option<&str>,
         settings: &[String],
         control: &Arc<Control>,
     ) -> Result<Self> {
-        let cluster = Self::run(home, tools, account, server_at(home, user)?, settings, control)?;
-        cluster.wait_until_ready(None, control)?;
+        let server = server_at(home, user.unwrap_or(ROLE))?;
+        let cluster = Self::run(home, tools, account, server, settings, control)?;
+        cluster.wait_until_ready(None, user.is_some(), control)?;
         Ok(cluster)
     }
 
@@ -150,12 +153,15 @@ impl Cluster {
         Ok(Self { server, data: home.join(DATA), said, stop, guard: Some(guard) })
     }
 
-    /// Within `time`, if it is limited.
-    fn wait_until_ready(&self, time: Option<Duration>, control: &Control) -> Result<()> {
+    /// Within `time`, if it is limited, and so that we can connect, if we want to.
+    fn wait_until_ready(&self, time: Option<Duration>, connects: bool, control: &Control) -> Result<()> {
         let mut deadline = time.map(|time| Instant::now() + time);
         loop {
             let mut why = "it is starting".to_owned();
             if is_ready(&self.data) {
+                if !connects {
+                    return Ok(());
+                }
                 // However long it took until now.
                 deadline = deadline.or_else(|| Some(Instant::now() + START_TIME));
                 match self.server.connect(self.server.maintenance()) {

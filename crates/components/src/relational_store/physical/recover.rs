@@ -56,13 +56,14 @@ fn run(asked: &Recovery<'_>) -> Result<Rows> {
     let replay =
         Replay::open((asked.repository, asked.index, asked.snapshot), asked.at, tools, asked.control)?;
     let place = Place::make(asked.directory, asked.job_id, name, RECOVERED)?;
-    let bytes = replay.bytes()?.saturating_mul(TIMES);
+    let (base, log) = replay.bytes()?;
+    let bytes = base.saturating_add(log).saturating_mul(TIMES);
     file_store::refuse_without_room(name, &place.path(), &TreeSize { files: 1, dirs: 1, bytes })?;
 
     let home = place.path();
     replay.account.give(&home).map_err(|e| Error::io(format!("cannot give away {}", home.display()), e))?;
     replay.lay_down(&home)?;
-    let cluster = replay.start(&home)?;
+    let cluster = replay.start(&home, true, Vec::new())?;
     tracing::info!(component = name, at = shown(replay.instant()), "the server was recovered");
 
     let rows = Place::make(asked.directory, asked.job_id, name, ROWS)?;

@@ -10,7 +10,8 @@
 //! <home>/postgresql.auto.conf   of its own settings those that lay in the base, out of its way
 //! ```
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -80,10 +81,10 @@ impl<'a> Replay<'a> {
         self.at.unwrap_or(self.manifest.until)
     }
 
-    /// Bytes of what is put into `home`.
-    pub(super) fn bytes(&self) -> Result<u64> {
+    /// Bytes of base and log.
+    pub(super) fn bytes(&self) -> Result<(u64, u64)> {
         let base = self.snapshot.size(&self.base.file)?;
-        Ok(self.segments()?.iter().fold(base, |sum, (_, bytes)| sum.saturating_add(*bytes)))
+        Ok((base, self.segments()?.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes))))
     }
 
     /// Base and log. `home` is an empty directory of the account's own.
@@ -98,8 +99,17 @@ impl<'a> Replay<'a> {
         self.hand(&self.base.file, unpack, &data)?;
         let mut verify = self.account.command(&self.tools.path("pg_verifybackup"));
         verify.args(["--no-parse-wal", "--exit-on-error", "--quiet"]).arg(&data);
-        tools::run_quiet(verify, self.control)
-            .map_err(|e| Error::new(ErrorKind::Damaged, format!("the base is not what it was: {e}")))?;
+        tools::run_quiet(verify, self.control).map_err(|e| {
+            let message = format!("the base is not what it was: {e}");
+            Error::new(
+                if e.kind() == io::ErrorKind::Interrupted {
+                    ErrorKind::Cancelled
+                } else {
+                    ErrorKind::Damaged
+                },
+                message,
+            )
+        })?;
         // Of the server's own settings those count that `settings` names, whatever lies there.
         self.run(PREPARE, &[&data])?;
 
@@ -117,11 +127,12 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The server, when it has come to the instant.
-    pub(super) fn start(&self, home: &Path) -> Result<Cluster> {
+    /// The server, when it has come to the instant, with these settings beside those that it replays with.
+    pub(super) fn start(&self, home: &Path, connects: bool, more: Vec<String>) -> Result<Cluster> {
         self.control.progress.set_current("replaying the write-ahead log");
-        let settings = self.settings(home)?;
-        Cluster::replay(home, &self.tools, &self.account, &self.manifest.superuser, &settings, self.control)
+        let user = connects.then_some(self.manifest.superuser.as_str());
+        let settings = [self.settings(home)?, more].concat();
+        Cluster::replay(home, &self.tools, &self.account, user, &settings, self.control)
     }
 
     /// Those that are needed, with their lengths. Of one that is there whole, the beginning is not.
@@ -149,7 +160,9 @@ impl<'a> Replay<'a> {
                 format!("recovery_target_lsn={position}")
             }
         };
-        Ok(vec![
+        // Since 18 the number of origins is a setting of its own.
+        let origins = (self.tools.major >= 18).then(|| "max_active_replication_origins=1000".to_owned());
+        let settings = vec![
             format!("config_file={}", home.join(CONFIGURATION).display()),
             format!("hba_file={}", home.join(ACCESS).display()),
             "hot_standby=off".to_owned(),
@@ -163,14 +176,18 @@ impl<'a> Replay<'a> {
             // Libraries are loaded for what the data need of them, and do not go to work by themselves.
             "max_worker_processes=0".to_owned(),
             format!("shared_preload_libraries={}", manifest.preload),
-        ])
+            // Off, it would remove the times that there are.
+            "track_commit_timestamp=on".to_owned(),
+        ];
+        Ok(settings.into_iter().chain(origins).collect())
     }
 
     /// Has a program take what the backup holds as `path`.
     fn hand(&self, path: &str, program: Command, target: &Path) -> Result<()> {
-        let mut failed = None;
+        let (mut failed, refuses) = (None, Cell::new(false));
         let taken = tools::fill(program, self.control, |out| {
-            self.snapshot.write(path, self.control, out).map_err(|error| {
+            let mut out = Noting { out, refuses: &refuses };
+            self.snapshot.write(path, self.control, &mut out).map_err(|error| {
                 let message = error.message.clone();
                 failed = Some(error);
                 io::Error::other(message)
@@ -178,7 +195,7 @@ impl<'a> Replay<'a> {
         });
         match failed {
             // What keeps the program from taking more, it tells itself.
-            Some(error) if error.kind != ErrorKind::Io => Err(error),
+            Some(error) if !refuses.get() => Err(error),
             _ => taken.map_err(|e| cannot_prepare(target, e)),
         }
     }
@@ -202,6 +219,22 @@ impl<'a> Replay<'a> {
 
     fn check(&self) -> Result<()> {
         self.control.check().map_err(|e| Error::engine("the restore was stopped", e))
+    }
+}
+
+/// Notes whether it was the taker who ended it.
+struct Noting<'w> {
+    out: &'w mut dyn Write,
+    refuses: &'w Cell<bool>,
+}
+
+impl Write for Noting<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.out.write(data).inspect_err(|_| self.refuses.set(true))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::restore::{find, open_vault};
 use super::{Place, time_of};
 use crate::exit::{Exit, Failure};
-use crate::progress::{Follower, Work, printable};
+use crate::progress::{self, Follower, Work, printable};
 use crate::{terminal, words};
 
 /// Which server, of when, and whereto.
@@ -68,6 +68,7 @@ pub fn run(place: &Place, arguments: &Arguments) -> Result<Exit> {
         control: &control,
     });
     drop(follower);
+    progress::tell_warnings(&control, Work::Restore, place.json);
     let RestoredServer { version, at, bytes, account } = restored?;
     if place.json {
         terminal::out_json(&json!({
