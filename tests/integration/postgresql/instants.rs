@@ -92,8 +92,12 @@ impl Times {
 
     /// When each row was committed: its number, microseconds since 1970.
     pub(super) fn committed(&self) -> Vec<(u32, i64)> {
+        self.committed_on(self.server())
+    }
+
+    pub(super) fn committed_on(&self, server: &Postgres) -> Vec<(u32, i64)> {
         let text = "SELECT n, (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::int8 FROM numbers ORDER BY n";
-        let rows = self.server().sql("counted", text);
+        let rows = server.sql("counted", text);
         let row = |line: &str| {
             let (n, at) = line.split_once('|')?;
             Some((n.parse().ok()?, at.parse().ok()?))
@@ -303,6 +307,55 @@ fn what_a_server_has_undone_is_not_joined_to_what_it_did_since_though_that_is_lo
     assert!(second.warnings[0].reason.contains("without a break"), "{:?}", second.warnings);
     times.restore("two", None).unwrap();
     assert_eq!(times.numbers(), (1..=50).chain(1001..=1200).collect::<Vec<u32>>());
+}
+
+/// It was set back while nobody received, and has written past what lies here: by numbers of segments all would fit.
+#[test]
+fn a_server_that_went_back_while_nobody_looked_is_noticed_though_it_is_longer_now() {
+    for at_a_boundary in [false, true] {
+        let Some(times) = Times::new(WEEK) else { return };
+        times.write(1, 50);
+        times.back_up("zero");
+        times.server().stop();
+        times.server().keep_state();
+        times.server().start_again();
+        times.write(51, 150);
+        times.back_up("one");
+        if at_a_boundary {
+            let keeper = times.keeper();
+            times.server().sql("postgres", "SELECT pg_switch_wal()");
+            let log = times.scene.dir.path().join("log");
+            wait_for("whole segments alone", || {
+                let names =
+                    std::fs::read_dir(&log).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+                let names: Vec<String> = names.filter(|name| name.len() >= 24).collect();
+                (!names.is_empty() && !names.iter().any(|name| name.ends_with(".partial"))).then_some(())
+            });
+            drop(keeper);
+        }
+        let end = "SELECT pg_current_wal_lsn() - '0/0'";
+        let held: u64 = times.server().sql("postgres", end).parse().unwrap();
+        times.server().stop();
+        times.server().go_back();
+        times.server().start_again();
+        let mut last = 1000;
+        while times.server().sql("postgres", end).parse::<u64>().unwrap() < held + (1 << 20) {
+            times.write(last + 1, last + 50);
+            last += 50;
+        }
+        let second = times.back_up("two");
+        let reason = second.warnings.first().map(|warning| warning.reason.clone()).unwrap_or_default();
+        assert!(reason.contains("without a break"), "{at_a_boundary}: {reason:?}");
+        assert!(times.scene.dir.path().join("log/left-0").exists());
+        times.write(last + 1, last + 10);
+        let third = times.back_up("three");
+        assert_eq!(third.warnings, []);
+        let expected = |last: u32| (1..=50).chain(1001..=last).collect::<Vec<u32>>();
+        for (name, last) in [("two", last), ("three", last + 10)] {
+            times.restore(name, None).unwrap();
+            assert_eq!(times.numbers(), expected(last), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use repository::BackupRequest;
 use super::super::RelationalStore;
 use super::super::tools::Tools;
 use super::feed::Feed;
+use super::joint::Joints;
 use super::log::Position;
 use super::present::Present;
 use super::previous::Previous;
@@ -40,6 +41,9 @@ pub(in super::super) fn backup(
     // From here on nothing of the log is missed, and what came since the last backup is here.
     let (_, end) = receive::end_of_log(&mut client)?;
     wait_until_received(store, &settings.log_directory, &mut client, end, &context.control)?;
+    if let Joints::Broken(first) = present.spool.look_at_joints(end)? {
+        present.spool.break_at(&present.about.system_identifier, &first)?;
+    }
     let log = present.spool.run()?;
     let previous = Previous::find(store, context, &present, (&log, end))?;
     if let Ok(Some(previous)) = &previous {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::failure;
 use super::super::inventory::get;
 use super::backup::{Failed, Run, again};
+use super::joint::Joints;
 use super::log::Position;
 use super::receive::{self, wait_until_received};
 use crate::{Error, ErrorKind, Result};
@@ -58,7 +59,12 @@ impl Run<'_, '_> {
         let directory = &self.settings.log_directory;
         wait_until_received(self.store, directory, self.client, end, &self.context.control)?;
         let spool = &self.present.spool;
-        again(|| match spool.holds(self.present.time_line, end)? && spool.run()? == self.log {
+        let is_one = || -> Result<bool> {
+            Ok(spool.holds(self.present.time_line, end)?
+                && spool.look_at_joints(end)? == Joints::Fine
+                && spool.run()? == self.log)
+        };
+        again(|| match is_one()? {
             true => Ok(Mark { time, position, end }),
             false => {
                 let message = "the log that was confirmed to the server did not arrive here; back up again";

@@ -11,16 +11,19 @@
 //! ```
 //! A backup that follows another one in the same vault keeps the base and the segments that lie there already: nothing
 //! but new log is read and stored. Whether the log is without a gap is looked at in each backup (`log`), by the
-//! numbers of the segments; after a gap there is a new base, and the gap is named.
+//! numbers of the segments, and whether what came later continues what lay here (`joint`, by the records of the log); after a gap
+//! there is a new base, and the gap is named.
 
 mod backup;
 mod feed;
+mod joint;
 mod log;
 mod manifest;
 mod mark;
 mod present;
 mod previous;
 mod receive;
+mod records;
 mod recover;
 mod replay;
 mod spool;

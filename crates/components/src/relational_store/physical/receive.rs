@@ -173,7 +173,9 @@ fn receive(
     let kept = free_slot(&mut client, &slot, name)?;
     let (time_line, end) = end_of_log(&mut client)?;
     let log = ServerLog { system_identifier: &about.system_identifier, time_line, end, kept };
-    spool_of(&mut client, settings)?.prepare(&log)?;
+    let spool = spool_of(&mut client, settings)?;
+    spool.prepare(&log)?;
+    spool.note_joint()?;
     if kept.is_none() {
         client
             .execute("SELECT pg_create_physical_replication_slot($1, true)", &[&slot])

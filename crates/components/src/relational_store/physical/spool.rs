@@ -6,6 +6,7 @@
 //! <directory>/lock                 held (flock) by whoever receives
 //! <directory>/id                   a random word, by which the server tells our receiver from others
 //! <directory>/server               whose log it is, and a random word for what was received without a break
+//! <directory>/joints/              where somebody began to receive (see `joint`)
 //! <directory>/left-<n>/            what cannot be gone on with
 //! ```
 //! A receiver goes on after the last segment that lies here. Where the server cannot send what follows, as it is another one now, or went
@@ -135,14 +136,29 @@ impl Spool {
     pub(super) fn prepare(&self, log: &ServerLog<'_>) -> Result<()> {
         self.forget()?;
         if let Some(why) = self.why_not(log)? {
-            // First, so that nobody goes on with what is put aside only in part.
-            let mut run = Id::random().to_string();
-            run.truncate(RUN_CHARS);
-            let text = format!("{} {run}", log.system_identifier);
-            write(&self.directory.join(SERVER), &text).map_err(|e| self.fail(e))?;
-            self.set_aside(why)?;
+            self.begin_run(log.system_identifier)?;
+            self.set_aside(why, &|_| true)?;
+            self.forget_joints()?;
         }
         self.clear_half_made()
+    }
+
+    /// From this segment on it is another history than before.
+    pub(super) fn break_at(&self, system_identifier: &str, first: &Segment) -> Result<()> {
+        self.begin_run(system_identifier)?;
+        let why = "what follows it is not its continuation";
+        self.set_aside(why, &|name| {
+            Segment::parse(name, self.segment_bytes)
+                .is_none_or(|one| one.number < first.number || one.time_line != first.time_line)
+        })?;
+        self.forget_joints()
+    }
+
+    /// First, so that nobody goes on with what is put aside only in part.
+    fn begin_run(&self, system_identifier: &str) -> Result<()> {
+        let mut run = Id::random().to_string();
+        run.truncate(RUN_CHARS);
+        write(&self.directory.join(SERVER), &format!("{system_identifier} {run}")).map_err(|e| self.fail(e))
     }
 
     /// A random word for the log that was received without a break; another one after whatever may have been one. Only what is of
@@ -190,12 +206,12 @@ impl Spool {
         Ok(())
     }
 
-    fn set_aside(&self, why: &str) -> Result<()> {
+    fn set_aside(&self, why: &str, goes: &dyn Fn(&str) -> bool) -> Result<()> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.directory).map_err(|e| self.fail(e))? {
             let name = entry.map_err(|e| self.fail(e))?.file_name();
             // Of another server they may have another length, and other numbers.
-            if name.to_str().is_some_and(Segment::is_name) {
+            if name.to_str().is_some_and(|name| Segment::is_name(name) && goes(name)) {
                 names.push(name);
             }
         }
