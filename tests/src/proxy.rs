@@ -38,6 +38,8 @@ pub enum Fault {
     Hang,
     /// These headers are not passed on: a service that ignores conditions.
     Without(&'static [&'static str]),
+    /// This header of the answer says something else.
+    Say(&'static str, &'static str),
     /// The object of another path is returned.
     Swap(String),
 }
@@ -178,7 +180,7 @@ fn pass(
         at_once: now,
     });
     std::thread::sleep(fate.delay);
-    if !matches!(fate.fault, Fault::None | Fault::Without(_)) {
+    if !matches!(fate.fault, Fault::None | Fault::Without(_) | Fault::Say(..)) {
         counts.failed.fetch_add(1, Ordering::SeqCst);
     }
     let hang = || {
@@ -186,7 +188,7 @@ fn pass(
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    let (mut request, mut cut, mut stall) = (request, None, false);
+    let (mut request, mut cut, mut stall, mut said) = (request, None, false, None);
     match fate.fault {
         Fault::None => {}
         Fault::Status(status, code) => {
@@ -208,13 +210,18 @@ fn pass(
         Fault::CutBody(bytes) => cut = Some(bytes),
         Fault::StallBody(bytes) => (cut, stall) = (Some(bytes), true),
         Fault::Without(names) => request = request.without(names),
+        Fault::Say(name, value) => said = Some((name, value)),
         Fault::Swap(other) => {
             let mut words: Vec<&str> = request.first.split(' ').collect();
             words[1] = &other;
             request.first = words.join(" ");
         }
     }
-    let reply = forward(&request, service)?;
+    let mut reply = forward(&request, service)?;
+    if let Some((name, value)) = said {
+        reply = reply.without(&[name]);
+        reply.headers.push((name.to_owned(), value.to_owned()));
+    }
     drop(way);
     let body = &reply.body[..cut.unwrap_or(usize::MAX).min(reply.body.len())];
     counts.bytes_down.fetch_add(body.len() as u64, Ordering::SeqCst);

@@ -203,36 +203,49 @@ impl Service {
         name
     }
 
-    /// Makes a container in Azure's emulator, by one signed request.
+    /// Makes a container in Azure's emulator.
     pub fn container(&self, name: &str) {
+        let reply = self.ask_azure("PUT", name, &[("restype", "container")], &[], b"");
+        assert_eq!(reply.status(), 201, "{}", String::from_utf8_lossy(&reply.body));
+    }
+
+    /// Sends a signed request to Azure's emulator. Query and headers (`x-ms-…` alone) are in the order of their names.
+    pub fn ask_azure(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Message {
         let date = Command::new("date")
             .args(["-u", "+%a, %d %b %Y %H:%M:%S GMT"])
             .env("LC_ALL", "C")
             .output()
             .unwrap();
         let date = String::from_utf8(date.stdout).unwrap().trim_end().to_owned();
-        let version = "2021-08-06";
+        let mut told = headers.to_vec();
+        told.extend([("x-ms-date", date.as_str()), ("x-ms-version", "2021-08-06")]);
+        told.sort_unstable();
+        let lines: String = told.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let asked: String = query.iter().map(|(name, value)| format!("\n{name}:{value}")).collect();
+        let length = if body.is_empty() { String::new() } else { body.len().to_string() };
         let text = format!(
-            "PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:{version}\n/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}\nrestype:container"
+            "{method}\n\n\n{length}\n\n\n\n\n\n\n\n\n{lines}/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{path}{asked}"
         );
-        let key = BASE64_STANDARD.decode(AZURE_KEY).unwrap();
-        let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(text.as_bytes()).finalize();
-        let signature = BASE64_STANDARD.encode(mac.into_bytes());
-        let headers = [
-            ("Host", self.address.to_string()),
-            ("x-ms-date", date),
-            ("x-ms-version", version.to_owned()),
-            ("Authorization", format!("SharedKey {AZURE_ACCOUNT}:{signature}")),
-        ];
+        let signature = azure_signature(&text);
+        told.push(("Authorization", &signature));
+        let host = self.address.to_string();
+        told.push(("Host", &host));
+        let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = Message {
-            first: format!("PUT /{AZURE_ACCOUNT}/{name}?restype=container HTTP/1.1"),
-            headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-            body: Vec::new(),
+            first: format!("{method} /{AZURE_ACCOUNT}/{path}?{} HTTP/1.1", pairs.join("&")),
+            headers: told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: body.to_vec(),
         };
         let stream = TcpStream::connect(self.address).unwrap();
-        request.write(&stream, &[]).unwrap();
-        let reply = Message::read_reply(&stream, "PUT").unwrap();
-        assert_eq!(reply.status(), 201, "{}", String::from_utf8_lossy(&reply.body));
+        request.write(&stream, body).unwrap();
+        Message::read_reply(&stream, method).unwrap()
     }
 
     /// Sends a request without a body and without a signature, which moto takes; its status.
@@ -251,4 +264,22 @@ impl Service {
         request.write(&stream, &[]).unwrap();
         Message::read_reply(&stream, method).unwrap()
     }
+}
+
+/// What shows that the owner of the account asks.
+fn azure_signature(text: &str) -> String {
+    format!("SharedKey {AZURE_ACCOUNT}:{}", azure_mac(text))
+}
+
+/// Rights to everything in the account, as they stand in an address.
+pub fn azure_sas() -> String {
+    let text = format!("{AZURE_ACCOUNT}\nrwdlact\nb\nco\n\n2099-01-01T00:00:00Z\n\n\n2021-08-06\n\n");
+    let mac = azure_mac(&text).replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    format!("sv=2021-08-06&ss=b&srt=co&sp=rwdlact&se=2099-01-01T00%3A00%3A00Z&sig={mac}")
+}
+
+fn azure_mac(text: &str) -> String {
+    let key = BASE64_STANDARD.decode(AZURE_KEY).unwrap();
+    let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(text.as_bytes()).finalize();
+    BASE64_STANDARD.encode(mac.into_bytes())
 }

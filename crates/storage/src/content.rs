@@ -46,6 +46,12 @@ pub struct Headers {
     /// `Expires`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// `Content-MD5` of the whole, where somebody gave it one (Azure).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_md5: Option<String>,
+    /// What it is made of, if that is not blocks: `AppendBlob`, `PageBlob` (Azure).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blob_type: Option<String>,
     /// The owner's own names and values, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<(String, String)>,
@@ -122,11 +128,15 @@ pub trait Content: Send + Sync + fmt::Debug {
     /// Removes an object. An object that is not there is no error.
     fn delete(&self, key: &str) -> Result<()>;
 
+    /// Why an object cannot be removed so that it could be put back as it was; `None` if it can.
+    fn irremovable(&self, key: &str) -> Result<Option<&'static str>>;
+
     /// Gives up uploads of keys that start with these letters and that nobody ended.
     fn abort_uploads(&self, prefix: &str) -> Result<()>;
 }
 
-/// An object that is written in parts. Dropped without an end it leaves parts behind, which [`Content::abort_uploads`] removes.
+/// An object that is written in parts. Dropped without an end it leaves parts, or an object, behind; the
+/// parts [`Content::abort_uploads`] removes.
 pub trait Upload: Send {
     /// Writes the next part. All but the last are of one size, at least 5 MiB.
     fn part(&mut self, body: Vec<u8>) -> Result<()>;

@@ -57,6 +57,9 @@ pub(super) struct Step {
     pub(super) size: u64,
     /// Bytes of what was.
     pub(super) size_before: u64,
+    /// The tag of what was.
+    #[serde(default)]
+    pub(super) tag_before: String,
 }
 
 impl Step {
@@ -173,9 +176,7 @@ impl<'c> Area<'c> {
         let back = || {
             self.each_step(plan, |step| match step.action {
                 Action::Make => self.content.delete(&step.key),
-                Action::Replace | Action::Remove => {
-                    self.content.copy(&self.old_one(step.number), &step.key, step.size_before, None)
-                }
+                Action::Replace | Action::Remove => self.put_back(step),
             })
         };
         back()?;
@@ -188,6 +189,17 @@ impl<'c> Area<'c> {
         // If somebody else writes by now, nobody may copy over that at the next start.
         self.enter(State::Undone)?;
         verified
+    }
+
+    fn put_back(&self, step: &Step) -> storage::Result<()> {
+        let copied = self.content.copy(&self.old_one(step.number), &step.key, step.size_before, None);
+        let Err(e) = copied else { return Ok(()) };
+        // What nobody lets us write over was not written over before either.
+        let there = if e.kind == storage::ErrorKind::Denied { self.content.look(&step.key)? } else { None };
+        let is_untouched = |there: storage::ContentLook| {
+            there.version.tag.is_some_and(|tag| !tag.is_empty() && tag == step.tag_before)
+        };
+        if there.is_some_and(is_untouched) { Ok(()) } else { Err(e) }
     }
 
     /// All that was written is there in its length, and what was removed is not.

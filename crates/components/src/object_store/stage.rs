@@ -47,6 +47,12 @@ pub(super) fn stage(store: &ObjectStore, context: &RestoreContext<'_>) -> Result
     let numbered: Vec<(usize, &Change)> = changes.iter().enumerate().collect();
     let steps = each(content, control, &numbered, |(number, change)| {
         control.progress.set_current(&change.key);
+        if change.action == Action::Remove
+            && let Some(why) = content.irremovable(&change.key).map_err(store_error)?
+        {
+            control.warn(&change.key, format!("it is not in the backup, and stays: {why}"));
+            return Ok(None);
+        }
         let kept = change.present.as_ref().map(|entry| keep(content, change, entry, &area.old_one(*number)));
         match kept.transpose() {
             Ok(_) => {}
@@ -67,6 +73,7 @@ pub(super) fn stage(store: &ObjectStore, context: &RestoreContext<'_>) -> Result
             action: change.action,
             size: change.bytes(),
             size_before: change.present.as_ref().map_or(0, |entry| entry.size),
+            tag_before: change.present.as_ref().map_or_else(String::new, |entry| entry.tag.clone()),
         }))
     })?;
     let plan: Vec<Step> = steps.into_iter().flatten().collect();

@@ -68,6 +68,21 @@ pub(super) fn meaning(service: Service, verb: Verb, status: u16, code: &str) -> 
         }
         _ => {}
     }
+    // Azure lets nobody at this one blob: it lies in an archive, or is held by a lease, a policy or its snapshots.
+    let is_held = match status {
+        409 => matches!(
+            code,
+            "BlobArchived" | "BlobBeingRehydrated" | "BlobImmutableDueToPolicy" | "SnapshotsPresent"
+        ),
+        412 => matches!(code, "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation"),
+        _ => false,
+    };
+    if is_held {
+        return Meaning::Denied;
+    }
+    if code == "InvalidBlobType" {
+        return Meaning::Invalid;
+    }
     // This one object cannot be read: it lies in an archive, or its key is gone or was never ours.
     let is_unreadable = matches!(code, "InvalidRequest" | "InvalidObjectState" | "MethodNotAllowed");
     if verb == Verb::Read && (is_unreadable || code.starts_with("KMS.")) {
@@ -134,6 +149,13 @@ mod tests {
             (Azure, Verb::Create, 409, "ContainerBeingDeleted", Gone),
             (Azure, Verb::Replace, 412, "ConditionNotMet", Changed),
             (Azure, Verb::Replace, 409, "LeaseIdMissing", Again),
+            (Azure, Verb::Replace, 412, "LeaseIdMissing", Denied),
+            (Azure, Verb::Replace, 412, "SourceConditionNotMet", Changed),
+            (Azure, Verb::Replace, 409, "PendingCopyOperation", Again),
+            (Azure, Verb::Replace, 409, "InvalidBlobType", Invalid),
+            (Azure, Verb::Read, 409, "BlobArchived", Denied),
+            (Azure, Verb::Delete, 409, "SnapshotsPresent", Denied),
+            (Azure, Verb::Delete, 409, "BlobImmutableDueToPolicy", Denied),
             (Azure, Verb::Read, 404, "BlobNotFound", Missing),
             (Azure, Verb::List, 404, "ContainerNotFound", Gone),
             (Azure, Verb::Create, 503, "ServerBusy", Again),

@@ -1,16 +1,17 @@
 //! From options to the library's client of each service.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{Certificate, ClientOptions, RetryConfig};
 use secrecy::ExposeSecret;
 
 use super::profile::Profile;
+use super::spoken::Signer;
 use super::wire::Connector;
 use super::{Backend, Credentials, ObjectPlace, Service};
 use crate::{AddressRule, Error, ErrorKind, Result};
@@ -20,16 +21,30 @@ pub(super) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the library takes when nobody says one.
 const DEFAULT_REGION: &str = "us-east-1";
+/// The same for the address of Google's service.
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// A client of a place, and what it takes to make requests of one's own.
+pub(super) struct Parts {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) signer: Signer,
+    pub(super) options: ClientOptions,
+    /// The PEM certificates that the options have too.
+    pub(super) trusted: Vec<Vec<u8>>,
+}
 
 /// Builds the client of a place.
 pub(super) fn backend(place: &ObjectPlace) -> Result<Arc<dyn Backend>> {
     let fail = |why: String| Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), why);
-    let built = match place.service {
+    parts(place).map(|parts| parts.backend).map_err(fail)
+}
+
+pub(super) fn parts(place: &ObjectPlace) -> Result<Parts, String> {
+    match place.service {
         Service::S3 => s3(place),
         Service::Azure => azure(place),
         Service::Google => google(place),
-    };
-    built.map_err(fail)
+    }
 }
 
 fn text(error: object_store::Error) -> String {
@@ -105,20 +120,7 @@ fn check_endpoint(endpoint: &str, allowed: bool, rule: Option<&AddressRule>) -> 
     Err("its endpoint has no TLS: use https://, or allow it with allow_http=true".to_owned())
 }
 
-fn s3(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
-    Ok(Arc::new(s3_parts(place)?.signer))
-}
-
-/// What it takes to make requests of one's own to S3.
-pub(super) struct S3 {
-    pub(super) signer: AmazonS3,
-    pub(super) options: ClientOptions,
-    /// The PEM certificates that the options have too.
-    pub(super) trusted: Vec<Vec<u8>>,
-    pub(super) region: String,
-}
-
-pub(super) fn s3_parts(place: &ObjectPlace) -> Result<S3, String> {
+fn s3(place: &ObjectPlace) -> Result<Parts, String> {
     let options = &place.options;
     let mut builder = match &options.credentials {
         Credentials::AccessKey { id, secret, session_token } => {
@@ -161,7 +163,7 @@ pub(super) fn s3_parts(place: &ObjectPlace) -> Result<S3, String> {
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let (client, trusted) = client(place, allow_http)?;
-    let signer = builder
+    let store = builder
         .with_bucket_name(&place.bucket)
         .with_virtual_hosted_style_request(options.path_style == Some(false))
         .with_checksum_algorithm(Checksum::SHA256)
@@ -171,7 +173,8 @@ pub(super) fn s3_parts(place: &ObjectPlace) -> Result<S3, String> {
         .with_http_connector(Connector::new(place, trusted.clone()))
         .build()
         .map_err(text)?;
-    Ok(S3 { signer, options: client, trusted, region })
+    let signer = Signer::S3 { store: store.clone(), region, base: OnceLock::new() };
+    Ok(Parts { backend: Arc::new(store), signer, options: client, trusted })
 }
 
 /// In the order of AWS's own tools: environment, web identity, profile, the container's or machine's role.
@@ -195,7 +198,7 @@ fn ambient_s3() -> Result<AmazonS3Builder, String> {
     Ok(builder)
 }
 
-fn azure(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
+fn azure(place: &ObjectPlace) -> Result<Parts, String> {
     let options = &place.options;
     let mut builder = match &options.credentials {
         Credentials::AccountKey { account, key } => {
@@ -229,18 +232,43 @@ fn azure(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
         allow_http = check_endpoint(endpoint, options.allow_http, rule(place))?;
         builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
     }
+    let (account, address) = azure_address(&builder)?;
     let (client, trusted) = client(place, allow_http)?;
-    let built = builder
+    let store = builder
         .with_container_name(&place.bucket)
         .with_retry(no_retries())
-        .with_client_options(client)
-        .with_http_connector(Connector::new(place, trusted))
+        .with_client_options(client.clone())
+        .with_http_connector(Connector::new(place, trusted.clone()))
         .build()
         .map_err(text)?;
-    Ok(Arc::new(built))
+    let base = format!("{}/{}/", address.trim_end_matches('/'), place.bucket);
+    let signer = Signer::Azure { credentials: Arc::clone(store.credentials()), account, base };
+    Ok(Parts { backend: Arc::new(store), signer, options: client, trusted })
 }
 
-fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
+/// The account, and where it is, as the library finds them.
+fn azure_address(builder: &MicrosoftAzureBuilder) -> Result<(String, String), String> {
+    let told = |key| builder.get_config_value(&key);
+    let is_on = |key| told(key).is_some_and(|value| is_yes(&value));
+    let account = told(AzureConfigKey::AccountName);
+    if is_on(AzureConfigKey::UseEmulator) {
+        let account = account.unwrap_or_else(|| "devstoreaccount1".to_owned());
+        let server = env("AZURITE_BLOB_STORAGE_URL").unwrap_or_else(|| "http://127.0.0.1:10000".to_owned());
+        let address = format!("{}/{account}", server.trim_end_matches('/'));
+        return Ok((account, address));
+    }
+    let account = account.ok_or("no storage account is named; name it, or set AZURE_ACCOUNT_NAME")?;
+    if account.is_empty() || !account.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Err(format!("'{}' is no storage account: letters and digits", account.escape_debug()));
+    }
+    let is_fabric = is_on(AzureConfigKey::UseFabricEndpoint);
+    let cloud = if is_fabric { "fabric.microsoft.com" } else { "core.windows.net" };
+    let own = || format!("https://{account}.blob.{cloud}");
+    let address = told(AzureConfigKey::Endpoint).unwrap_or_else(own);
+    Ok((account, address))
+}
+
+fn google(place: &ObjectPlace) -> Result<Parts, String> {
     let options = &place.options;
     let mut builder = match &options.credentials {
         Credentials::ServiceAccount(json) => {
@@ -262,15 +290,19 @@ fn google(place: &ObjectPlace) -> Result<Arc<dyn Backend>, String> {
         allow_http = check_endpoint(endpoint, options.allow_http, rule(place))?;
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
+    let address = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+    let address = address.unwrap_or_else(|| GOOGLE.to_owned());
     let (client, trusted) = client(place, allow_http)?;
-    let built = builder
+    let store = builder
         .with_bucket_name(&place.bucket)
         .with_retry(no_retries())
-        .with_client_options(client)
-        .with_http_connector(Connector::new(place, trusted))
+        .with_client_options(client.clone())
+        .with_http_connector(Connector::new(place, trusted.clone()))
         .build()
         .map_err(text)?;
-    Ok(Arc::new(built))
+    let base = format!("{}/{}/", address.trim_end_matches('/'), place.bucket);
+    let signer = Signer::Google { credentials: Arc::clone(store.credentials()), base };
+    Ok(Parts { backend: Arc::new(store), signer, options: client, trusted })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! earlier attempt may have landed, the object is read back: if it holds our bytes, it is ours.
 
 mod answer;
+mod azure;
 #[cfg(feature = "test-support")]
 mod bucket;
 mod build;
@@ -21,6 +22,7 @@ mod options;
 mod profile;
 mod retry;
 mod s3;
+mod spoken;
 mod wire;
 
 use std::fmt;
@@ -99,13 +101,15 @@ impl ObjectStorage {
 
     /// A bucket whose objects belong to others. Nothing is sent yet.
     pub fn content(place: &ObjectPlace) -> Result<Arc<dyn Content>> {
-        match place.service {
-            Service::S3 => Ok(Arc::new(s3::S3Content::open(place)?)),
-            Service::Azure | Service::Google => {
-                let reason = "buckets of S3 services alone can be protected; not yet those of this one";
-                Err(Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), reason))
+        let dialect: &'static dyn spoken::Dialect = match place.service {
+            Service::S3 => &s3::S3,
+            Service::Azure => &azure::AZURE,
+            Service::Google => {
+                let reason = "buckets of S3 services and of Azure can be protected; not yet those of Google";
+                return Err(Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), reason));
             }
-        }
+        };
+        Ok(Arc::new(spoken::OurContent::new(spoken::Line::open(place)?, dialect)))
     }
 
     fn error(&self, kind: ErrorKind, operation: &'static str, key: &str, reason: impl Into<String>) -> Error {

@@ -194,7 +194,9 @@ impl HttpService for Watched {
 
 /// A service that copies, or puts parts together, may say nothing before it is done.
 fn work_of_the_service(request: &HttpRequest) -> Duration {
-    let copies = request.headers().contains_key("x-amz-copy-source");
+    let copies = ["x-amz-copy-source", "x-goog-copy-source"]
+        .into_iter()
+        .any(|name| request.headers().contains_key(name));
     let puts_together = request.method() == reqwest::Method::POST
         && request.uri().query().is_some_and(|query| query.contains("uploadId="));
     if copies || puts_together { WORK_TIME } else { Duration::ZERO }

@@ -1,6 +1,7 @@
 //! strongroom.toml: read as typed ([`typed`]), overlaid by the environment ([`environment`]), turned into what is
 //! meant ([`Config`], made by [`meant`]). A mistake is told with file, line and, for a misspelt key, the right one.
 
+mod bucket;
 mod environment;
 mod meant;
 mod named;

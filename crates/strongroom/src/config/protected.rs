@@ -7,15 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use components::{
-    Component, CopyState, FileStoreSettings, Hooks, Method, ObjectStoreSettings, Password, PhysicalSettings,
+    Component, CopyState, FileStoreSettings, Hooks, Method, Password, PhysicalSettings,
     RelationalStoreSettings, SystemConfigurationSettings,
 };
 use secrecy::SecretString;
-use storage::{Credentials, Location};
 
 use super::meant::below;
-use super::typed;
-use crate::passcode;
+use super::{bucket, typed};
 
 /// Kinds of components, as requests name them.
 const KIND_WORDS: [&str; 4] = ["fileStore", "relationalStore", "objectStore", "systemConfiguration"];
@@ -90,7 +88,7 @@ fn one(
             Ok(components::file_store(settings))
         }
         Some("relationalStore") => components::relational_store(relational_store(component, directory, own)?),
-        Some("objectStore") => components::object_store(object_store(component, directory)?),
+        Some("objectStore") => components::object_store(bucket::object_store(component, directory)?),
         Some("systemConfiguration") => {
             Ok(components::system_configuration(system_configuration(component, own)?))
         }
@@ -125,7 +123,7 @@ pub(super) fn keep_apart(components: &[(String, PathBuf)], ours: &[(&str, &PathB
 }
 
 fn file_store(mut component: typed::Component, directory: &Path) -> Result<FileStoreSettings, String> {
-    refuse_foreign(&component, "fileStore", &["path", "exclude"])?;
+    refuse_foreign(&component, "kind fileStore", &["path", "exclude"])?;
     let path = component.path.take().filter(|path| !path.is_empty()).ok_or("path is missing")?;
     let path = below(directory, &path);
     if path == Path::new("/") {
@@ -156,7 +154,7 @@ fn relational_store(
         "method",
         "base_every_days",
     ];
-    refuse_foreign(&component, "relationalStore", &keys)?;
+    refuse_foreign(&component, "kind relationalStore", &keys)?;
     let name = name(&component)?;
     let method = method(&component, own.log_directory.join(file_name(&name)))?;
     let password = match (component.password_file.take(), component.password_env.take()) {
@@ -217,53 +215,6 @@ fn file_name(component: &str) -> String {
     encoded.collect()
 }
 
-fn object_store(mut component: typed::Component, directory: &Path) -> Result<ObjectStoreSettings, String> {
-    let own = [
-        "url",
-        "endpoint",
-        "region",
-        "path_style",
-        "allow_http",
-        "ca_file",
-        "access_key_id",
-        "secret_access_key_file",
-        "secret_access_key_env",
-        "connections",
-    ];
-    refuse_foreign(&component, "objectStore", &own)?;
-    let url = component.url.take().ok_or("url is missing")?;
-    let Location::Object(place) = Location::parse(&url).map_err(|e| e.to_string())? else {
-        return Err("url names no bucket; write s3://bucket/prefix".to_owned());
-    };
-    let mut place = *place;
-    let options = &mut place.options;
-    options.endpoint = component.endpoint.take().or(options.endpoint.take());
-    options.region = component.region.take().or(options.region.take());
-    options.path_style = component.path_style.or(options.path_style);
-    options.allow_http = component.allow_http.unwrap_or(options.allow_http);
-    options.ca_file = component.ca_file.take().map(|file| below(directory, &file)).or(options.ca_file.take());
-    options.limits.parallel = connections(&component)?.unwrap_or(options.limits.parallel);
-    let file = component.secret_access_key_file.take().map(|file| below(directory, &file));
-    let variable = component.secret_access_key_env.take();
-    let secret = passcode::configured("secret_access_key", file.as_deref(), variable.as_deref())?;
-    options.credentials = match (component.access_key_id.take(), secret) {
-        (Some(id), Some(secret)) => Credentials::AccessKey { id, secret, session_token: None },
-        (None, None) => Credentials::Ambient,
-        (Some(_), None) => {
-            return Err(
-                "access_key_id is given without secret_access_key_file or secret_access_key_env".to_owned()
-            );
-        }
-        (None, Some(_)) => return Err("a secret access key is given without access_key_id".to_owned()),
-    };
-    Ok(ObjectStoreSettings {
-        name: name(&component)?,
-        place,
-        optional: component.optional.unwrap_or(false),
-        hooks: hooks(component)?,
-    })
-}
-
 fn system_configuration(
     component: typed::Component,
     own: &Own,
@@ -278,7 +229,7 @@ fn system_configuration(
             "'{key}': the resources of a cluster are not in this build yet; without it Strongroom's own configuration is protected"
         ));
     }
-    refuse_foreign(&component, "systemConfiguration", &[])?;
+    refuse_foreign(&component, "kind systemConfiguration", &[])?;
     if component.before_restore.is_some() || component.after_restore.is_some() {
         return Err("a restore leaves a systemConfiguration as it is: before_restore and after_restore would never run".to_owned());
     }
@@ -298,7 +249,7 @@ fn system_configuration(
 }
 
 /// How much at once, if that was said.
-fn connections(component: &typed::Component) -> Result<Option<usize>, String> {
+pub(super) fn connections(component: &typed::Component) -> Result<Option<usize>, String> {
     match component.connections {
         None => Ok(None),
         Some(some @ 1..=CONNECTIONS_MAX) => Ok(usize::try_from(some).ok()),
@@ -306,7 +257,7 @@ fn connections(component: &typed::Component) -> Result<Option<usize>, String> {
     }
 }
 
-fn name(component: &typed::Component) -> Result<String, String> {
+pub(super) fn name(component: &typed::Component) -> Result<String, String> {
     let name = component.name.clone().filter(|name| !name.trim().is_empty()).ok_or("name is missing")?;
     if KIND_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name.trim())) {
         return Err(format!(
@@ -316,7 +267,7 @@ fn name(component: &typed::Component) -> Result<String, String> {
     Ok(name)
 }
 
-fn hooks(component: typed::Component) -> Result<Hooks, String> {
+pub(super) fn hooks(component: typed::Component) -> Result<Hooks, String> {
     let timeout = match component.hook_timeout_seconds {
         None => Hooks::default().timeout,
         Some(seconds @ 1..=HOOK_TIMEOUT_SECONDS_MAX) => Duration::from_secs(seconds),
@@ -335,7 +286,7 @@ fn hooks(component: typed::Component) -> Result<Hooks, String> {
 }
 
 /// A key that was typed and belongs to another kind.
-fn refuse_foreign(component: &typed::Component, kind: &str, own: &[&str]) -> Result<(), String> {
+pub(super) fn refuse_foreign(component: &typed::Component, what: &str, own: &[&str]) -> Result<(), String> {
     let c = component;
     let typed = [
         ("path", c.path.is_some()),
@@ -356,12 +307,17 @@ fn refuse_foreign(component: &typed::Component, kind: &str, own: &[&str]) -> Res
         ("access_key_id", c.access_key_id.is_some()),
         ("secret_access_key_file", c.secret_access_key_file.is_some()),
         ("secret_access_key_env", c.secret_access_key_env.is_some()),
+        ("account", c.account.is_some()),
+        ("account_key_file", c.account_key_file.is_some()),
+        ("account_key_env", c.account_key_env.is_some()),
+        ("managed_identity", c.managed_identity.is_some()),
+        ("service_account_file", c.service_account_file.is_some()),
         ("namespace", c.namespace.is_some()),
         ("kubeconfig", c.kubeconfig.is_some()),
         ("context", c.context.is_some()),
     ];
     match typed.into_iter().find(|(key, typed)| *typed && !own.contains(key)) {
-        Some((key, _)) => Err(format!("'{key}' is no key of kind {kind}")),
+        Some((key, _)) => Err(format!("'{key}' is no key of {what}")),
         None => Ok(()),
     }
 }

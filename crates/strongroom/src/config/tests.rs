@@ -131,7 +131,45 @@ fn a_bucket_is_taken_with_its_keys_and_a_mistake_in_them_is_told() {
         told("url = \"s3://uploads\"\ndatabases = [\"*\"]\n")
             .contains("'databases' is no key of kind objectStore")
     );
-    assert!(told("url = \"azblob://uploads\"\n").contains("not yet those of this one"));
+}
+
+#[test]
+fn a_bucket_of_each_service_takes_its_own_keys_and_none_of_another() {
+    let bucket = |lines: &str| format!("[[component]]\nkind = \"objectStore\"\nname = \"uploads\"\n{lines}");
+    let told = |lines: &str| refusal(&bucket(lines), &[]);
+    let azure = "url = \"azblob://uploads/site1\"\n";
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).display().to_string()
+    };
+    let key = format!("account_key_file = \"{}\"\n", file("key", "YWJj\n"));
+    for rights in
+        [format!("account = \"acme\"\n{key}"), "account = \"acme\"\nmanaged_identity = \"an-id\"\n".into()]
+    {
+        let config = load_text(&bucket(&format!("{azure}{rights}")), &[]).unwrap();
+        assert_eq!(config.components[0].place(), "azblob://uploads/site1");
+    }
+    assert!(told(&format!("{azure}{key}")).contains("without account"));
+    let both = format!("{azure}account = \"acme\"\nmanaged_identity = \"an-id\"\n{key}");
+    assert!(told(&both).contains("leave one out"));
+    assert!(
+        told(&format!("{azure}account = \"not a name\"\n{key}"))
+            .contains("'not a name' is no storage account")
+    );
+    assert!(
+        told(&format!("{azure}region = \"eu\"\n")).contains("'region' is no key of a bucket of azblob://")
+    );
+    assert!(
+        told("url = \"s3://uploads\"\naccount = \"a\"\n")
+            .contains("'account' is no key of a bucket of s3://")
+    );
+
+    let google = "url = \"gs://uploads\"\n";
+    assert!(told(&format!("{google}account = \"a\"\n")).contains("'account' is no key of a bucket of gs://"));
+    let unread = told(&format!("{google}service_account_file = \"{}\"\n", file("account", "no JSON")));
+    assert!(unread.contains("component 'uploads'") && !unread.contains("no JSON"), "{unread}");
+    assert!(told("url = \"s3://uploads\"\nservice_account_file = \"f\"\n").contains("of a bucket of s3://"));
 }
 
 #[test]

@@ -137,6 +137,11 @@ pub struct Component {
     pub access_key_id: Option<String>,
     pub secret_access_key_file: Option<String>,
     pub secret_access_key_env: Option<String>,
+    pub account: Option<String>,
+    pub account_key_file: Option<String>,
+    pub account_key_env: Option<String>,
+    pub managed_identity: Option<String>,
+    pub service_account_file: Option<String>,
     // systemConfiguration
     pub namespace: Option<String>,
     pub kubeconfig: Option<String>,

@@ -3,112 +3,63 @@
 use serde::Deserialize;
 
 use crate::ContentEntry;
-
-/// Understands an answer.
-pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(body).map_err(|_| "its answer is no text".to_owned())?;
-    quick_xml::de::from_str(text).map_err(|e| format!("its answer is not understood: {e}"))
-}
-
-/// A page of a listing.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Listing {
-    #[serde(default)]
-    contents: Vec<Listed>,
-    /// Without it this is no listing.
-    pub(super) is_truncated: bool,
-    pub(super) next_continuation_token: Option<String>,
-    encoding_type: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Listed {
-    key: String,
-    size: u64,
-    last_modified: String,
-    #[serde(rename = "ETag", default)]
-    tag: String,
-    #[serde(default)]
-    storage_class: String,
-}
+use crate::object::spoken::{Page, decoded, tag, walk};
 
 /// Of these an object must be brought back before it can be read.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
-impl Listing {
-    /// Its objects, with the whole keys.
-    pub(super) fn entries(&self) -> Result<Vec<ContentEntry>, String> {
-        let is_encoded = self.encoding_type.as_deref() == Some("url");
-        let entry = |listed: &Listed| {
-            let key = match is_encoded {
-                true => decoded(&listed.key),
-                false => Ok(listed.key.clone()),
-            };
-            let modified: jiff::Timestamp = listed
-                .last_modified
-                .parse()
-                .map_err(|_| format!("'{}' is no time", listed.last_modified.escape_debug()))?;
-            Ok(ContentEntry {
-                key: key?,
-                size: listed.size,
-                modified_ms: modified.as_millisecond(),
-                tag: listed.tag.trim_matches('"').to_owned(),
-                archived: ARCHIVES.contains(&listed.storage_class.as_str()),
-            })
-        };
-        self.contents.iter().map(entry).collect()
-    }
-}
-
-/// `%XX` and `+` as what they stand for.
-fn decoded(text: &str) -> Result<String, String> {
-    let wrong = || format!("its key '{}' is not encoded as it says", text.escape_debug());
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes().iter();
-    while let Some(&first) = rest.next() {
-        bytes.push(match first {
-            b'%' => {
-                let (digits, after) = rest.as_slice().split_at_checked(2).ok_or_else(wrong)?;
-                rest = after.iter();
-                let mut byte = [0];
-                hex::decode_to_slice(digits, &mut byte).map_err(|_| wrong())?;
-                byte[0]
-            }
-            b'+' => b' ',
-            plain => plain,
-        });
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Tagging {
-    #[serde(default)]
-    tag_set: TagSet,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TagSet {
-    #[serde(default, rename = "Tag")]
-    tags: Vec<Tag>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Tag {
+/// An object as it is listed.
+#[derive(Default)]
+struct Listed {
     key: String,
-    #[serde(default)]
-    value: String,
+    size: String,
+    modified: String,
+    tag: String,
+    class: String,
+    revision: String,
 }
 
-impl Tagging {
-    pub(super) fn pairs(self) -> Vec<(String, String)> {
-        self.tag_set.tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+impl Listed {
+    fn entry(self, is_encoded: bool) -> Result<ContentEntry, String> {
+        let none = |what: &str, text: &str| format!("'{}' is no {what}", text.escape_debug());
+        let modified: jiff::Timestamp = self.modified.parse().map_err(|_| none("time", &self.modified))?;
+        Ok(ContentEntry {
+            size: self.size.parse().map_err(|_| none("length", &self.size))?,
+            modified_ms: modified.as_millisecond(),
+            tag: tag(&self.tag, Some(&self.revision)),
+            archived: ARCHIVES.contains(&self.class.as_str()),
+            key: if is_encoded { decoded(&self.key, true)? } else { self.key },
+        })
     }
+}
+
+/// A page of a listing, with the whole keys.
+pub(super) fn listing(body: &[u8]) -> Result<Page, String> {
+    let (mut found, mut listed) = (Vec::new(), Listed::default());
+    let (mut is_encoded, mut is_truncated, mut next) = (false, None, None);
+    walk(body, "ListBucketResult", &mut |element| {
+        let text = element.text;
+        match element.name.as_str() {
+            "Key" => listed.key = text,
+            "Size" => listed.size = text,
+            "LastModified" => listed.modified = text,
+            "ETag" => listed.tag = text,
+            "StorageClass" => listed.class = text,
+            "MetaGeneration" => listed.revision = text,
+            "Contents" => found.push(std::mem::take(&mut listed)),
+            "EncodingType" => is_encoded = text == "url",
+            "IsTruncated" => is_truncated = Some(text.trim() == "true"),
+            "NextContinuationToken" => next = Some(text),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let is_truncated = is_truncated.ok_or("its answer is not understood: it is no listing")?;
+    if is_truncated && next.is_none() {
+        return Err("the service says that there is more, and not where".to_owned());
+    }
+    let entries: Result<_, String> = found.into_iter().map(|listed| listed.entry(is_encoded)).collect();
+    Ok(Page { entries: entries?, next: next.filter(|_| is_truncated) })
 }
 
 /// An upload in parts that has begun.
@@ -126,20 +77,26 @@ pub(super) struct CopiedPart {
 }
 
 /// Uploads that nobody ended.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default)]
 pub(super) struct Uploads {
-    #[serde(default, rename = "Upload")]
-    pub(super) uploads: Vec<OpenUpload>,
-    #[serde(default)]
+    /// Key and number of each.
+    pub(super) uploads: Vec<(String, String)>,
     pub(super) is_truncated: bool,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct OpenUpload {
-    pub(super) key: String,
-    pub(super) upload_id: String,
+pub(super) fn uploads(body: &[u8]) -> Result<Uploads, String> {
+    let (mut found, mut key, mut id) = (Uploads::default(), String::new(), String::new());
+    walk(body, "ListMultipartUploadsResult", &mut |element| {
+        match element.name.as_str() {
+            "Key" => key = element.text,
+            "UploadId" => id = element.text,
+            "Upload" => found.uploads.push((std::mem::take(&mut key), std::mem::take(&mut id))),
+            "IsTruncated" => found.is_truncated = element.text.trim() == "true",
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Names the parts that make an object, by their tags.
@@ -165,7 +122,7 @@ mod tests {
                  <LastModified>2024-05-06T07:08:09.010Z</LastModified><ETag>&quot;0a-2&quot;</ETag><Size>5</Size>\
                  <StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>"
             );
-            read::<Listing>(text.as_bytes()).unwrap().entries()
+            listing(text.as_bytes()).map(|page| page.entries)
         };
         let url = "<EncodingType>url</EncodingType>";
         let found = page(url, "a%2F+b%2B%C3%A4//c/").unwrap();
@@ -177,7 +134,7 @@ mod tests {
             archived: false,
         };
         assert_eq!(found, [expected]);
-        assert_eq!(page("", "a%2F+b&amp;").unwrap()[0].key, "a%2F+b&");
+        assert_eq!(page("", " a%2F+b&amp; ").unwrap()[0].key, " a%2F+b& ", "where they are not encoded");
         assert!(page(url, "a%2").is_err() && page(url, "%FF").is_err());
     }
 
@@ -185,9 +142,10 @@ mod tests {
     fn an_answer_that_is_none_is_refused() {
         let page = "<html><body>It works!</body></html>";
         for text in ["", "no", "<Listing>", "<ListBucketResult><Contents/></ListBucketResult>", page] {
-            assert!(read::<Listing>(text.as_bytes()).is_err(), "{text}");
+            assert!(listing(text.as_bytes()).is_err(), "{text}");
         }
         let empty = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
-        assert!(read::<Listing>(empty).unwrap().contents.is_empty());
+        assert!(listing(empty).unwrap().entries.is_empty());
+        assert!(listing(b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>").is_err());
     }
 }
