@@ -4,6 +4,8 @@
 mod azure;
 #[path = "objects/dying.rs"]
 mod dying;
+#[path = "objects/google.rs"]
+mod google;
 #[path = "objects/interface.rs"]
 mod interface;
 #[path = "objects/misfortunes.rs"]
@@ -26,6 +28,7 @@ use serde_json::{Value, json};
 use storage::{
     Content, Credentials, Headers, Limits, ObjectOptions, ObjectPlace, ObjectStorage, Service as Kinds,
 };
+use strongroom_tests::google::Google;
 use strongroom_tests::proxy::{Fate, Fault, Proxy};
 use strongroom_tests::server::{Options, Site};
 use strongroom_tests::services::{ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, Service};
@@ -72,15 +75,26 @@ macro_rules! on_each_service {
             fn azure() {
                 Scene::of(Kinds::Azure).map(super::$name);
             }
+
+            #[test]
+            fn google() {
+                Scene::of(Kinds::Google).map(super::$name);
+            }
         })*
     };
 }
 use on_each_service;
 
+/// A server of its own, or a double.
+enum Server {
+    Process(Service),
+    Double(Google),
+}
+
 /// A server, a bucket, a store, and a way from one to the other.
 struct Scene {
     kind: Kinds,
-    service: Service,
+    server: Server,
     proxy: Proxy,
     bucket: String,
     store: Store,
@@ -91,25 +105,36 @@ type Everything = BTreeMap<String, (Headers, Vec<u8>)>;
 
 impl Scene {
     fn of(kind: Kinds) -> Option<Self> {
-        let service = match kind {
-            Kinds::S3 => Service::s3()?,
-            Kinds::Azure => Service::azure()?,
-            Kinds::Google => return None,
-        };
-        let bucket = match kind {
-            Kinds::Azure => {
-                service.container("bucket");
-                "bucket".to_owned()
+        let (server, bucket) = match kind {
+            Kinds::S3 => {
+                let service = Service::s3()?;
+                let bucket = service.bucket();
+                (Server::Process(service), bucket)
             }
-            _ => service.bucket(),
+            Kinds::Azure => {
+                let service = Service::azure()?;
+                service.container("bucket");
+                (Server::Process(service), "bucket".to_owned())
+            }
+            Kinds::Google => (Server::Double(Google::default()), "bucket".to_owned()),
         };
-        let proxy = Proxy::start(service.address());
+        let proxy = Proxy::start(match &server {
+            Server::Process(service) => service.address(),
+            Server::Double(google) => google.address(),
+        });
         let dir = TempDir::with_prefix("strongroom-").unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
         let storage = world::directory(&dir.path().join("store"));
         let (store, _) = Store::create_or_adopt(storage, "store", Cost::FAST).unwrap();
         store.claim("test/1").unwrap();
-        Some(Self { kind, service, proxy, bucket, store, dir })
+        Some(Self { kind, server, proxy, bucket, store, dir })
+    }
+
+    fn url(&self) -> String {
+        match &self.server {
+            Server::Process(service) => service.url(),
+            Server::Double(google) => google.url(),
+        }
     }
 
     /// The account, where the service has it in its paths.
@@ -133,7 +158,8 @@ impl Scene {
                 account: AZURE_ACCOUNT.to_owned(),
                 key: SecretString::from(AZURE_KEY),
             },
-            _ => Credentials::AccessKey {
+            Kinds::Google => Credentials::ServiceAccount(SecretString::from(google_account())),
+            Kinds::S3 => Credentials::AccessKey {
                 id: ACCESS_KEY.to_owned(),
                 secret: SecretString::from(SECRET_KEY),
                 session_token: None,
@@ -142,15 +168,20 @@ impl Scene {
     }
 
     fn secret(&self) -> &'static str {
-        if self.kind == Kinds::Azure { AZURE_KEY } else { SECRET_KEY }
+        match self.kind {
+            Kinds::S3 => SECRET_KEY,
+            Kinds::Azure => AZURE_KEY,
+            Kinds::Google => GOOGLE_KEY,
+        }
     }
 
-    /// Lines of a configuration that give rights by a file with the secret.
+    /// Lines of a configuration that give rights by a file with the secret, or with what holds it.
     fn rights(&self, file: &Path) -> String {
         let file = file.display();
         match self.kind {
             Kinds::Azure => format!("account = \"{AZURE_ACCOUNT}\"\naccount_key_file = \"{file}\"\n"),
-            _ => format!("access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key_file = \"{file}\"\n"),
+            Kinds::Google => format!("service_account_file = \"{file}\"\n"),
+            Kinds::S3 => format!("access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key_file = \"{file}\"\n"),
         }
     }
 
@@ -160,14 +191,14 @@ impl Scene {
             "[[component]]\nkind = \"objectStore\"\nname = \"uploads\"\nurl = \"{}://{}/{prefix}\"\nendpoint = \"{}{}\"\n{rights}",
             self.kind.scheme(),
             self.bucket,
-            self.service.url(),
+            self.url(),
             self.account()
         )
     }
 
     /// A store in the bucket, as it is registered.
     fn settings(&self, prefix: &str) -> Value {
-        let url = format!("{}{}", self.service.url(), self.account());
+        let url = format!("{}{}", self.url(), self.account());
         let (kind, provider, connection) = match self.kind {
             Kinds::Azure => (
                 "AZURE_BLOBSTORE",
@@ -176,7 +207,13 @@ impl Scene {
                     "credential": {"type": "STORAGE-ACCOUNT-KEY", "secret": {
                         "storageAccountName": AZURE_ACCOUNT, "storageAccountKey": AZURE_KEY}}}),
             ),
-            _ => (
+            Kinds::Google => (
+                "GOOGLE_CLOUD_STORAGE",
+                "GCP",
+                json!({"bucketName": self.bucket, "rootDir": prefix, "endpointUrl": url,
+                    "credential": {"type": "SERVICE-ACCOUNT", "secret": {"key": google_account()}}}),
+            ),
+            Kinds::S3 => (
                 "S3",
                 "AWS",
                 json!({"bucketName": self.bucket, "region": "us-east-1", "rootDir": prefix, "endpointUrl": url,
@@ -199,7 +236,7 @@ impl Scene {
 
     /// The bucket by itself, past the proxy.
     fn content(&self) -> Arc<dyn Content> {
-        ObjectStorage::content(&self.place("", &self.service.url(), 3)).unwrap()
+        ObjectStorage::content(&self.place("", &self.url(), 3)).unwrap()
     }
 
     fn component(&self, prefix: &str, attempts: u32) -> Arc<dyn Component> {
@@ -260,4 +297,12 @@ fn noise(length: usize) -> Vec<u8> {
 /// Whether a request asks for a listing of the bucket.
 fn is_listing(target: &str) -> bool {
     target.contains("list-type") || target.contains("comp=list")
+}
+
+const GOOGLE_KEY: &str = "planted-private-key";
+
+/// A service account that needs no token.
+fn google_account() -> String {
+    json!({"private_key": GOOGLE_KEY, "private_key_id": "none", "client_email": "none", "disable_oauth": true})
+        .to_string()
 }

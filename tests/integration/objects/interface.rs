@@ -6,7 +6,8 @@ fn buckets_are_backed_up_and_restored_over_the_interface_and_their_keys_are_told
     scene.put("map/tile 1", b"one");
     let secret = TempDir::with_prefix("strongroom-").unwrap();
     let file = secret.path().join("secret");
-    std::fs::write(&file, format!("{}\n", scene.secret())).unwrap();
+    let held = if scene.kind == Kinds::Google { google_account() } else { scene.secret().to_owned() };
+    std::fs::write(&file, format!("{held}\n")).unwrap();
     let component = scene.lines("map", &scene.rights(&file));
     let site = Site::new(Options { configuration: component, log: "trace".to_owned(), ..Options::default() });
     let _server = site.start();

@@ -104,10 +104,7 @@ impl ObjectStorage {
         let dialect: &'static dyn spoken::Dialect = match place.service {
             Service::S3 => &s3::S3,
             Service::Azure => &azure::AZURE,
-            Service::Google => {
-                let reason = "buckets of S3 services and of Azure can be protected; not yet those of Google";
-                return Err(Error::new(ErrorKind::Invalid, "open", "", &place.to_string(), reason));
-            }
+            Service::Google => &s3::GOOGLE,
         };
         Ok(Arc::new(spoken::OurContent::new(spoken::Line::open(place)?, dialect)))
     }

@@ -41,6 +41,13 @@ pub(super) fn copy(content: &OurContent, from: &str, to: &str, tag: Option<&str>
             content.delete(to)?;
             begin()?
         }
+        // One of ours, whose answer was lost or that a dead restore began, may hold the place.
+        Err(e) if e.kind == ErrorKind::Io => {
+            let id = under_way(content, to)?.ok_or(e)?;
+            // It has its end, whatever that is.
+            let _ = wait(content, to, id);
+            begin()?
+        }
         other => other?,
     };
     match status(&begun.headers).as_deref() {
@@ -65,6 +72,13 @@ fn is_of_another_kind(content: &OurContent, key: &str, kind: &Option<String>) ->
     let kind = kind.as_deref().unwrap_or("BlockBlob");
     let there = content.head(key)?;
     Ok(there.and_then(|there| text(&there.headers, KIND)).is_some_and(|other| other != kind))
+}
+
+/// The copy to this place that is not done.
+fn under_way(content: &OurContent, to: &str) -> Result<Option<String>> {
+    let there = content.head(to)?.map(|there| there.headers);
+    let headers = there.filter(|headers| status(headers).as_deref() == Some("pending"));
+    Ok(headers.and_then(|headers| text(&headers, ID)))
 }
 
 /// Waits until a copy that was begun has an end.

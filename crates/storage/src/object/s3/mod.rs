@@ -42,6 +42,25 @@ pub(super) static S3: S3Dialect = S3Dialect {
     copies_parts: true,
 };
 
+/// Google Cloud Storage.
+pub(super) static GOOGLE: S3Dialect = S3Dialect {
+    words: Words {
+        metadata: "x-goog-meta-",
+        written: "",
+        whole: &[],
+        // Else it unpacks what is packed.
+        read: &[("accept-encoding", "gzip")],
+        expires: false,
+        tags: None,
+        version: "x-goog-generation",
+        version_asked: "generation",
+        revision: Some("x-goog-metageneration"),
+    },
+    copy_source: "x-goog-copy-source",
+    copy_condition: "x-goog-copy-source-if-match",
+    copies_parts: false,
+};
+
 /// How it is spoken.
 pub(super) struct S3Dialect {
     words: Words,

@@ -84,10 +84,7 @@ impl Signer {
             }
             Self::Azure { credentials, account, .. } => {
                 let credential = credentials.get_credential().await?;
-                if request.method() != Method::GET && request.method() != Method::HEAD {
-                    let length: usize = parts.iter().map(|part| part.len()).sum();
-                    request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-                }
+                tell_length(request, parts);
                 check_for_azure(request)?;
                 if let AzureCredential::SASToken(pairs) = &*credential {
                     read_with(request, pairs)?;
@@ -95,6 +92,7 @@ impl Signer {
                 AzureAuthorizer::new(&credential, account).try_authorize(request)?;
             }
             Self::Google { credentials, .. } => {
+                tell_length(request, parts);
                 let bearer = &credentials.get_credential().await?.bearer;
                 // Only a double for tests asks for none.
                 if !bearer.is_empty() {
@@ -111,6 +109,14 @@ impl Signer {
 
 fn unfit(what: String) -> Failure {
     Failure::decided(Meaning::Invalid, format!("{what} cannot be sent to this service"))
+}
+
+/// Said also where there is no body, as services ask for it that have no use for one.
+fn tell_length(request: &mut HttpRequest, parts: &[&[u8]]) {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// The library takes all this for granted.
