@@ -203,6 +203,20 @@ fn a_copy_that_is_not_done_at_once_is_waited_for_and_one_that_fails_is_told() {
 }
 
 #[test]
+fn what_cannot_be_signed_is_refused_with_the_reason() {
+    let Some(scene) = Scene::of(Kinds::Azure) else { return };
+    let named =
+        Headers { content_disposition: Some("attachment; filename=\"ä\"".into()), ..Headers::default() };
+    let refused = scene.content().write("a", &named, Vec::new()).unwrap_err();
+    assert_eq!(refused.kind, storage::ErrorKind::Invalid);
+    assert!(refused.reason.contains("beyond ASCII"), "{refused}");
+    let other = Headers { blob_type: Some("CloudBlob".into()), ..Headers::default() };
+    let refused = scene.content().write("a", &other, Vec::new()).unwrap_err();
+    assert!(refused.reason.contains("unknown kind 'CloudBlob'"), "{refused}");
+    assert!(scene.everything().is_empty());
+}
+
+#[test]
 fn rights_that_stand_in_an_address_suffice_and_are_told_nobody() {
     let Some(scene) = Scene::of(Kinds::Azure) else { return };
     let tagged = Headers { tags: vec![("a".into(), "b".into())], ..Headers::default() };

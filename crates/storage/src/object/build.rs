@@ -258,7 +258,9 @@ fn azure_address(builder: &MicrosoftAzureBuilder) -> Result<(String, String), St
         return Ok((account, address));
     }
     let account = account.ok_or("no storage account is named; name it, or set AZURE_ACCOUNT_NAME")?;
-    if account.is_empty() || !account.chars().all(|c| c.is_ascii_alphanumeric()) {
+    // It becomes a part of an address.
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if account.is_empty() || !account.chars().all(fits) {
         return Err(format!("'{}' is no storage account: letters and digits", account.escape_debug()));
     }
     let is_fabric = is_on(AzureConfigKey::UseFabricEndpoint);

@@ -41,6 +41,9 @@ pub(super) struct Azure {
     words: Words,
 }
 
+/// A page with 5,000 of the longest names is not longer.
+const PAGE_BYTES_MAX: u64 = 64 << 20;
+
 /// What a listing is to tell beside committed blobs.
 const SNAPSHOTS: &str = "snapshots";
 const UNCOMMITTED: &str = "uncommittedblobs";
@@ -54,6 +57,7 @@ fn listed(
     include: Option<&'static str>,
 ) -> Result<xml::Listing> {
     let mut asked = line.asked_of_bucket(Verb::List, "list");
+    asked.size_max = PAGE_BYTES_MAX;
     asked.query("restype", "container");
     asked.query("comp", "list");
     let max = entries_max.map(|max| max.to_string());

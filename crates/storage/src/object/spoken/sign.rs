@@ -85,9 +85,10 @@ impl Signer {
             Self::Azure { credentials, account, .. } => {
                 let credential = credentials.get_credential().await?;
                 tell_length(request, parts);
-                check_for_azure(request)?;
-                if let AzureCredential::SASToken(pairs) = &*credential {
-                    read_with(request, pairs)?;
+                match &*credential {
+                    AzureCredential::AccessKey(_) => check_letters(request)?,
+                    AzureCredential::SASToken(pairs) => read_with(request, pairs)?,
+                    AzureCredential::BearerToken(_) => {}
                 }
                 AzureAuthorizer::new(&credential, account).try_authorize(request)?;
             }
@@ -119,8 +120,8 @@ fn tell_length(request: &mut HttpRequest, parts: &[&[u8]]) {
     }
 }
 
-/// The library takes all this for granted.
-fn check_for_azure(request: &HttpRequest) -> Result<(), Failure> {
+/// The library takes it for granted that it can sign all headers, and the address.
+fn check_letters(request: &HttpRequest) -> Result<(), Failure> {
     if let Some((name, _)) = request.headers().iter().find(|(_, value)| value.to_str().is_err()) {
         return Err(unfit(format!("its header {name}, which holds letters beyond ASCII,")));
     }
