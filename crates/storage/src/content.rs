@@ -138,7 +138,7 @@ pub trait Content: Send + Sync + fmt::Debug {
 /// An object that is written in parts. Dropped without an end it leaves parts, or an object, behind; the
 /// parts [`Content::abort_uploads`] removes.
 pub trait Upload: Send {
-    /// Writes the next part. All but the last are of one size, at least 5 MiB.
+    /// Writes the next part. All but the last are of one size, at least 5 MiB, and whole MiB.
     fn part(&mut self, body: Vec<u8>) -> Result<()>;
 
     /// Makes the object of its parts, in place of what was there.

@@ -17,6 +17,8 @@ use crate::{Error, ErrorKind, RestoreContext, Result, StagedRestore};
 const PART_BYTES: u64 = 16 << 20;
 /// S3 takes 10,000.
 const PARTS_MAX: u64 = 9_000;
+/// Longer ones are a multiple of so much, as some services have pages.
+const PART_STEP_BYTES: u64 = 1 << 20;
 
 /// A restore whose objects lie ready.
 pub(super) struct Staged {
@@ -123,7 +125,7 @@ fn write(
         content,
         key,
         headers: &headers,
-        part_bytes: PART_BYTES.max(node.size.div_ceil(PARTS_MAX)),
+        part_bytes: PART_BYTES.max(node.size.div_ceil(PARTS_MAX).next_multiple_of(PART_STEP_BYTES)),
         buffer: Vec::new(),
         upload: None,
         failed: None,

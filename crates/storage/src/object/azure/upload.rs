@@ -16,6 +16,8 @@ const LENGTH: &str = "x-ms-blob-content-length";
 
 /// So many bytes of pages are written at once.
 const PAGES_BYTES_MAX: usize = 4 << 20;
+/// So many bytes are appended at once.
+const APPENDED_BYTES_MAX: usize = 64 << 20;
 
 /// How a blob is made of its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +101,11 @@ impl Put {
         Ok(())
     }
 
-    fn append(&mut self, body: Vec<u8>) -> Result<()> {
+    fn append(&mut self, body: &[u8]) -> Result<()> {
         let end = self.length + body.len() as u64;
         let mut asked = self.asked_part("appendblock");
         asked.say("x-ms-blob-condition-appendpos", self.length.to_string());
-        asked.body = body.into();
+        asked.body = body.to_vec().into();
         if let Err(e) = self.content.line.send(asked) {
             // Our own first attempt may have been carried out and its answer lost.
             let found = match e.kind {
@@ -145,7 +147,7 @@ impl Upload for Put {
     fn part(&mut self, body: Vec<u8>) -> Result<()> {
         match self.kind {
             Kind::Blocks => self.block(body),
-            Kind::Appended => self.append(body),
+            Kind::Appended => body.chunks(APPENDED_BYTES_MAX).try_for_each(|piece| self.append(piece)),
             Kind::Pages => self.pages(&body),
         }
     }
