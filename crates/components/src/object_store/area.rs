@@ -195,11 +195,21 @@ impl<'c> Area<'c> {
         let copied = self.content.copy(&self.old_one(step.number), &step.key, step.size_before, None);
         let Err(e) = copied else { return Ok(()) };
         // What nobody lets us write over was not written over before either.
-        let there = if e.kind == storage::ErrorKind::Denied { self.content.look(&step.key)? } else { None };
-        let is_untouched = |there: storage::ContentLook| {
-            there.version.tag.is_some_and(|tag| !tag.is_empty() && tag == step.tag_before)
-        };
-        if there.is_some_and(is_untouched) { Ok(()) } else { Err(e) }
+        match self.is_untouched(step) {
+            Ok(true) => Ok(()),
+            _ => Err(e),
+        }
+    }
+
+    fn is_untouched(&self, step: &Step) -> storage::Result<bool> {
+        let there = self.content.look(&step.key)?.filter(|there| {
+            there.version.tag.as_ref().is_some_and(|tag| !tag.is_empty() && *tag == step.tag_before)
+        });
+        // The ETags of some services tell nothing of headers and tags.
+        let kept = self.content.look(&self.old_one(step.number))?;
+        Ok(there
+            .zip(kept)
+            .is_some_and(|(there, kept)| there.size == kept.size && there.headers == kept.headers))
     }
 
     /// All that was written is there in its length, and what was removed is not.

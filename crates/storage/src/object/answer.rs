@@ -72,7 +72,12 @@ pub(super) fn meaning(service: Service, verb: Verb, status: u16, code: &str) -> 
     let is_held = match status {
         409 => matches!(
             code,
-            "BlobArchived" | "BlobBeingRehydrated" | "BlobImmutableDueToPolicy" | "SnapshotsPresent"
+            "BlobArchived"
+                | "BlobBeingRehydrated"
+                | "BlobImmutableDueToPolicy"
+                | "BlobImmutableDueToLegalHold"
+                | "BlobUsesCustomerSpecifiedEncryption"
+                | "SnapshotsPresent"
         ),
         412 => matches!(code, "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation"),
         _ => false,
@@ -85,7 +90,9 @@ pub(super) fn meaning(service: Service, verb: Verb, status: u16, code: &str) -> 
     }
     // This one object cannot be read: it lies in an archive, or its key is gone or was never ours.
     let is_unreadable = matches!(code, "InvalidRequest" | "InvalidObjectState" | "MethodNotAllowed");
-    if verb == Verb::Read && (is_unreadable || code.starts_with("KMS.")) {
+    let lacks_key =
+        ["KMS.", "CloudKms"].iter().any(|kms| code.starts_with(kms)) || code.ends_with("EncryptionKey");
+    if verb == Verb::Read && (is_unreadable || lacks_key) {
         return Meaning::Denied;
     }
     match (verb, status) {
@@ -159,6 +166,10 @@ mod tests {
             (Azure, Verb::Read, 404, "BlobNotFound", Missing),
             (Azure, Verb::List, 404, "ContainerNotFound", Gone),
             (Azure, Verb::Create, 503, "ServerBusy", Again),
+            (Azure, Verb::Replace, 409, "BlobImmutableDueToLegalHold", Denied),
+            (Azure, Verb::Read, 409, "BlobUsesCustomerSpecifiedEncryption", Denied),
+            (Google, Verb::Read, 400, "CloudKmsDisabledKey", Denied),
+            (Google, Verb::Read, 400, "ResourceIsEncryptedWithCustomerEncryptionKey", Denied),
             (Google, Verb::Create, 412, "PreconditionFailed", Exists),
             (Google, Verb::Replace, 412, "PreconditionFailed", Changed),
             (Google, Verb::Create, 429, "SlowDown", Again),

@@ -33,6 +33,7 @@ pub(super) static AZURE: Azure = Azure {
         version: "x-ms-version-id",
         version_asked: "versionid",
         revision: None,
+        assumed_cache_control: &[],
     },
 };
 
@@ -117,7 +118,8 @@ impl Dialect for Azure {
         let mut token = None;
         loop {
             let page = listed(line, &whole, token.as_deref(), None, Some(UNCOMMITTED))?;
-            for blob in page.blobs.into_iter().filter(|blob| !blob.is_directory()) {
+            // What was never made has no length; one whose answer says nothing else is tried.
+            for blob in page.blobs.into_iter().filter(|blob| !blob.is_directory() && !blob.has_content()) {
                 let Some(key) = blob.name.strip_prefix(line.prefix()) else { continue };
                 let mut asked = line.asked(Verb::Create, "give up the upload of", Method::PUT, key);
                 asked.query("comp", "blocklist");
@@ -125,8 +127,8 @@ impl Dialect for Azure {
                 asked.body = xml::blocks(&[]).into_bytes().into();
                 match line.send(asked) {
                     Ok(_) => content.delete(key)?,
-                    // It is whole.
-                    Err(e) if e.kind == ErrorKind::Exists => {}
+                    // It is whole, perhaps one that is not made of blocks.
+                    Err(e) if matches!(e.kind, ErrorKind::Exists | ErrorKind::Invalid) => {}
                     Err(e) => return Err(e),
                 }
             }

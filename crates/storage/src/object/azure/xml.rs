@@ -1,7 +1,7 @@
 //! What Azure answers and is told in XML.
 
 use crate::ContentEntry;
-use crate::object::spoken::{decoded, walk};
+use crate::object::spoken::{decoded, tag, walk};
 
 /// A page of a listing.
 #[derive(Debug, Default)]
@@ -27,6 +27,10 @@ pub(super) struct Blob {
 const ARCHIVE: &str = "Archive";
 
 impl Blob {
+    pub(super) fn has_content(&self) -> bool {
+        !matches!(self.size.as_str(), "" | "0")
+    }
+
     /// A directory of an account whose containers have such.
     pub(super) fn is_directory(&self) -> bool {
         self.resource.eq_ignore_ascii_case("directory")
@@ -38,7 +42,7 @@ impl Blob {
         Ok(ContentEntry {
             size: self.size.parse().map_err(|_| none("length", &self.size))?,
             modified_ms: modified.timestamp().as_millisecond(),
-            tag: self.tag.trim_matches('"').to_owned(),
+            tag: tag(&self.tag, None),
             archived: self.tier == ARCHIVE,
             key: self.name,
         })

@@ -36,6 +36,7 @@ pub(super) static S3: S3Dialect = S3Dialect {
         version: "x-amz-version-id",
         version_asked: "versionId",
         revision: None,
+        assumed_cache_control: &[],
     },
     copy_source: "x-amz-copy-source",
     copy_condition: "x-amz-copy-source-if-match",
@@ -55,6 +56,7 @@ pub(super) static GOOGLE: S3Dialect = S3Dialect {
         version: "x-goog-generation",
         version_asked: "generation",
         revision: Some("x-goog-metageneration"),
+        assumed_cache_control: &["public, max-age=3600", "private, max-age=0"],
     },
     copy_source: "x-goog-copy-source",
     copy_condition: "x-goog-copy-source-if-match",
@@ -98,7 +100,7 @@ impl Dialect for S3Dialect {
         if let Some(max) = entries_max {
             asked.query("max-keys", max.to_string());
         }
-        line.ask_for(asked, xml::listing)
+        line.ask_for(asked, |body| xml::listing(body, self.words.revision.is_some()))
     }
 
     fn tags(&self, body: &[u8]) -> Result<Vec<(String, String)>, String> {

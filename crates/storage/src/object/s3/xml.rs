@@ -20,21 +20,24 @@ struct Listed {
 }
 
 impl Listed {
-    fn entry(self, is_encoded: bool) -> Result<ContentEntry, String> {
+    fn entry(self, is_encoded: bool, is_revised: bool) -> Result<ContentEntry, String> {
+        if self.key.is_empty() {
+            return Err("it lists something without a key".to_owned());
+        }
         let none = |what: &str, text: &str| format!("'{}' is no {what}", text.escape_debug());
         let modified: jiff::Timestamp = self.modified.parse().map_err(|_| none("time", &self.modified))?;
         Ok(ContentEntry {
             size: self.size.parse().map_err(|_| none("length", &self.size))?,
             modified_ms: modified.as_millisecond(),
-            tag: tag(&self.tag, Some(&self.revision)),
+            tag: tag(&self.tag, Some(self.revision.as_str()).filter(|_| is_revised)),
             archived: ARCHIVES.contains(&self.class.as_str()),
             key: if is_encoded { decoded(&self.key, true)? } else { self.key },
         })
     }
 }
 
-/// A page of a listing, with the whole keys.
-pub(super) fn listing(body: &[u8]) -> Result<Page, String> {
+/// A page of a listing, with the whole keys. `is_revised`: answers tell too how often what belongs to an object was changed.
+pub(super) fn listing(body: &[u8], is_revised: bool) -> Result<Page, String> {
     let (mut found, mut listed) = (Vec::new(), Listed::default());
     let (mut is_encoded, mut is_truncated, mut next) = (false, None, None);
     walk(body, "ListBucketResult", &mut |element| {
@@ -58,7 +61,8 @@ pub(super) fn listing(body: &[u8]) -> Result<Page, String> {
     if is_truncated && next.is_none() {
         return Err("the service says that there is more, and not where".to_owned());
     }
-    let entries: Result<_, String> = found.into_iter().map(|listed| listed.entry(is_encoded)).collect();
+    let entries: Result<_, String> =
+        found.into_iter().map(|listed| listed.entry(is_encoded, is_revised)).collect();
     Ok(Page { entries: entries?, next: next.filter(|_| is_truncated) })
 }
 
@@ -122,7 +126,7 @@ mod tests {
                  <LastModified>2024-05-06T07:08:09.010Z</LastModified><ETag>&quot;0a-2&quot;</ETag><Size>5</Size>\
                  <StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>"
             );
-            listing(text.as_bytes()).map(|page| page.entries)
+            listing(text.as_bytes(), false).map(|page| page.entries)
         };
         let url = "<EncodingType>url</EncodingType>";
         let found = page(url, "a%2F+b%2B%C3%A4//c/").unwrap();
@@ -142,10 +146,22 @@ mod tests {
     fn an_answer_that_is_none_is_refused() {
         let page = "<html><body>It works!</body></html>";
         for text in ["", "no", "<Listing>", "<ListBucketResult><Contents/></ListBucketResult>", page] {
-            assert!(listing(text.as_bytes()).is_err(), "{text}");
+            assert!(listing(text.as_bytes(), false).is_err(), "{text}");
         }
         let empty = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
-        assert!(listing(empty).unwrap().entries.is_empty());
-        assert!(listing(b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>").is_err());
+        assert!(listing(empty, false).unwrap().entries.is_empty());
+        assert!(
+            listing(b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", false).is_err()
+        );
+    }
+
+    #[test]
+    fn a_revision_is_part_of_the_tag_only_where_all_answers_tell_it() {
+        let text = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key><Size>5</Size><ETag>\"abc\"</ETag>\
+             <LastModified>2024-05-06T07:08:09.010Z</LastModified><MetaGeneration>2</MetaGeneration></Contents></ListBucketResult>";
+        let tag = |is_revised| listing(text.as_bytes(), is_revised).unwrap().entries[0].tag.clone();
+        assert_eq!((tag(false), tag(true)), ("abc".to_owned(), "abc#2".to_owned()));
+        let nameless = text.replace("<Key>k</Key>", "");
+        assert!(listing(nameless.as_bytes(), true).is_err());
     }
 }

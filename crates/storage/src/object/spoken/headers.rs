@@ -24,6 +24,8 @@ pub(in crate::object) struct Words {
     pub(in crate::object) version_asked: &'static str,
     /// The header with how often what belongs to an object was changed, where that leaves its ETag as it is.
     pub(in crate::object) revision: Option<&'static str>,
+    /// What the service answers for `cache-control` where an object has none.
+    pub(in crate::object) assumed_cache_control: &'static [&'static str],
 }
 
 /// How tags are asked for and written.
@@ -62,7 +64,8 @@ const REVISED: char = '#';
 
 /// A tag that is another one when anything of an object is.
 pub(in crate::object) fn tag(e_tag: &str, revision: Option<&str>) -> String {
-    let e_tag = e_tag.trim_matches('"');
+    // One that is weak is none in a condition.
+    let e_tag = e_tag.strip_prefix("W/").unwrap_or(e_tag).trim_matches('"');
     match revision.filter(|revision| !matches!(*revision, "" | "1")) {
         Some(revision) if !e_tag.is_empty() => format!("{e_tag}{REVISED}{revision}"),
         _ => e_tag.to_owned(),
@@ -106,6 +109,8 @@ impl Words {
         if !self.expires {
             kept.expires = None;
         }
+        kept.cache_control =
+            kept.cache_control.filter(|told| !self.assumed_cache_control.contains(&told.as_str()));
         for (name, value) in headers {
             if let Some(own) = name.as_str().strip_prefix(self.metadata) {
                 let value = String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -18,6 +18,8 @@ use crate::object::{Inner, ObjectPlace, ObjectStorage, build, collect};
 use crate::{Error, ErrorKind, Result};
 
 /// An answer that describes something is not longer.
+/// Where Azure tells an error's code too.
+const ERROR_CODE: &str = "x-ms-error-code";
 pub(in crate::object) const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// The way to a bucket.
@@ -221,7 +223,12 @@ impl Shared {
         let status = parts.status.as_u16();
         let is_proven = asked.proof.is_empty() || String::from_utf8_lossy(&body).contains(asked.proof);
         if status >= 300 || !is_proven {
-            let text = String::from_utf8_lossy(&body).trim_start().chars().take(4096).collect::<String>();
+            let mut text = String::from_utf8_lossy(&body).trim_start().chars().take(4096).collect::<String>();
+            // The answer to a look has no body.
+            let code = parts.headers.get(ERROR_CODE).and_then(|code| code.to_str().ok());
+            if let Some(code) = code.filter(|_| !text.contains("<Code>")) {
+                text = format!("<Code>{code}</Code>{text}");
+            }
             let store = self.signer.service();
             return Err(object_store::Error::Generic { store, source: text.into() }.into());
         }

@@ -26,6 +26,9 @@ pub(super) use line::{Answered, Asked, Line};
 pub(super) use sign::Signer;
 pub(super) use xml::{decoded, tags as read_tags, walk};
 
+/// No service has so many pages in which nothing lies.
+const EMPTY_PAGES_MAX: usize = 10_000;
+
 /// A page of a listing.
 pub(super) struct Page {
     /// With the whole keys.
@@ -107,8 +110,10 @@ impl OurContent {
             asked.query(self.words().version_asked, number.as_str());
         }
         match self.line.ask_for(asked, |body| self.dialect.tags(body)) {
-            // Of some services nothing has tags, or nothing is what an object without tags has.
-            Err(e) if matches!(e.kind, ErrorKind::NotFound | ErrorKind::Invalid) => Ok(Vec::new()),
+            // Of some services nothing has tags, or nothing is what an object without tags has. Where they were counted, there are some.
+            Err(e) if !words.always_counted && matches!(e.kind, ErrorKind::NotFound | ErrorKind::Invalid) => {
+                Ok(Vec::new())
+            }
             other => other,
         }
     }
@@ -183,10 +188,14 @@ impl Content for OurContent {
         // The prefix itself, as an object, may come before it.
         let mut page = self.page(prefix, None, Some(2))?;
         // A page may be empty, and more come after it.
-        while page.entries.is_empty() && page.next.is_some() {
+        for _ in 0..EMPTY_PAGES_MAX {
+            if !page.entries.is_empty() || page.next.is_none() {
+                return Ok(page.entries.into_iter().next());
+            }
             page = self.page(prefix, page.next.as_deref(), None)?;
         }
-        Ok(page.entries.into_iter().next())
+        let why = format!("the service says {EMPTY_PAGES_MAX} times that there is more, and lists nothing");
+        Err(self.line.error(ErrorKind::Io, "list", prefix, why))
     }
 
     fn read(&self, key: &str, range: Option<Range<u64>>, version: &ContentVersion) -> Result<ContentRead> {

@@ -88,7 +88,10 @@ impl Signer {
                 match &*credential {
                     AzureCredential::AccessKey(_) => check_letters(request)?,
                     AzureCredential::SASToken(pairs) => read_with(request, pairs)?,
-                    AzureCredential::BearerToken(_) => {}
+                    // The library takes it for granted that it can be sent.
+                    AzureCredential::BearerToken(token) => {
+                        HeaderValue::from_str(token).map_err(|_| unfit("its token".to_owned()))?;
+                    }
                 }
                 AzureAuthorizer::new(&credential, account).try_authorize(request)?;
             }
