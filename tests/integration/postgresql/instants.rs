@@ -358,6 +358,45 @@ fn a_server_that_went_back_while_nobody_looked_is_noticed_though_it_is_longer_no
     }
 }
 
+/// Server and spool were set back together, as with the machine on which both are; the store was not.
+#[test]
+fn a_backup_of_a_life_that_was_undone_is_not_gone_on_with() {
+    let Some(mut times) = Times::new(WEEK) else { return };
+    let log = times.scene.dir.path().join("log");
+    let kept = times.scene.dir.path().join("log-kept");
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    times.write(1, 50);
+    times.back_up("zero");
+    times.server().stop();
+    times.server().keep_state();
+    copy(&log, &kept);
+    times.server().start_again();
+    times.write(51, 150);
+    times.component = physical(&times.scene, &times.clusters, Duration::ZERO);
+    times.back_up("one, with a base of its own");
+    let end = "SELECT pg_current_wal_lsn() - '0/0'";
+    let held: u64 = times.server().sql("postgres", end).parse().unwrap();
+    times.server().stop();
+    times.server().go_back();
+    std::fs::remove_dir_all(&log).unwrap();
+    copy(&kept, &log);
+    times.server().start_again();
+    times.component = physical(&times.scene, &times.clusters, WEEK);
+    let mut last = 1000;
+    while times.server().sql("postgres", end).parse::<u64>().unwrap() < held + (1 << 20) {
+        times.write(last + 1, last + 50);
+        last += 50;
+    }
+    let two = times.back_up("two");
+    let reason = two.warnings.first().map(|warning| warning.reason.clone()).unwrap_or_default();
+    assert!(reason.contains("further than the log here has ever gone"), "{reason:?}");
+    times.restore("two", None).unwrap();
+    assert_eq!(times.numbers(), (1..=50).chain(1001..=last).collect::<Vec<u32>>());
+    assert_eq!(times.back_up("three").warnings, []);
+}
+
 #[test]
 fn each_store_goes_on_with_what_it_holds_and_a_drill_replays_it() {
     let Some(times) = Times::new(WEEK) else { return };

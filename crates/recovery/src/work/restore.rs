@@ -174,10 +174,12 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
         error.details = missing;
         return Err(error);
     }
-    if let Some((one, other)) = meeting(&parts) {
+    if !task.selection.redirected.is_empty()
+        && let Some((one, other)) = meeting(&parts)
+    {
         let message = format!(
-            "target: '{one}' and '{other}' would both be restored into the component '{}'; leave one of them out",
-            task.selection.target(one)
+            "target: '{one}' and '{other}' would both be restored into {}; restore one after the other",
+            place_of(&parts, one)
         );
         return Err(Error::new(ErrorKind::ParameterInvalid, message));
     }
@@ -188,9 +190,17 @@ pub(super) fn plan(store: &Store, task: &RestoreTask) -> Result<(CatalogueEntry,
     Ok((entry, parts))
 }
 
-/// Two that would be restored into the same component.
+fn place_of(parts: &[Part], name: &str) -> String {
+    parts.iter().find(|part| part.entry.name == name).map(|part| part.component.place()).unwrap_or_default()
+}
+
+/// Two that would be restored into the same component, or into the same place, where one would take what the other has just put there.
 fn meeting(parts: &[Part]) -> Option<(&str, &str)> {
-    let same = |one: &Part, other: &Part| one.component.name() == other.component.name();
+    let same = |one: &Part, other: &Part| {
+        one.entry.kind == other.entry.kind
+            && (one.component.name() == other.component.name()
+                || one.component.place() == other.component.place())
+    };
     parts.iter().enumerate().find_map(|(at, one)| {
         let other = parts[..at].iter().find(|other| same(one, other))?;
         Some((other.entry.name.as_str(), one.entry.name.as_str()))

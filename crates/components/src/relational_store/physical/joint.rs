@@ -43,13 +43,26 @@ impl Spool {
     /// Notes where somebody begins to receive.
     pub(super) fn note_joint(&self) -> Result<()> {
         let here = self.received()?;
-        let Some((name, last)) =
-            here.iter().max_by_key(|(_, file)| (file.segment.number, file.segment.is_whole))
-        else {
-            return Ok(());
-        };
+        let mut latest: Vec<_> = here.iter().collect();
+        latest.sort_by_key(|(_, file)| (file.segment.number, file.segment.is_whole));
+        // One that was made and not begun tells nothing: then the one before it is the last.
+        let mut last = None;
+        for (name, file) in latest.into_iter().rev() {
+            let content = match file.segment.is_whole {
+                true => Vec::new(),
+                false => {
+                    let read = std::fs::read(self.directory.join(name));
+                    written(read.map_err(|e| self.joint_failed(e))?)
+                }
+            };
+            if file.segment.is_whole || !content.is_empty() {
+                last = Some((name, file.segment, content));
+                break;
+            }
+        }
+        let Some((name, segment, content)) = last else { return Ok(()) };
         // What has come since of one that grows may lie over what was there: the older note tells more.
-        if self.notes()?.iter().any(|note| note.segment == last.segment) {
+        if self.notes()?.iter().any(|note| note.segment == segment) {
             return Ok(());
         }
         let mut id = Id::random().to_string();
@@ -58,10 +71,6 @@ impl Spool {
         let note = directory.join(format!("{name}{SEPARATOR}{id}"));
         let write = || -> io::Result<()> {
             DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            let content = match last.segment.is_whole {
-                true => Vec::new(),
-                false => written(std::fs::read(self.directory.join(name))?),
-            };
             let part = directory.join("part");
             std::fs::write(&part, content)?;
             File::open(&part)?.sync_all()?;
@@ -124,36 +133,42 @@ impl Spool {
         if end.0 < note.segment.number * self.segment_bytes + before.len() as u64 {
             return Ok(Some(false));
         }
-        Ok(self.content(&note.segment)?.map(|now| now.starts_with(&before)))
+        Ok(self.content(&note.segment)?.map(|(now, _)| now.starts_with(&before)))
     }
 
     /// Whether the first record after a whole segment follows its last one. `None`: there is none yet.
     fn follows(&self, before: &Segment) -> Result<Option<bool>> {
         let after = Segment { number: before.number + 1, ..*before };
-        let Some(next) = self.content(&after)? else { return Ok(None) };
+        let Some((next, is_whole)) = self.content(&after)? else { return Ok(None) };
         // One that was removed here had been joined before.
-        let Some(content) = self.content(before)? else { return Ok(Some(true)) };
+        let Some((content, _)) = self.content(before)? else { return Ok(Some(true)) };
         let records = |content, segment: &Segment| {
             Records::of(content, segment.number * self.segment_bytes, self.page_bytes)
         };
         let Some(next) = records(&next, &after) else { return Ok(None) };
-        let last = records(&content, before).and_then(|records| records.last());
-        let follows = next.first().zip(last).map(|(first, last)| first.previous == Some(last.position));
-        // A record longer than a segment does not tell.
-        Ok(Some(follows.unwrap_or(false)))
+        match (next.first(), records(&content, before).and_then(|records| records.last())) {
+            // It has not come yet; only of a record longer than a segment it never does, and then nobody knows.
+            (None, _) if !is_whole => Ok(None),
+            (Some(first), Some(last)) if next.begins_over() => Ok(Some(first.previous == last.previous)),
+            (Some(first), Some(last)) => Ok(Some(first.previous == Some(last.position))),
+            _ => Ok(Some(false)),
+        }
     }
 
     /// Of a segment of this number, whether it grows or is whole.
-    fn content(&self, segment: &Segment) -> Result<Option<Vec<u8>>> {
+    fn content(&self, segment: &Segment) -> Result<Option<(Vec<u8>, bool)>> {
         let here = self.received()?;
         let mut same = here.iter().filter(|(_, file)| {
             file.segment.number == segment.number && file.segment.time_line == segment.time_line
         });
         // Gets another name when it is whole: then it is looked for again.
-        same.next().map_or(Ok(None), |(name, _)| match std::fs::read(self.directory.join(name)) {
+        let Some((name, file)) = same.next() else { return Ok(None) };
+        match std::fs::read(self.directory.join(name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            other => other.map(Some).map_err(|e| self.joint_failed(e)),
-        })
+            other => {
+                other.map(|content| Some((content, file.segment.is_whole))).map_err(|e| self.joint_failed(e))
+            }
+        }
     }
 
     fn joint_failed(&self, e: io::Error) -> Error {

@@ -65,7 +65,10 @@ impl Run<'_, '_> {
                 && spool.run()? == self.log)
         };
         again(|| match is_one()? {
-            true => Ok(Mark { time, position, end }),
+            true => {
+                spool.note_mark(&self.log, position)?;
+                Ok(Mark { time, position, end })
+            }
             false => {
                 let message = "the log that was confirmed to the server did not arrive here; back up again";
                 Err(Failed::Unusable(message.to_owned()))

@@ -40,7 +40,7 @@ impl Previous {
         let Some((id, _)) = last else { return Ok(Ok(None)) };
         Ok(match Self::read(context, id) {
             Ok(None) => Ok(None),
-            Ok(Some(previous)) => match previous.why_not(present, run, end) {
+            Ok(Some(previous)) => match previous.why_not(present, run, end, present.spool.marked(run)?) {
                 None => Ok(Some(previous)),
                 Some(why) => Err(why.to_owned()),
             },
@@ -57,7 +57,14 @@ impl Previous {
         Ok(Some(Self { snapshot: id, manifest, bases, log }))
     }
 
-    fn why_not(&self, present: &Present, run: &str, end: Position) -> Option<&'static str> {
+    fn why_not(
+        &self,
+        present: &Present,
+        run: &str,
+        end: Position,
+        marked: Option<Position>,
+    ) -> Option<&'static str> {
+        let until = Position::parse(&self.manifest.until_position);
         let manifest = &self.manifest;
         if manifest.system_identifier != present.about.system_identifier {
             Some("it is of another server")
@@ -67,10 +74,12 @@ impl Previous {
             Some("it is of another release")
         } else if manifest.time_line != present.time_line {
             Some("it is of another time line: the server was restored, or took over from another one")
-        } else if Position::parse(&manifest.until_position).is_none_or(|until| until > end) {
+        } else if until.is_none_or(|until| until > end) {
             Some("it goes further than the server's log, which went back to an earlier state")
         } else if manifest.run != run {
             Some("the log was not received without a break since")
+        } else if until > marked.or(until) {
+            Some("it goes further than the log here has ever gone, which went back to an earlier state")
         } else if !manifest.bases.last().is_some_and(|base| self.bases.contains_key(&base.file)) {
             Some("it lacks its base")
         } else {

@@ -13,6 +13,8 @@ const POSITION: usize = 8;
 const REMAINS: usize = 16;
 /// A page begins with the rest of a record.
 const IS_CONTINUED: u16 = 1;
+/// The record that the page before ends in was given up, as its server died in the midst of it: it follows nothing, and nothing it.
+const BEGINS_OVER: u16 = 8;
 const RECORD_HEADER: usize = 24;
 /// In a record's header.
 const PREVIOUS: usize = 8;
@@ -65,6 +67,11 @@ impl<'s> Records<'s> {
         self.record(at)
     }
 
+    /// Whether the record in whose midst it begins was given up.
+    pub(super) fn begins_over(&self) -> bool {
+        self.short(FLAGS).is_some_and(|flags| flags & BEGINS_OVER != 0)
+    }
+
     /// The last one.
     pub(super) fn last(&self) -> Option<Record> {
         let mut last = self.first()?;
@@ -103,9 +110,12 @@ impl<'s> Records<'s> {
         Some(header)
     }
 
-    /// Where one is after so many bytes of records.
+    /// Where one is after so many bytes of records, or where the record in which they are was given up.
     fn beyond(&self, mut at: usize, mut bytes: usize) -> Option<usize> {
         while bytes > 0 {
+            if at > 0 && at.is_multiple_of(self.page) && self.short(at + FLAGS)? & BEGINS_OVER != 0 {
+                return Some(at);
+            }
             at = self.past_header(at);
             if at >= self.segment.len() {
                 return None;
@@ -229,6 +239,26 @@ mod tests {
                 let _ = (records.first(), records.last());
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_its_server_gave_up_is_followed_by_one_that_follows_the_one_before_it() {
+        let mut writer = Writer::new();
+        let before = writer.record(40, 0);
+        let given_up = writer.record(3 * PAGE, 0);
+        // The server came back, and went on at the next page.
+        writer.log.truncate(PAGE);
+        writer.previous = before;
+        writer.log.extend([0; PAGE_HEADER]);
+        writer.log[PAGE + FLAGS] = BEGINS_OVER as u8;
+        writer.log[PAGE + POSITION..PAGE + POSITION + 8]
+            .copy_from_slice(&(START + PAGE as u64).to_le_bytes());
+        let next = writer.record(30, 0);
+        let last = writer.record(30, 0);
+        let segments = writer.segments();
+        let records = of(&segments, 0).unwrap();
+        assert_eq!(records.last().unwrap().position, last);
+        assert!(given_up < next && !records.begins_over());
     }
 
     #[test]

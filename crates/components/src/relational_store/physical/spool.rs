@@ -6,6 +6,7 @@
 //! <directory>/lock                 held (flock) by whoever receives
 //! <directory>/id                   a random word, by which the server tells our receiver from others
 //! <directory>/server               whose log it is, and a random word for what was received without a break
+//! <directory>/marked               how far a backup of this run has gone
 //! <directory>/joints/              where somebody began to receive (see `joint`)
 //! <directory>/left-<n>/            what cannot be gone on with
 //! ```
@@ -31,6 +32,7 @@ const ID: &str = "id";
 const ID_CHARS: usize = 8;
 const SERVER: &str = "server";
 const RUN_CHARS: usize = 16;
+const MARKED: &str = "marked";
 const LEFT: &str = "left-";
 /// So long what was put aside stays: it may be the last that is left of a server.
 const LEFT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -166,6 +168,21 @@ impl Spool {
     pub(super) fn run(&self) -> Result<String> {
         let note = std::fs::read_to_string(self.directory.join(SERVER)).map_err(|e| self.fail(e))?;
         Ok(note.split_once(' ').map(|(_, run)| run.to_owned()).unwrap_or_default())
+    }
+
+    /// Keeps how far a backup goes, before there is one.
+    pub(super) fn note_mark(&self, run: &str, end: Position) -> Result<()> {
+        write(&self.directory.join(MARKED), &format!("{run} {end}")).map_err(|e| self.fail(e))
+    }
+
+    /// How far a backup of this run has gone at most. One that goes further is of a life of this directory that was undone, with
+    /// the server's perhaps. `None`: nobody knows.
+    pub(super) fn marked(&self, run: &str) -> Result<Option<Position>> {
+        let note = match std::fs::read_to_string(self.directory.join(MARKED)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| self.fail(e))?,
+        };
+        Ok(note.split_once(' ').filter(|(of, _)| *of == run).and_then(|(_, end)| Position::parse(end)))
     }
 
     /// Why the log that comes cannot be joined to what came before.

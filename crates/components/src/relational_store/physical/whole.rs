@@ -81,6 +81,8 @@ pub fn restore_server(request: &ServerRequest<'_>) -> Result<RestoredServer> {
 
 fn make(request: &ServerRequest<'_>) -> Result<RestoredServer> {
     let ServerRequest { repository, index, snapshot, at, target, tools_directory, control } = *request;
+    // Without a slash at its end, behind which a link would be followed.
+    let target = &target.components().collect::<PathBuf>();
     refuse_unless_empty(target)?;
     let replay = Replay::open((repository, index, snapshot), at, tools_directory, control)?;
     let (base, log) = replay.bytes()?;
